@@ -1,0 +1,1 @@
+"""The contract between roles: messages, topics, codec, broker, worker loop, config, errors. Never imports torch."""

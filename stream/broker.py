@@ -1,0 +1,121 @@
+"""What the roles see of a broker: records, readers, writers. `stream.kafka` and `stream.memory` implement it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from stream.topics import Topic
+
+Offsets = Mapping[tuple[str, int], int]
+"""(topic name on the broker, partition) -> the next offset to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a topic, its message still in bytes."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    timestamp_ms: int
+
+
+class Writer(Protocol):
+    """Appends records. Idempotent: a write that is retried inside is appended once."""
+
+    def send(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        *,
+        partition: int | None = None,
+        on_ack: Callable[[], None] | None = None,
+    ) -> None:
+        """Append without waiting; `on_ack` is called, from any thread, once the record is durable.
+
+        A write that fails for good makes the next call of `send`, `flush` or `transaction` raise BrokerUnavailable.
+        """
+
+    def flush(self) -> None:
+        """Return when all that was sent is durable; raise BrokerUnavailable if something is not."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is sent inside becomes visible together, or, on an exception, never (transactional writers only).
+
+        Raises:
+            Fenced: a newer writer has the same transactional id.
+        """
+
+    def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:
+        """Commit consumed offsets as a part of the open transaction."""
+
+    def close(self) -> None:
+        """Send what is left, and free the connection."""
+
+
+class Reader(Protocol):
+    """Reads records, only those of committed transactions, each partition in order."""
+
+    def poll(self, timeout_s: float, max_records: int = 500) -> list[Record]:
+        """The next records, [] after `timeout_s` without any. Keeps the membership of a consumer group alive."""
+
+    def commit(self, offsets: Offsets) -> None:
+        """Note progress for the consumer group. Partitions that were taken away meanwhile are passed over."""
+
+    def committed(self) -> dict[tuple[str, int], int]:
+        """Progress noted for the consumer group on the assigned partitions (those with none are left out)."""
+
+    def seek(self, offsets: Offsets) -> None:
+        """Read on from these offsets (assigned partitions only)."""
+
+    def pause(self) -> None:
+        """Poll returns nothing until `resume`; the membership stays alive."""
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Next offset of every assigned partition."""
+
+    def close(self) -> None:
+        """Leave the consumer group and free the connection."""
+
+
+class Broker(Protocol):
+    """A place that keeps topics."""
+
+    def create_topics(self, run: str, topics: Sequence[Topic], num_partitions: int) -> None:
+        """Create the run's topics that do not exist yet."""
+
+    def partitions(self, topic: str) -> list[int]:
+        """Partitions of a topic; [] if it does not exist."""
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Offset behind the last record of each partition."""
+
+    def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
+        """Progress that a consumer group has noted."""
+
+    def writer(self, *, name: str, transactional: bool = False) -> Writer:
+        """A writer; a transactional one fences any older writer of the same name."""
+
+    def reader(
+        self,
+        topics: Sequence[str],
+        *,
+        consumer_group: str | None = None,
+        member: str | None = None,
+        from_end: bool = False,
+    ) -> Reader:
+        """A reader of all partitions, or, with a consumer group, of those that the group assigns to it.
+
+        `member` names a group member whose restart takes its partitions back at once. Without noted progress reading
+        starts at the first record, or behind the last with `from_end`.
+        """
+
+    def close(self) -> None:
+        """Free the connections."""

@@ -1,0 +1,101 @@
+"""Starting one role as a process: configuration, logging, broker, signals, exit code.
+
+    rucksack learner configs/demo.toml --learner.lr 3e-4        or        python -m learner configs/demo.toml
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from stream.broker import Broker
+from stream.config import Config, load
+from stream.errors import BrokerUnavailable, RucksackError, UserError
+from stream.topics import TOPICS
+from stream.worker import Log
+
+log = logging.getLogger(__name__)
+
+ADDRESS_FILE = "broker.address"
+"""In a run's folder: where its local broker answers, written by whoever started it."""
+WORKER_VARIABLE = "RUCKSACK_WORKER"
+"""Environment variable with the worker's name, set by the supervisor."""
+
+RoleMain = Callable[[Config, Log, threading.Event], None]
+
+
+def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> int:
+    """Run one role to its end; returns the process's exit code (0 done, 2 a user's mistake, 3 no broker, 4 fenced).
+
+    Args:
+        main: takes the configuration, the run's log and an event that is set on SIGTERM and SIGINT.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    worker = os.environ.get(WORKER_VARIABLE) or f"{role}-{socket.gethostname()}-{os.getpid()}"
+    set_up_logging()
+    stop = stop_on_signals()
+    try:
+        if not arguments or arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+            raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")
+        config = load(arguments[0], arguments[1:])
+        broker = connect(config)
+        broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
+        stream = Log(broker, config.run.name, worker)
+        log.info("started worker=%s run=%s pid=%d", worker, config.run.name, os.getpid())
+        main(config, stream, stop)
+        stream.writer.close()
+        log.info("ended worker=%s", worker)
+        return 0
+    except RucksackError as error:
+        log.error("%s", error)
+        print(f"rucksack {role}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def connect(config: Config) -> Broker:
+    """The run's broker: the configured one, or the local one whose address stands in the run's folder.
+
+    Raises:
+        BrokerUnavailable: nothing answers within broker.timeout_s, or no local broker was started.
+    """
+    from stream.kafka import KafkaBroker
+
+    servers = config.broker.bootstrap_servers
+    address = config.run.path / ADDRESS_FILE
+    if not servers and address.is_file():
+        servers = address.read_text().strip()
+    if not servers:
+        raise BrokerUnavailable(
+            f"run {config.run.name} has no broker: broker.bootstrap_servers is empty and {address} does not exist; "
+            "use `rucksack up`, or start one with `rucksack broker start` and give its address"
+        )
+    deadline = time.monotonic() + config.broker.timeout_s
+    while True:
+        try:
+            return KafkaBroker(servers, config.broker.settings, timeout_s=min(10.0, config.broker.timeout_s))
+        except BrokerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def set_up_logging() -> None:
+    """Log lines to standard error: time, level, module, key=value."""
+    logging.basicConfig(
+        level=os.environ.get("RUCKSACK_LOG_LEVEL", "INFO"),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("kafka").setLevel(logging.WARNING)
