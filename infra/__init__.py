@@ -1,0 +1,1 @@
+"""Launch and scale roles, run brokers, deploy files, dashboards."""

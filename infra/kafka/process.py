@@ -1,0 +1,83 @@
+"""One broker process: started in a session of its own, found again by its pid file, told to end, reaped.
+
+A pid alone proves nothing, as pids are used again: a process is ours where its command line names our properties
+file, which holds across reboots and changes of the clock.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+# Runs before Java in the process that becomes Java. Not preexec_fn, which runs Python between fork and exec of a
+# process with threads. The parent may have died before prctl: then its pid is no longer ours to see.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+parent = int(sys.argv[1])
+if hasattr(ctypes.CDLL(None), "prctl"):
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class BrokerProcess:
+    """The process of one node, started by this object or by another one before it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.properties = folder / "server.properties"
+        self.log = folder / "broker.log"
+        self._pid_file = folder / "broker.pid"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self, java: list[str], die_with_parent: bool) -> None:
+        """Start the broker; its output is added to its log."""
+        command = [*java, "kafka.Kafka", str(self.properties)]
+        if die_with_parent:
+            command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._pid_file.write_text(str(self._child.pid))
+
+    def find(self) -> psutil.Process | None:
+        """The running broker process, None where there is none."""
+        if self._child is not None:
+            self._child.poll()  # reaps it, so that a killed child is not taken for a running one
+        try:
+            process = psutil.Process(int(self._pid_file.read_text()))
+            return process if str(self.properties) in process.cmdline() else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the broker if it runs."""
+        process = self.find()
+        if process is not None:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the broker's end; True where it has ended, and then its pid file is gone."""
+        process = self.find()
+        try:
+            if self._child is not None:
+                self._child.wait(timeout_s)
+            elif process is not None:
+                process.wait(timeout_s)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            return False
+        self._pid_file.unlink(missing_ok=True)
+        return True
+
+    def tail(self, num_lines: int = 5) -> str:
+        """The last lines of the log, for error messages."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(lines[-num_lines:])

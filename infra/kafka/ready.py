@@ -1,0 +1,58 @@
+"""Waiting until a broker answers: by real requests, as a listening socket proves little."""
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from infra.kafka.settings import HOST
+
+_POLL_S = 0.05
+_ANSWER_MS = 5_000
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Ask again and again until it holds; False where it does not within the time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def known_nodes(port: int) -> set[int]:
+    """The ids of the nodes that the broker on this port takes for alive; empty where it does not answer."""
+    if not _listens(port):
+        return set()
+    try:
+        return _ask(port)
+    except (KafkaError, OSError):
+        return set()
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection((HOST, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _ask(port: int) -> set[int]:
+    # The client warns of every connection that a starting broker drops.
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    admin = KafkaAdminClient(
+        bootstrap_servers=[f"{HOST}:{port}"],
+        bootstrap_timeout_ms=_ANSWER_MS,
+        request_timeout_ms=_ANSWER_MS,
+    )
+    try:
+        cluster = admin.describe_cluster()
+    finally:
+        admin.close()
+    # A node that is known but fenced (starting, or gone) serves nobody.
+    return {int(broker["broker_id"]) for broker in cluster["brokers"] if not broker.get("is_fenced")}

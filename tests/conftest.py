@@ -1,0 +1,24 @@
+"""What all tests share: one real local broker, started when the first test asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra.kafka.local import LocalKafka
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "kafka: needs a real broker (set by itself where the fixture `kafka` is used)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a broker that all tests share: let topics and groups carry names of their own."""
+    with LocalKafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.bootstrap_servers
