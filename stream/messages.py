@@ -54,7 +54,7 @@ class Budgeting:
 
     mode: str
     success_rate: float
-    """What the allocator believed when it decided, in [0, 1]."""
+    """What the allocator believed when it decided, in [0, 1]; -1 if it had seen too little of the prompt."""
     num_observed: float
     """Rollouts that the belief rests on (discounted counts may be fractions)."""
     value: float

@@ -1,0 +1,92 @@
+"""Every open group, rollout by rollout: what has come back, what must be issued again, what is given up. No clock of
+its own: times are passed in, in seconds of any one clock."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from stream.messages import OpenGroup, Verdict
+
+
+@dataclass(slots=True, kw_only=True)
+class Slice:
+    """Rollouts [start, stop) of a group, issued as one job."""
+
+    start: int
+    stop: int
+    partition: int
+    issued_s: float
+    attempt: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """One open group."""
+
+    prompt_id: str
+    group: OpenGroup
+    slices: list[Slice]
+    rewards: dict[int, float | None] = field(default_factory=dict)
+    """By rollout; None for one that carries no reward (law 6)."""
+
+    @property
+    def complete(self) -> bool:
+        """Every rollout has a verdict."""
+        return len(self.rewards) == self.group.num_rollouts
+
+    def missing(self, piece: Slice) -> list[int]:
+        """Rollouts of a slice that have no verdict."""
+        return [rollout for rollout in range(piece.start, piece.stop) if rollout not in self.rewards]
+
+
+class Ledger:
+    """The open groups of one allocator, by group id."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._outstanding: dict[int, int] = defaultdict(int)
+
+    def open(self, prompt_id: str, group: OpenGroup, slice_rollouts: int, num_partitions: int, now_s: float) -> Entry:
+        """Admit a group, cut in slices, each on the partition with the fewest outstanding rollouts."""
+        entry = Entry(prompt_id=prompt_id, group=group, slices=[])
+        for start in range(0, group.num_rollouts, slice_rollouts):
+            stop = min(start + slice_rollouts, group.num_rollouts)
+            partition = min(range(num_partitions), key=lambda number: self._outstanding[number])
+            self._outstanding[partition] += stop - start
+            entry.slices.append(Slice(start=start, stop=stop, partition=partition, issued_s=now_s))
+        self.entries[group.group_id] = entry
+        return entry
+
+    def record(self, verdict: Verdict) -> Entry | None:
+        """Count a verdict; returns its group if this completed it. The first verdict of a rollout counts (law 2)."""
+        job, rollout = verdict.trajectory.job, verdict.trajectory.rollout
+        entry = self.entries.get(job.group_id)
+        if entry is None or rollout in entry.rewards or rollout >= entry.group.num_rollouts:
+            return None
+        entry.rewards[rollout] = verdict.reward if verdict.graded else None
+        for piece in entry.slices:
+            if piece.start <= rollout < piece.stop:
+                self._outstanding[piece.partition] -= 1
+        return entry if entry.complete else None
+
+    def end(self, group_id: str) -> Entry | None:
+        """Close a group; returns it unless it was closed before."""
+        entry = self.entries.pop(group_id, None)
+        if entry is not None:
+            for piece in entry.slices:
+                self._outstanding[piece.partition] -= len(entry.missing(piece))
+        return entry
+
+    def overdue(self, now_s: float, lease_s: float) -> list[tuple[Entry, Slice]]:
+        """Slices with missing rollouts whose lease has run out."""
+        return [
+            (entry, piece)
+            for entry in self.entries.values()
+            if not entry.complete
+            for piece in entry.slices
+            if now_s - piece.issued_s > lease_s and entry.missing(piece)
+        ]
+
+    @property
+    def num_open_rollouts(self) -> int:
+        """Admitted rollouts whose group has not ended."""
+        return sum(entry.group.num_rollouts for entry in self.entries.values())

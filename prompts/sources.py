@@ -1,0 +1,172 @@
+"""Where problems come from: a JSONL file, a Hugging Face dataset, or a generator. Config in, prompts out.
+
+The allocator trains on the pool, the evaluator asks the held-out set; both load them here and see the same.
+"""
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.config import Config
+from stream.errors import UserError
+from stream.messages import Prompt
+
+log = logging.getLogger(__name__)
+
+
+def load_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """The pool and the held-out set, disjoint in their ids.
+
+    Raises:
+        UserError: a missing file or dataset, a prompt without text or answer, an id that stands twice, too few prompts.
+    """
+    table = config.prompts
+    if table.heldout_source or _has_splits(table.source):
+        pool = _read(config, table.source, "pool", table.num_prompts)
+        heldout = _read(config, table.heldout_source or table.source, "heldout", table.num_heldout)
+    else:
+        together = _read(config, table.source, "pool", table.num_prompts + table.num_heldout)
+        num_heldout = min(table.num_heldout, len(together) // 5)
+        cut = len(together) - num_heldout
+        pool, heldout = together[:cut], together[cut:]
+    _check(config, pool, heldout)
+    return pool, heldout
+
+
+def tokenize(prompts: Iterable[Prompt], config: Config) -> dict[str, NDArray[np.int32]]:
+    """Token ids of every prompt, by id; those over prompts.max_prompt_tokens are left out, and counted in the log."""
+    tokenizer = load_tokenizer(config.run.model)
+    ids: dict[str, NDArray[np.int32]] = {}
+    num_long = 0
+    for prompt in prompts:
+        tokens = _token_ids(tokenizer, prompt.text, config)
+        if len(tokens) > config.prompts.max_prompt_tokens:
+            num_long += 1
+            continue
+        ids[prompt.prompt_id] = np.asarray(tokens, dtype=np.int32)
+    if num_long:
+        log.warning("prompts left out over max_prompt_tokens=%d num=%d", config.prompts.max_prompt_tokens, num_long)
+    if not ids:
+        raise UserError(
+            f"all {num_long} prompts are longer than prompts.max_prompt_tokens = {config.prompts.max_prompt_tokens}; "
+            "raise it, or choose another prompts.source"
+        )
+    return ids
+
+
+def load_tokenizer(model: str) -> Any:
+    """The model's tokenizer; needs no torch.
+
+    Raises:
+        UserError: no such model.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"run.model is {model!r}, which has no tokenizer that loads ({first}); give a model folder") from None
+
+
+def _token_ids(tokenizer: Any, text: str, config: Config) -> list[int]:
+    table = config.prompts
+    if not table.chat_template:
+        return list(tokenizer(text + table.suffix)["input_ids"])
+    messages = [{"role": "system", "content": table.system}] if table.system else []
+    messages.append({"role": "user", "content": text + table.suffix})
+    return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+
+def _has_splits(source: str) -> bool:
+    return source == "codes" or source.startswith("gym:")
+
+
+def _read(config: Config, source: str, split: str, num_prompts: int) -> list[Prompt]:
+    rows = _rows(config, source, split, num_prompts)
+    return [_prompt(row, number, source, config) for number, row in enumerate(itertools.islice(rows, num_prompts), 1)]
+
+
+def _rows(config: Config, source: str, split: str, num_prompts: int) -> Iterator[Mapping[str, Any]]:
+    if source == "codes":
+        from prompts.codes import generate_prompts
+
+        return iter(generate_prompts(num_prompts, seed=config.run.seed, split=split, **config.prompts.options))
+    if source.startswith("gym:"):
+        from prompts.gym import generate_gym_prompts
+
+        tasks = source.removeprefix("gym:").split(",")
+        return generate_gym_prompts(tasks, num_prompts, config.run.seed, split, config.prompts.options)
+    if source.startswith("hf:"):
+        return _dataset_rows(source.removeprefix("hf:"), config.prompts.split)
+    if source.endswith(".jsonl"):
+        return _jsonl_rows(Path(source))
+    raise UserError(f"prompts.source is {source!r}; want codes, gym:TASK, a path ending in .jsonl, or hf:DATASET")
+
+
+def _jsonl_rows(file: Path) -> Iterator[Mapping[str, Any]]:
+    if not file.is_file():
+        raise UserError(f"prompts file {file} does not exist; give prompts.source an existing .jsonl file")
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{file}:{number} is not JSON ({error}); want one object a line") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{file}:{number} is a {type(row).__name__}; want an object with text and answer")
+            yield row
+
+
+def _dataset_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        from datasets import load_dataset, load_from_disk
+    except ImportError:
+        raise UserError("prompts.source = hf:... needs the `datasets` package: install the cpu or gpu extra") from None
+    try:
+        return iter(load_from_disk(name)[split] if Path(name).is_dir() else load_dataset(name, split=split))
+    except (OSError, ValueError, KeyError, ConnectionError) as error:
+        raise UserError(f"dataset {name!r} (split {split!r}) cannot be loaded: {error}") from None
+
+
+def _prompt(row: Mapping[str, Any], number: int, source: str, config: Config) -> Prompt:
+    table = config.prompts
+    text = row.get("text", row.get(table.text_key))
+    answer = row.get("answer", row.get(table.answer_key))
+    prompt_id = str(row.get("prompt_id", row.get("id", f"{number:07d}")))
+    for what, key, value in (("text", table.text_key, text), ("answer", table.answer_key, answer)):
+        if value is None or str(value).strip() == "":
+            raise UserError(
+                f"{source}: prompt {number} (id {prompt_id}) has no {what}; want a non-empty key {key!r} "
+                f"(prompts.{what}_key names it)"
+            )
+    return Prompt(
+        prompt_id=prompt_id,
+        text=str(text),
+        answer=str(answer),
+        verifier=str(row.get("verifier", table.verifier)),
+        task=str(row.get("task", "")),
+        level=str(row.get("level", "")),
+    )
+
+
+def _check(config: Config, pool: list[Prompt], heldout: list[Prompt]) -> None:
+    seen: set[str] = set()
+    for prompt in itertools.chain(pool, heldout):
+        if prompt.prompt_id in seen:
+            raise UserError(f"prompt id {prompt.prompt_id!r} stands twice; every prompt needs an id of its own")
+        seen.add(prompt.prompt_id)
+    wanted = config.run.prompts_per_update * (config.run.max_staleness + 1)
+    if len(pool) < wanted:
+        raise UserError(
+            f"the pool has {len(pool)} prompts; want at least {wanted} = run.prompts_per_update x (run.max_staleness + 1), "
+            "as a prompt has one open group at a time: add prompts, or lower either"
+        )
