@@ -21,18 +21,27 @@ def observe(belief: Belief, num_correct: float, num_graded: int) -> Belief:
     visits = belief.visits
     if num_graded:
         visits = _newest((*visits, Visit(num_correct=num_correct, num_graded=num_graded)))
-    return replace(
-        belief,
-        num_trials=belief.num_trials + num_graded,
-        num_correct=belief.num_correct + num_correct,
-        visits=visits,
-        open_group=replace(belief.open_group, observed=True),
+    return _close_if_over(
+        replace(
+            belief,
+            num_trials=belief.num_trials + num_graded,
+            num_correct=belief.num_correct + num_correct,
+            visits=visits,
+            open_group=replace(belief.open_group, observed=True),
+        )
     )
 
 
-def close(belief: Belief) -> Belief:
+def end(belief: Belief) -> Belief:
     """The learner has ended the open group."""
-    return replace(belief, open_group=None)
+    assert belief.open_group is not None
+    return _close_if_over(replace(belief, open_group=replace(belief.open_group, ended=True)))
+
+
+def _close_if_over(belief: Belief) -> Belief:
+    """A group is closed when it is both observed and ended, whichever comes first (they stand on different topics)."""
+    group = belief.open_group
+    return replace(belief, open_group=None) if group is not None and group.observed and group.ended else belief
 
 
 def success_rate(belief: Belief) -> float:

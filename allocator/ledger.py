@@ -68,20 +68,24 @@ class Ledger:
                 self._outstanding[piece.partition] -= 1
         return entry if entry.complete else None
 
-    def end(self, group_id: str) -> Entry | None:
-        """Close a group; returns it unless it was closed before."""
-        entry = self.entries.pop(group_id, None)
-        if entry is not None:
-            for piece in entry.slices:
-                self._outstanding[piece.partition] -= len(entry.missing(piece))
-        return entry
+    def settle(self, entry: Entry) -> None:
+        """A restored group whose verdicts are all in its belief already: nothing of it is missing."""
+        for piece in entry.slices:
+            self._outstanding[piece.partition] -= len(entry.missing(piece))
+        entry.rewards = dict.fromkeys(range(entry.group.num_rollouts))
+
+    def close(self, group_id: str) -> None:
+        """Forget a group that is over."""
+        entry = self.entries.pop(group_id)
+        for piece in entry.slices:
+            self._outstanding[piece.partition] -= len(entry.missing(piece))
 
     def overdue(self, now_s: float, lease_s: float) -> list[tuple[Entry, Slice]]:
         """Slices with missing rollouts whose lease has run out."""
         return [
             (entry, piece)
             for entry in self.entries.values()
-            if not entry.complete
+            if not entry.complete and not entry.group.ended
             for piece in entry.slices
             if now_s - piece.issued_s > lease_s and entry.missing(piece)
         ]
@@ -89,4 +93,4 @@ class Ledger:
     @property
     def num_open_rollouts(self) -> int:
         """Admitted rollouts whose group has not ended."""
-        return sum(entry.group.num_rollouts for entry in self.entries.values())
+        return sum(entry.group.num_rollouts for entry in self.entries.values() if not entry.group.ended)

@@ -259,6 +259,8 @@ class OpenGroup:
     budgeting: Budgeting
     observed: bool = False
     """Its verdicts are in the belief."""
+    ended: bool = False
+    """The learner has ended it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,5 @@
+import sys
+
+from allocator.role import main
+
+sys.exit(main())
