@@ -212,6 +212,8 @@ class LearnerTable(Table):
     """What counts equally in the loss: every token, every prompt, or every rollout."""
     micro_batch_tokens: Positive = 8192
     """Most tokens (padding included) of one forward and backward pass."""
+    stale_after: Positive = 16
+    """Groups whose oldest token is more versions behind are dropped as `stale`: the last resort, pacing comes first."""
     checkpoint_every: Positive = 10
     """Updates between checkpoints."""
     keep_checkpoints: Annotated[int, Ge(1)] = 2

@@ -1,0 +1,5 @@
+import sys
+
+from learner.role import main
+
+sys.exit(main())

@@ -1,0 +1,103 @@
+"""Putting groups together from verdicts. Pure: no clock, no broker.
+
+The first verdict of a rollout counts (law 2); a group is complete when every rollout has one. Rollouts without a grade
+(timeout, error, abandoned) take no part in advantages (law 6).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from stream.messages import GroupEnd, GroupEnding, Verdict
+
+
+@dataclass(slots=True)
+class Group:
+    """All rollouts of one prompt in one round."""
+
+    group_id: str
+    num_rollouts: int
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    """By rollout index."""
+
+    @property
+    def complete(self) -> bool:
+        """Every rollout has a verdict."""
+        return len(self.verdicts) == self.num_rollouts
+
+    @property
+    def graded(self) -> list[Verdict]:
+        """Verdicts that carry a reward, in order of the rollouts."""
+        return [self.verdicts[rollout] for rollout in sorted(self.verdicts) if self.verdicts[rollout].graded]
+
+    @property
+    def min_policy_version(self) -> int | None:
+        """Version of the oldest token, None if no graded rollout has any."""
+        versions = [v.trajectory.min_policy_version for v in self.graded if v.trajectory.token_ids.size]
+        return min(versions, default=None)
+
+
+class Assembler:
+    """Verdicts in, complete groups out, in the order in which they become complete."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, Group] = {}
+        self.ready: list[Group] = []
+        self.seen: set[str] = set()
+        """Groups that were complete once: what comes of them later is a duplicate."""
+        self.num_duplicates = 0
+
+    def add(self, verdict: Verdict) -> None:
+        """Count one verdict, unless its rollout has one already.
+
+        Raises:
+            ValueError: it contradicts its group's number of rollouts.
+        """
+        job, rollout = verdict.trajectory.job, verdict.trajectory.rollout
+        group = self.open.get(job.group_id)
+        if job.group_id in self.seen or (group is not None and rollout in group.verdicts):
+            self.num_duplicates += 1
+            return
+        if group is None:
+            group = self.open[job.group_id] = Group(job.group_id, job.num_rollouts)
+        if job.num_rollouts != group.num_rollouts:
+            raise ValueError(f"group {job.group_id} has {group.num_rollouts} rollouts, this verdict says {job.num_rollouts}")
+        group.verdicts[rollout] = verdict
+        if group.complete:
+            self.seen.add(job.group_id)
+            self.ready.append(self.open.pop(job.group_id))
+
+    def take(self, num_groups: int) -> list[Group]:
+        """The groups that became complete first; [] while there are fewer."""
+        if len(self.ready) < num_groups:
+            return []
+        taken, self.ready = self.ready[:num_groups], self.ready[num_groups:]
+        return taken
+
+    def pending_verdicts(self) -> list[Verdict]:
+        """Verdicts of all groups not yet taken, in an order from which `add` makes the same state."""
+        groups: Iterable[Group] = (*self.ready, *self.open.values())
+        return [verdict for group in groups for verdict in group.verdicts.values()]
+
+
+def ending_of(group: Group, staleness: int, stale_after: int) -> GroupEnding:
+    """How a complete group ends (law 1)."""
+    rewards = {verdict.reward for verdict in group.graded}
+    if any(verdict.outcome == "abandoned" for verdict in group.verdicts.values()) and len(group.graded) < 2:
+        return "abandoned"
+    if len(rewards) < 2:
+        return "zero_variance"
+    return "stale" if staleness > stale_after else "trained"
+
+
+def group_end(group: Group, version: int, stale_after: int) -> GroupEnd:
+    """The record of how a group ended in an update of the weights of `version`."""
+    oldest = group.min_policy_version
+    staleness = 0 if oldest is None else version - oldest
+    return GroupEnd(
+        group_id=group.group_id,
+        ending=ending_of(group, staleness, stale_after),
+        num_rollouts=group.num_rollouts,
+        num_graded=len(group.graded),
+        reward_sum=sum(verdict.reward for verdict in group.graded),
+        staleness=staleness,
+    )

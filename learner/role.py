@@ -1,0 +1,223 @@
+"""The learner as a process: verdicts in; policies and updates out.
+
+Every `prompts_per_update` groups that are complete make one update. What it has consumed stands in its checkpoint, not in
+Kafka: after a crash it resumes from the newest one, reads on from there, and trains again what came after it, in a new
+lineage (law 2). Versions go on behind the highest that anyone has seen, so none is ever used twice.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from learner import checkpoint
+from learner.groups import Assembler, Group, group_end
+from learner.trainer import Trainer, load_model
+from learner.weights import PolicyStore, pick_device, save_final
+from stream.config import Config
+from stream.errors import BadRecord
+from stream.launch import run_role
+from stream.messages import TRAINING, GroupEnd, Policy, Update, Verdict
+from stream.topics import POLICIES, UPDATES, VERDICTS
+from stream.worker import Delivery, Log, run_loop
+
+log = logging.getLogger(__name__)
+
+MAX_READY_UPDATES = 4
+"""Complete groups for this many updates may wait in memory before reading pauses."""
+
+
+class Learner:
+    """Owns the weights."""
+
+    def __init__(self, config: Config, stream: Log, tokenizer: Any) -> None:
+        self._config = config
+        self._stream = stream
+        self._tokenizer = tokenizer
+        table = config.learner
+        model = load_model(config.run.model, pick_device(table.device))
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._trainer = Trainer(model, table, pad)
+        self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
+        self._assembler = Assembler()
+        self._step, self._version, self._num_rollouts = 0, 0, 0
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._training: Future[dict[str, float]] | None = None
+        self._batch: list[Group] = []
+        self._ends: list[GroupEnd] = []
+        self._idle_since = time.monotonic()
+        self._idle_s = 0.0
+        self._checkpoints = config.run.path / "checkpoints"
+        self.reader = stream.reader(VERDICTS)
+        self._resume()
+
+    # -- what the loop asks -------------------------------------------------------------------------------------------
+
+    @property
+    def wants_input(self) -> bool:
+        """Unless enough groups for the next updates wait already."""
+        return len(self._assembler.ready) < MAX_READY_UPDATES * self._config.run.prompts_per_update
+
+    @property
+    def finished(self) -> bool:
+        """All updates are made."""
+        return self._step >= self._config.run.num_updates and self._training is None
+
+    def handle(self, delivery: Delivery) -> None:
+        """A verdict."""
+        verdict: Verdict = delivery.message
+        if verdict.trajectory.job.purpose != TRAINING:
+            return
+        try:
+            self._assembler.add(verdict)
+        except ValueError as error:
+            raise BadRecord(str(error)) from None
+
+    def work(self) -> bool:
+        """Publish a finished update, or start the next."""
+        if self._training is not None:
+            if not self._training.done():
+                return False
+            self._finish_update(self._training.result())
+            return True
+        batch = self._assembler.take(self._config.run.prompts_per_update)
+        if not batch or self._step >= self._config.run.num_updates:
+            return False
+        self._start_update(batch)
+        return True
+
+    def metrics(self) -> Mapping[str, float]:
+        """Figures for the heartbeat."""
+        return {
+            "learner/version": self._version,
+            "learner/step": self._step,
+            "learner/ready_groups": len(self._assembler.ready),
+            "learner/open_groups": len(self._assembler.open),
+            "learner/duplicates": self._assembler.num_duplicates,
+        }
+
+    def close(self) -> None:
+        """Let the update under way end (it is lost if it was not published), and save the model if the run is over."""
+        self._thread.shutdown(wait=True)
+        if not self.finished:
+            return
+        facts = {"run": self._stream.run, "step": self._step, "version": self._version, "base": self._config.run.model}
+        save_final(self._trainer.model, self._tokenizer, self._config.run.path / "model", facts)
+
+    # -- updates ------------------------------------------------------------------------------------------------------
+
+    def _start_update(self, batch: list[Group]) -> None:
+        self._idle_s = time.monotonic() - self._idle_since
+        self._batch = batch
+        self._ends = [group_end(group, self._version, self._config.learner.stale_after) for group in batch]
+        trained = [group for group, end in zip(batch, self._ends, strict=True) if end.ending == "trained"]
+        self._training = self._thread.submit(self._trainer.update, trained, self._version, self._step)
+
+    def _finish_update(self, metrics: dict[str, float]) -> None:
+        busy_s = time.monotonic() - self._idle_since - self._idle_s
+        parent, self._version, self._step = self._version, self._version + 1, self._step + 1
+        self._num_rollouts += sum(end.num_rollouts for end in self._ends)
+        self._training = None
+        self._publish(final=self._step >= self._config.run.num_updates)
+        figures = batch_metrics(self._batch, self._ends) | metrics
+        figures["learner/idle_share"] = self._idle_s / max(self._idle_s + busy_s, 1e-9)
+        figures["learner/num_rollouts"] = float(self._num_rollouts)
+        self._send_update(parent, tuple(self._ends), figures)
+        self._batch, self._ends = [], []
+        # An update is on the log before a checkpoint rests on it: no surviving update can be missing there.
+        self._stream.writer.flush()
+        if self._step % self._config.learner.checkpoint_every == 0 or self._step >= self._config.run.num_updates:
+            self._save()
+        self._idle_since = time.monotonic()
+
+    def _publish(self, *, final: bool) -> None:
+        uri, digest = self._policies.publish(self._trainer.model, self._version)
+        policy = Policy(
+            version=self._version, uri=uri, digest=digest, step=self._step, final=final, created_s=time.time()
+        )
+        self._stream.send(POLICIES, "policy", policy)
+
+    def _send_update(self, parent: int, ends: tuple[GroupEnd, ...], metrics: Mapping[str, float]) -> None:
+        update = Update(
+            step=self._step,
+            version=self._version,
+            parent_version=parent,
+            groups=ends,
+            metrics=metrics,
+            final=self._step >= self._config.run.num_updates,
+            created_s=time.time(),
+        )
+        self._stream.send(UPDATES, "update", update)
+
+    # -- crash and resume ---------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        progress = checkpoint.Progress(
+            step=self._step,
+            version=self._version,
+            offsets=self.reader.positions(),
+            pending=self._assembler.pending_verdicts(),
+            seen=self._assembler.seen - {group.group_id for group in self._assembler.ready},
+            num_rollouts=self._num_rollouts,
+        )
+        checkpoint.save(self._checkpoints, self._trainer, progress, self._config.learner.keep_checkpoints)
+
+    def _resume(self) -> None:
+        """Load the newest checkpoint, and publish its weights under a version that nobody has seen."""
+        progress = checkpoint.load_newest(self._checkpoints, self._trainer)
+        used = [update.version for update in self._stream.read_all(UPDATES)]
+        used += [policy.version for policy in self._stream.read_all(POLICIES)]
+        parent = 0
+        if progress is not None:
+            self._step, parent, self._num_rollouts = progress.step, progress.version, progress.num_rollouts
+            self._assembler.seen = set(progress.seen)
+            for verdict in progress.pending:
+                self._assembler.add(verdict)
+            self.reader.seek(progress.offsets)
+        self._version = max(used) + 1 if used else 0
+        self._publish(final=False)
+        if self._version:
+            self._send_update(parent, (), {"learner/resumed": 1.0})
+        self._stream.writer.flush()
+
+
+def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str, float]:
+    """What an update's groups looked like, trained or not."""
+    num_rollouts = sum(end.num_rollouts for end in ends)
+    with_gradient = [end for end in ends if end.ending in ("trained", "stale")]
+    staleness = [end.staleness for end in ends if end.num_graded]
+    num_graded = sum(end.num_graded for end in ends)
+    lengths = [verdict.trajectory.token_ids.size for group in batch for verdict in group.verdicts.values()]
+    metrics = {
+        "learner/reward/mean": sum(end.reward_sum for end in ends) / max(num_graded, 1),
+        "learner/effective_gradient_ratio/samples": sum(e.num_graded for e in with_gradient) / max(num_rollouts, 1),
+        "learner/effective_gradient_ratio/prompts": len(with_gradient) / max(len(ends), 1),
+        "learner/completion_tokens/mean": sum(lengths) / max(len(lengths), 1),
+        "learner/ungraded_rollouts": float(num_rollouts - num_graded),
+    }
+    for ending in ("trained", "zero_variance", "stale", "abandoned"):
+        metrics[f"learner/groups/{ending}"] = float(sum(end.ending == ending for end in ends))
+    if staleness:
+        metrics["learner/staleness/min"] = float(min(staleness))
+        metrics["learner/staleness/mean"] = sum(staleness) / len(staleness)
+        metrics["learner/staleness/max"] = float(max(staleness))
+    return metrics
+
+
+def run(config: Config, stream: Log, stop: threading.Event) -> None:
+    """Run the learner to its end."""
+    import torch
+
+    from prompts.sources import load_tokenizer
+
+    torch.set_num_threads(config.learner.threads)
+    torch.manual_seed(config.run.seed)
+    role = Learner(config, stream, load_tokenizer(config.run.model))
+    run_loop(role, stream, role.reader, stop, commits=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the process."""
+    return run_role("learner", run, argv)

@@ -1,0 +1,73 @@
+"""Published weights: one folder a version, complete or not there at all, the newest few kept."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from stream.weights import WEIGHTS_FILE, digest_of
+
+
+class PolicyStore:
+    """Writes versions below `folder`; each is a transformers model folder (weights, config, generation config)."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder = folder
+        self._keep = keep
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def publish(self, model: Any, version: int) -> tuple[str, str]:
+        """Write the weights; returns their folder and digest. A folder appears under its name only when complete."""
+        final = self._folder / f"v{version:06d}"
+        staging = self._folder / f".writing-v{version:06d}"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        save_weights(model, staging / WEIGHTS_FILE)
+        model.config.save_pretrained(staging)
+        digest = digest_of(staging)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(staging, final)
+        self._prune()
+        return str(final.resolve()), digest
+
+    def _prune(self) -> None:
+        """Producers load at once and try the next version if one vanishes, so a few versions of grace are enough."""
+        versions = sorted(path for path in self._folder.iterdir() if path.name.startswith("v"))
+        for path in versions[: -self._keep]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def save_weights(model: Any, file: Path) -> None:
+    """The model's parameters and buffers as safetensors; tensors that share memory are written once.
+
+    A tied output embedding is left out, as transformers does; it is tied again when the model is loaded.
+    """
+    tied = set(model.all_tied_weights_keys) if hasattr(model, "all_tied_weights_keys") else set()
+    if not getattr(model.config, "tie_word_embeddings", False):
+        tied = set()
+    state = {
+        name: tensor.detach().to("cpu").contiguous() for name, tensor in model.state_dict().items() if name not in tied
+    }
+    save_file(state, file, metadata={"format": "pt"})
+
+
+def save_final(model: Any, tokenizer: Any, folder: Path, facts: dict[str, Any]) -> None:
+    """The trained model with its tokenizer, as transformers and vLLM load it; replaces an older one."""
+    staging = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(staging, ignore_errors=True)
+    model.save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    (staging / "rucksack.json").write_text(json.dumps(facts, indent=2))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(staging, folder)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device that `learner.device` asks for; auto takes a GPU if there is one."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
