@@ -1,0 +1,76 @@
+"""Which groups the report shows as examples, and what it shows of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream.messages import GroupEnd, Update, Verdict
+
+_READABLE = range(3, 17)
+"""Group sizes that a person reads through."""
+
+
+def choose_examples(surviving: Sequence[Update]) -> set[str]:
+    """At most four groups: an early and a late one with a gradient, the largest, and one with ungraded rollouts."""
+    ends = [end for update in surviving for end in update.groups]
+    trained = [end for end in ends if end.ending == "trained"]
+    quarter = max(1, len(trained) // 4)
+    chosen: list[GroupEnd] = []
+    if trained:
+        chosen = [
+            min(trained[:quarter], key=_dullness),
+            min(trained[-quarter:], key=_dullness),
+        ]
+        chosen.append(max(trained, key=lambda end: end.num_rollouts))
+    chosen += [end for end in ends if end.num_graded < end.num_rollouts][:1] or (
+        [] if trained else ends[:1]
+    )
+    return {end.group_id for end in chosen}
+
+
+def _dullness(end: GroupEnd) -> tuple[bool, float]:
+    """Small for groups of readable size that are right about half of the time."""
+    return end.num_rollouts not in _READABLE, abs(
+        end.reward_sum / max(1, end.num_graded) - 0.5
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleRow:
+    """One rollout of an example group."""
+
+    verdict: Verdict
+    advantage: float | None
+    """None for rollouts that were not graded: they carry no reward (law 6)."""
+    versions: str
+    """Policy versions of its tokens, e.g. `12` or `12 (40 tokens), 13 (8)`."""
+
+
+def example_rows(verdicts: Sequence[Verdict]) -> list[ExampleRow]:
+    """The rollouts of a group with the advantage (reward - mean) / std that it gives them."""
+    return [
+        ExampleRow(verdict, advantage, _versions(verdict))
+        for verdict, advantage in zip(verdicts, advantages(verdicts), strict=True)
+    ]
+
+
+def advantages(verdicts: Sequence[Verdict]) -> list[float | None]:
+    """(reward - mean) / (std + 1e-6) over the graded rollouts, std with N - 1 as GRPO's code has it; else None."""
+    rewards = np.array([verdict.reward for verdict in verdicts if verdict.graded])
+    if rewards.size < 2 or np.ptp(rewards) == 0:
+        return [0.0 if verdict.graded else None for verdict in verdicts]
+    scale = rewards.std(ddof=1) + 1e-6
+    return [
+        float((verdict.reward - rewards.mean()) / scale) if verdict.graded else None
+        for verdict in verdicts
+    ]
+
+
+def _versions(verdict: Verdict) -> str:
+    spans = verdict.trajectory.spans
+    if len(spans) <= 1:
+        return "".join(str(span.policy_version) for span in spans)
+    return ", ".join(
+        f"{span.policy_version} ({span.stop - span.start} tokens)" for span in spans
+    )

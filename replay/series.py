@@ -1,0 +1,274 @@
+"""What the plots show, as plain columns: per update, per stretch of time, per bin of believed success rate.
+
+What enters is a `RunData`, what leaves are dataclasses of numpy columns. Where the log says nothing a value is NaN, and
+the plot has a gap there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replay.load import OUTCOMES, RunData
+from replay.ratios import group_table, ratios_of
+from replay.tables import rollouts_by_version
+from stream.messages import Update
+
+Floats = NDArray[np.float64]
+MAX_GAP = 4
+"""Policy-version gaps from here on are shown together."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSeries:
+    """One value per update of the surviving lineage."""
+
+    step: Floats
+    rollouts: Floats
+    """Rollouts spent up to and including this update."""
+    reward: Floats
+    """Mean reward of the graded rollouts that ended in it."""
+    ratio_samples: Floats
+    ratio_prompts: Floats
+    staleness_min: Floats
+    staleness_mean: Floats
+    staleness_max: Floats
+    gap_shares: Floats
+    """[MAX_GAP + 1, U] share of the trained tokens whose policy version is 0, 1, ... behind the weights trained."""
+    waiting_s: Floats
+    """Mean time of its rollouts from verdict to update."""
+    metrics: dict[str, Floats]
+
+
+def update_series(data: RunData) -> UpdateSeries:
+    """Columns over the updates of the surviving lineage."""
+    surviving = data.lineage.surviving
+    spent = rollouts_by_version(surviving)
+    staleness = [
+        [end.staleness for end in update.groups if end.ending == "trained"]
+        for update in surviving
+    ]
+    ratio_samples, ratio_prompts = _ratio_columns(data)
+    return UpdateSeries(
+        step=_column([update.step for update in surviving]),
+        rollouts=_column([spent[update.version] for update in surviving]),
+        reward=_column([_mean_reward(update) for update in surviving]),
+        ratio_samples=ratio_samples,
+        ratio_prompts=ratio_prompts,
+        staleness_min=_column([min(of, default=np.nan) for of in staleness]),
+        staleness_mean=_column(
+            [float(np.mean(of)) if of else np.nan for of in staleness]
+        ),
+        staleness_max=_column([max(of, default=np.nan) for of in staleness]),
+        gap_shares=gap_shares(data),
+        waiting_s=_waiting(data),
+        metrics=_metric_columns(surviving),
+    )
+
+
+def _column(values: Sequence[float]) -> Floats:
+    return np.array(values, np.float64)
+
+
+def _mean_reward(update: Update) -> float:
+    graded = sum(end.num_graded for end in update.groups)
+    return sum(end.reward_sum for end in update.groups) / graded if graded else np.nan
+
+
+def _metric_columns(surviving: Sequence[Update]) -> dict[str, Floats]:
+    keys = {key for update in surviving for key in update.metrics}
+    return {
+        key: _column([update.metrics.get(key, np.nan) for update in surviving])
+        for key in sorted(keys)
+    }
+
+
+def _groups_of(data: RunData, update: Update) -> NDArray[np.int64]:
+    known = (data.groups.get(end.group_id) for end in update.groups)
+    return np.array([group.index for group in known if group], np.int64)
+
+
+def _ratio_columns(data: RunData) -> tuple[Floats, Floats]:
+    table = group_table(data.training, len(data.groups))
+    found = [
+        ratios_of(table, _groups_of(data, update)) for update in data.lineage.surviving
+    ]
+    samples = [np.nan if ratios.samples is None else ratios.samples for ratios in found]
+    prompts = [np.nan if ratios.prompts is None else ratios.prompts for ratios in found]
+    return _column(samples), _column(prompts)
+
+
+def update_of_groups(data: RunData, *, trained_only: bool = False) -> NDArray[np.int64]:
+    """[G] position in the surviving lineage of the update in which each group ended, -1 for none."""
+    result = np.full(len(data.groups), -1, np.int64)
+    for position, update in enumerate(data.lineage.surviving):
+        for end in update.groups:
+            if end.group_id in data.groups and (
+                end.ending == "trained" or not trained_only
+            ):
+                result[data.groups[end.group_id].index] = position
+    return result
+
+
+def gap_shares(data: RunData) -> Floats:
+    """[MAX_GAP + 1, U] share of trained tokens by versions between the weights that sampled and those trained."""
+    parents = np.array(
+        [update.parent_version for update in data.lineage.surviving], np.int64
+    )
+    counts = np.zeros((MAX_GAP + 1, parents.size))
+    if not parents.size:
+        return counts
+    position = update_of_groups(data, trained_only=True)[data.spans["group"]]
+    spans, position = data.spans[position >= 0], position[position >= 0]
+    gap = np.clip(parents[position] - spans["policy_version"], 0, MAX_GAP)
+    np.add.at(counts, (gap, position), spans["num_tokens"])
+    total = counts.sum(axis=0)
+    result: Floats = np.divide(
+        counts, total, out=np.full_like(counts, np.nan), where=total > 0
+    )
+    return result
+
+
+def _waiting(data: RunData) -> Floats:
+    surviving = data.lineage.surviving
+    position = update_of_groups(data)[data.training["group"]]
+    ended = data.training[position >= 0]
+    made = _column([update.created_s for update in surviving])
+    waits = np.maximum(0.0, made[position[position >= 0]] - ended["created_s"])
+    return _means(position[position >= 0], waits, len(surviving))
+
+
+def _means(place: NDArray[np.int64], values: Floats, size: int) -> Floats:
+    count = np.bincount(place, minlength=size).astype(np.float64)
+    total = np.bincount(place, weights=values, minlength=size)
+    result: Floats = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSeries:
+    """One value per stretch of equal length of the run's time."""
+
+    minutes: Floats
+    """Middle of each stretch, since the first job."""
+    stretch_s: float
+    training_per_s: Floats
+    evaluation_per_s: Floats
+    tokens_per_s: Floats
+    outcome_shares: Floats
+    """[6, B] share of training rollouts by outcome, as in OUTCOMES; NaN where none was graded."""
+    queued_s: Floats
+    generated_s: Floats
+    to_verifier_s: Floats
+    """Mean time from the end of sampling to the start of grading."""
+    graded_s: Floats
+
+
+def time_series(data: RunData, num_stretches: int = 60) -> TimeSeries:
+    """Columns over the time of the verdicts."""
+    rows = data.rollouts[
+        np.isfinite(data.rollouts["created_s"]) & (data.rollouts["created_s"] > 0)
+    ]
+    start, stop = _range_of(rows)
+    length = max((stop - start) / num_stretches, 1e-3)
+    place = np.minimum(
+        ((rows["created_s"] - start) / length).astype(np.int64), num_stretches - 1
+    )
+    train = rows["train"]
+    one = np.ones(len(rows))
+
+    def per_s(mask: NDArray[np.bool_], weights: Floats) -> Floats:
+        return (
+            np.bincount(place[mask], weights=weights[mask], minlength=num_stretches)
+            / length
+        )
+
+    idle = np.maximum(
+        0.0, rows["created_s"] - rows["trajectory_created_s"] - rows["graded_s"]
+    )
+    return TimeSeries(
+        minutes=(np.arange(num_stretches) + 0.5) * length / 60
+        if len(rows)
+        else np.zeros(0),
+        stretch_s=length,
+        training_per_s=per_s(train, one),
+        evaluation_per_s=per_s(~train, one),
+        tokens_per_s=per_s(one > 0, rows["num_tokens"].astype(np.float64)),
+        outcome_shares=_outcome_shares(
+            place[train], rows["outcome"][train], num_stretches
+        ),
+        queued_s=_means(place, rows["queued_s"], num_stretches),
+        generated_s=_means(place, rows["generated_s"], num_stretches),
+        to_verifier_s=_means(place, idle, num_stretches),
+        graded_s=_means(place, rows["graded_s"], num_stretches),
+    )
+
+
+def _range_of(rows: NDArray[np.void]) -> tuple[float, float]:
+    if not len(rows):
+        return 0.0, 0.0
+    jobs = rows["job_created_s"][rows["job_created_s"] > 0]
+    last = float(rows["created_s"].max())
+    return (
+        min(float(jobs.min()), last) if jobs.size else float(rows["created_s"].min())
+    ), last
+
+
+def _outcome_shares(
+    place: NDArray[np.int64], outcome: NDArray[np.int8], size: int
+) -> Floats:
+    counts = np.zeros((len(OUTCOMES), size))
+    np.add.at(counts, (outcome, place), 1)
+    total = counts.sum(axis=0)
+    result: Floats = np.divide(
+        counts, total, out=np.full_like(counts, np.nan), where=total > 0
+    )
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetBin:
+    """Groups whose prompts were believed to have a success rate in one range."""
+
+    label: str
+    num_groups: int
+    mean_rollouts: float
+    max_rollouts: int
+
+
+def budget_bins(data: RunData) -> list[BudgetBin]:
+    """Mean rollouts of a prompt by believed success rate: unseen, 0, ten ranges, 1."""
+    groups = [
+        group
+        for group in data.groups.values()
+        if group.train and not np.isnan(group.success_rate)
+    ]
+    found: dict[str, list[int]] = {label: [] for label in BIN_LABELS}
+    for group in groups:
+        found[bin_label(group.success_rate, group.num_observed)].append(
+            group.num_rollouts
+        )
+    return [
+        BudgetBin(
+            label,
+            len(sizes),
+            float(np.mean(sizes)) if sizes else np.nan,
+            max(sizes, default=0),
+        )
+        for label, sizes in found.items()
+    ]
+
+
+_TENTHS = tuple(f"{low / 10:.1f}-{(low + 1) / 10:.1f}" for low in range(10))
+BIN_LABELS = ("unseen", "0", *_TENTHS, "1")
+
+
+def bin_label(success_rate: float, num_observed: float) -> str:
+    """The bin of a belief; the ranges include their upper end, except that 1 has a bin of its own."""
+    if num_observed <= 0:
+        return "unseen"
+    if success_rate <= 0 or success_rate >= 1:
+        return "0" if success_rate <= 0 else "1"
+    # Rounded first: .3 is stored a little above or below three tenths.
+    return _TENTHS[min(9, max(0, int(np.ceil(round(success_rate * 10, 9))) - 1))]
