@@ -1,5 +1,25 @@
+"""`python -m allocator CONFIG`: the allocator as a process. What is heavy is imported after the configuration is read."""
+
 import sys
+import threading
+from collections.abc import Sequence
 
-from allocator.role import main
+from stream.config import Config
+from stream.launch import run_role
+from stream.worker import Log
 
-sys.exit(main())
+
+def run(config: Config, stream: Log, stop: threading.Event) -> None:
+    """Run the allocator to its end."""
+    from allocator.role import run as run_role_itself
+
+    run_role_itself(config, stream, stop)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the process; returns its exit code."""
+    return run_role("allocator", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,7 +19,6 @@ from allocator.rounds import RoundPlan, choose_prompts, plan_round
 from prompts.sources import load_prompts, tokenize
 from stream.config import Config
 from stream.errors import BadRecord
-from stream.launch import run_role
 from stream.messages import (
     TRAINING,
     Belief,
@@ -314,8 +313,3 @@ def run(config: Config, stream: Log, stop: threading.Event) -> None:
     pool, _heldout = load_prompts(config)
     role = Allocator(config, stream, pool, tokenize(pool, config))
     run_loop(role, stream, role.reader, stop, commits=False)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the process."""
-    return run_role("allocator", run, argv)

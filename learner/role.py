@@ -18,7 +18,6 @@ from learner.trainer import Trainer, load_model
 from learner.weights import PolicyStore, pick_device, save_final
 from stream.config import Config
 from stream.errors import BadRecord
-from stream.launch import run_role
 from stream.messages import TRAINING, GroupEnd, Policy, Update, Verdict
 from stream.topics import POLICIES, UPDATES, VERDICTS
 from stream.worker import Delivery, Log, run_loop
@@ -63,7 +62,7 @@ class Learner:
     @property
     def finished(self) -> bool:
         """All updates are made."""
-        return self._step >= self._config.run.num_updates and self._training is None
+        return self._is_last and self._training is None
 
     def handle(self, delivery: Delivery) -> None:
         """A verdict."""
@@ -83,7 +82,7 @@ class Learner:
             self._finish_update(self._training.result())
             return True
         batch = self._assembler.take(self._config.run.prompts_per_update)
-        if not batch or self._step >= self._config.run.num_updates:
+        if not batch or self._is_last:
             return False
         self._start_update(batch)
         return True
@@ -120,7 +119,7 @@ class Learner:
         parent, self._version, self._step = self._version, self._version + 1, self._step + 1
         self._num_rollouts += sum(end.num_rollouts for end in self._ends)
         self._training = None
-        self._publish(final=self._step >= self._config.run.num_updates)
+        self._publish()
         figures = batch_metrics(self._batch, self._ends) | metrics
         figures["learner/idle_share"] = self._idle_s / max(self._idle_s + busy_s, 1e-9)
         figures["learner/num_rollouts"] = float(self._num_rollouts)
@@ -128,14 +127,18 @@ class Learner:
         self._batch, self._ends = [], []
         # An update is on the log before a checkpoint rests on it: no surviving update can be missing there.
         self._stream.writer.flush()
-        if self._step % self._config.learner.checkpoint_every == 0 or self._step >= self._config.run.num_updates:
+        if self._step % self._config.learner.checkpoint_every == 0 or self._is_last:
             self._save()
         self._idle_since = time.monotonic()
 
-    def _publish(self, *, final: bool) -> None:
+    @property
+    def _is_last(self) -> bool:
+        return self._step >= self._config.run.num_updates
+
+    def _publish(self) -> None:
         uri, digest = self._policies.publish(self._trainer.model, self._version)
         policy = Policy(
-            version=self._version, uri=uri, digest=digest, step=self._step, final=final, created_s=time.time()
+            version=self._version, uri=uri, digest=digest, step=self._step, final=self._is_last, created_s=time.time()
         )
         self._stream.send(POLICIES, "policy", policy)
 
@@ -146,7 +149,7 @@ class Learner:
             parent_version=parent,
             groups=ends,
             metrics=metrics,
-            final=self._step >= self._config.run.num_updates,
+            final=self._is_last,
             created_s=time.time(),
         )
         self._stream.send(UPDATES, "update", update)
@@ -177,7 +180,7 @@ class Learner:
                 self._assembler.add(verdict)
             self.reader.seek(progress.offsets)
         self._version = max(used) + 1 if used else 0
-        self._publish(final=False)
+        self._publish()
         if self._version:
             self._send_update(parent, (), {"learner/resumed": 1.0})
         self._stream.writer.flush()
@@ -216,8 +219,3 @@ def run(config: Config, stream: Log, stop: threading.Event) -> None:
     torch.manual_seed(config.run.seed)
     role = Learner(config, stream, load_tokenizer(config.run.model))
     run_loop(role, stream, role.reader, stop, commits=False)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the process."""
-    return run_role("learner", run, argv)

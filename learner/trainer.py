@@ -35,7 +35,7 @@ def load_model(path: str, device: torch.device) -> Any:
     changed = [name for name in _LOGIT_CHANGES if getattr(model.config, name, None)]
     if changed:
         raise UserError(f"run.model {path!r} sets {changed[0]}, which the learner does not support; choose another model")
-    return model.to(device).train()
+    return model.to(device).eval()  # no dropout: the ratio compares the same function with itself
 
 
 class Trainer:

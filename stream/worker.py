@@ -212,3 +212,23 @@ class Pulse:
             created_s=time.time(),
         )
         self._stream.send(HEARTBEATS, self._stream.worker, heartbeat)
+
+
+class IdleClock:
+    """Share of the last minute or so that was spent idle."""
+
+    def __init__(self, half_life_s: float = 20.0) -> None:
+        self._half_life_s = half_life_s
+        self._last = time.monotonic()
+        self._share = 0.0
+
+    def note(self, *, idle: bool) -> None:
+        """What the time since the last call was."""
+        now = time.monotonic()
+        kept = 0.5 ** ((now - self._last) / self._half_life_s)
+        self._share = kept * self._share + (1 - kept) * idle
+        self._last = now
+
+    def share(self) -> float:
+        """In [0, 1]."""
+        return self._share

@@ -1,0 +1,64 @@
+"""One evaluation under way: which rollouts were asked for, what came back, what it adds up to. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stream.messages import Evaluation, Prompt, PromptScore, Verdict
+
+
+@dataclass(slots=True, kw_only=True)
+class Scoreboard:
+    """Verdicts of `samples` rollouts of every prompt, sampled by weights no older than `policy_version`."""
+
+    name: str
+    policy_version: int
+    prompts: Sequence[Prompt]
+    samples: int
+    temperature: float
+    final: bool
+    started_s: float
+    """Of the caller's monotonic clock."""
+    verdicts: dict[tuple[str, int], Verdict] = field(default_factory=dict)
+    """By prompt and rollout."""
+
+    def record(self, verdict: Verdict) -> bool:
+        """Count a verdict; False if older weights sampled it, so that it must be asked for again."""
+        trajectory = verdict.trajectory
+        if trajectory.token_ids.size and trajectory.min_policy_version < self.policy_version:
+            return False
+        self.verdicts.setdefault((trajectory.job.prompt.prompt_id, trajectory.rollout), verdict)
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """Every rollout has a verdict."""
+        return len(self.verdicts) == len(self.prompts) * self.samples
+
+    def result(self, created_s: float) -> Evaluation:
+        """What there is now. A rollout without a verdict, or without a grade, counts as not correct."""
+        versions = [span.policy_version for v in self.verdicts.values() for span in v.trajectory.spans]
+        scores = tuple(self._score(prompt) for prompt in self.prompts)
+        num_rollouts = max(sum(score.num_rollouts for score in scores), 1)
+        return Evaluation(
+            name=self.name,
+            policy_version=self.policy_version,
+            min_policy_version=min(versions, default=self.policy_version),
+            max_policy_version=max(versions, default=self.policy_version),
+            accuracy=sum(score.reward_sum for score in scores) / num_rollouts,
+            temperature=self.temperature,
+            scores=scores,
+            final=self.final,
+            created_s=created_s,
+        )
+
+    def _score(self, prompt: Prompt) -> PromptScore:
+        found = [self.verdicts.get((prompt.prompt_id, rollout)) for rollout in range(self.samples)]
+        graded = [verdict.reward for verdict in found if verdict is not None and verdict.graded]
+        return PromptScore(
+            prompt_id=prompt.prompt_id,
+            task=prompt.task,
+            level=prompt.level,
+            num_rollouts=self.samples,
+            num_graded=len(graded),
+            reward_sum=sum(graded),
+        )

@@ -1,0 +1,25 @@
+"""`python -m producers CONFIG`: the producer as a process. What is heavy is imported after the configuration is read."""
+
+import sys
+import threading
+from collections.abc import Sequence
+
+from stream.config import Config
+from stream.launch import run_role
+from stream.worker import Log
+
+
+def run(config: Config, stream: Log, stop: threading.Event) -> None:
+    """Run the producer to its end."""
+    from producers.role import run as run_role_itself
+
+    run_role_itself(config, stream, stop)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the process; returns its exit code."""
+    return run_role("producer", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

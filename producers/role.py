@@ -1,0 +1,235 @@
+"""The producer as a process: jobs and policies in; trajectories out, each the moment it finishes.
+
+The engine lives on an event loop in a thread of its own; this loop hands it rollouts and publishes what comes back. A
+job's offset is committed when all its trajectories are durable, so a crash repeats work, and never loses any.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from producers.engine import Engine, Rollout
+from prompts.sources import load_tokenizer
+from stream.codec import decode
+from stream.config import Config
+from stream.errors import BadRecord, RucksackError
+from stream.messages import Job, Policy, Timing, Trajectory
+from stream.topics import JOBS, POLICIES, TRAJECTORIES
+from stream.weights import digest_of
+from stream.worker import Delivery, IdleClock, Log, Pulse, run_loop
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Assignment:
+    """A job under way."""
+
+    delivery: Delivery
+    num_left: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def acknowledge(self) -> None:
+        """One of its trajectories is durable; called from the writer's thread."""
+        with self.lock:
+            self.num_left -= 1
+            over = self.num_left == 0
+        if over:
+            self.delivery.done()
+
+
+class Producer:
+    """Samples what jobs ask for, always from the newest weights."""
+
+    def __init__(self, config: Config, stream: Log, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
+        self._config = config
+        self._stream = stream
+        self._loop = loop
+        self._engine = engine
+        self._tokenizer = load_tokenizer(config.run.model)
+        self._policies = stream.reader(POLICIES)
+        self._finished: deque[tuple[Assignment, int, Future[Rollout]]] = deque()
+        self._swap: Future[float] | None = None
+        self._wanted: Policy | None = None
+        self._version = -1
+        self._in_flight = 0
+        self._counters = {"rollouts": 0, "tokens": 0, "swaps": 0}
+        self._swap_s = 0.0
+        self._idle = IdleClock()
+
+    # -- what the loop asks -------------------------------------------------------------------------------------------
+
+    @property
+    def wants_input(self) -> bool:
+        """While the engine has room, and once it has a policy."""
+        return self._version >= 0 and self._in_flight < self._config.producer.max_num_seqs
+
+    @property
+    def finished(self) -> bool:
+        """Never: producers run until they are stopped."""
+        return False
+
+    def handle(self, delivery: Delivery) -> None:
+        """A job: one request to the engine for each rollout."""
+        job: Job = delivery.message
+        longest = job.prompt_token_ids.size + job.sampling.max_tokens
+        if longest > self._config.producer.max_model_len:
+            raise BadRecord(
+                f"job of group {job.group_id} may reach {longest} tokens; producer.max_model_len is "
+                f"{self._config.producer.max_model_len}: raise it, or lower sampling.max_tokens"
+            )
+        assignment = Assignment(delivery, job.stop - job.start)
+        for rollout in range(job.start, job.stop):
+            future = self._spawn(
+                self._engine.generate(
+                    job.prompt_token_ids,
+                    request_id=f"{job.group_id}/{rollout}/{uuid.uuid4().hex[:8]}",
+                    temperature=job.sampling.temperature,
+                    top_p=job.sampling.top_p,
+                    top_k=job.sampling.top_k,
+                    max_tokens=job.sampling.max_tokens,
+                )
+            )
+            self._in_flight += 1
+            future.add_done_callback(
+                lambda done, rollout=rollout: self._finished.append((assignment, rollout, done))
+            )
+
+    def work(self) -> bool:
+        """Publish what is finished; follow the newest policy."""
+        self._follow_policies()
+        while self._finished:
+            assignment, rollout, future = self._finished.popleft()
+            self._in_flight -= 1
+            self._publish(assignment, rollout, future.result())
+        self._idle.note(idle=self._in_flight == 0)
+        return False
+
+    def metrics(self) -> Mapping[str, float]:
+        """Figures for the heartbeat."""
+        return {
+            **{f"producer/{name}": count for name, count in self._counters.items()},
+            "producer/in_flight": self._in_flight,
+            "producer/policy_version": self._version,
+            "producer/swap_s": self._swap_s,
+            "producer/idle_share": self._idle.share(),
+        }
+
+    def close(self) -> None:
+        """Free the reader; the engine is closed by whoever started it."""
+        self._policies.close()
+
+    # -- trajectories -------------------------------------------------------------------------------------------------
+
+    def _publish(self, assignment: Assignment, rollout: int, result: Rollout) -> None:
+        job: Job = assignment.delivery.message
+        text = self._tokenizer.decode(result.token_ids.tolist(), skip_special_tokens=True)
+        trajectory = Trajectory(
+            job=job,
+            rollout=rollout,
+            trajectory_id=uuid.uuid4().hex,
+            token_ids=result.token_ids,
+            behavior_logprobs=result.behavior_logprobs,
+            spans=result.spans,
+            text=text.encode("utf-8", "replace").decode(),  # a lone surrogate cannot go on the wire
+            finish_reason=result.finish_reason,
+            timing=Timing(queued_s=result.queued_s, generated_s=result.generated_s),
+            producer=self._stream.worker,
+            created_s=time.time(),
+        )
+        self._stream.send_of_group(TRAJECTORIES, job.group_id, trajectory, assignment.acknowledge)
+        self._counters["rollouts"] += 1
+        self._counters["tokens"] += int(result.token_ids.size)
+
+    # -- policies -----------------------------------------------------------------------------------------------------
+
+    def _follow_policies(self) -> None:
+        for record in self._policies.poll(0.0):
+            try:
+                self._wanted = decode(record.value, Policy)
+            except BadRecord as error:
+                self._stream.bury(record, str(error))
+        if self._swap is not None and self._swap.done():
+            self._end_swap(self._swap)
+        if self._swap is None and self._wanted is not None and self._wanted.version > self._version:
+            self._swapping = self._wanted
+            self._swap = self._spawn(self._load(self._wanted))
+
+    def _end_swap(self, swap: "Future[float]") -> None:
+        policy, self._swap = self._swapping, None
+        error = swap.exception()
+        if error is None:
+            self._version, self._swap_s = policy.version, swap.result()
+            self._counters["swaps"] += 1
+            return
+        if not isinstance(error, OSError | ValueError):
+            raise error
+        # Only the newest few versions are kept: one that vanished before it was read has a successor on the topic.
+        log.warning("policy not loaded version=%d error=%s", policy.version, error)
+        if self._wanted is policy:
+            self._wanted = None
+
+    async def _load(self, policy: Policy) -> float:
+        digest = await asyncio.to_thread(digest_of, policy.uri)
+        if digest != policy.digest:
+            raise ValueError(f"weights of version {policy.version} have sha256 {digest}, announced was {policy.digest}")
+        return await self._engine.swap(policy.uri, policy.version)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+
+def run(config: Config, stream: Log, stop: threading.Event) -> None:
+    """Start the engine, warm it up, and run until stopped."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="engine", daemon=True)
+    thread.start()
+    engine = _start_engine(config, stream, loop, stop)
+    if engine is None:
+        return
+    try:
+        role = Producer(config, stream, loop, engine)
+        run_loop(role, stream, stream.reader(JOBS, consumer_group="producers"), stop, commits=True)
+    finally:
+        asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30)
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def _start_engine(
+    config: Config, stream: Log, loop: asyncio.AbstractEventLoop, stop: threading.Event
+) -> Engine | None:
+    """The engine, ready; None if the process was told to stop meanwhile. Shows signs of life while it starts."""
+    table, started = config.producer, time.monotonic()
+    pulse = Pulse(stream)
+
+    async def start() -> Engine:
+        engine = await Engine.start(
+            config.run.model,
+            max_model_len=table.max_model_len,
+            max_num_seqs=table.max_num_seqs,
+            dtype=table.dtype,
+            seed=config.run.seed,
+            gpu_memory_utilization=table.gpu_memory_utilization,
+            kv_cache_gib=table.kv_cache_gib,
+            tensor_parallel_size=table.tensor_parallel_size,
+        )
+        await engine.warm_up()
+        return engine
+
+    future = asyncio.run_coroutine_threadsafe(start(), loop)
+    while not future.done():
+        pulse.beat("starting", dict)
+        if stop.wait(0.1):
+            future.cancel()
+            return None
+    if isinstance(error := future.exception(), RuntimeError):
+        raise RucksackError(f"the engine did not start: {error}") from error
+    log.info("engine ready elapsed_s=%.1f", time.monotonic() - started)
+    return future.result()

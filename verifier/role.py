@@ -1,0 +1,118 @@
+"""The verifier as a process: trajectories in, verdicts out. Every answer is graded in a worker that can be killed.
+
+A trajectory's offset is committed when its verdict is durable. One that is graded twice after a crash gets two verdicts;
+readers count the first.
+"""
+
+import importlib.metadata
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from stream.config import Config
+from stream.messages import Trajectory, Verdict
+from stream.topics import TRAJECTORIES, VERDICTS
+from stream.worker import Delivery, IdleClock, Log, run_loop
+from verifier.graders import Grade
+from verifier.pool import Pool
+
+log = logging.getLogger(__name__)
+
+ALARM_AFTER = 200
+"""Verdicts of a task before its share of ungraded ones is judged."""
+
+
+class Verifier:
+    """Feeds a pool of workers, and publishes what they say."""
+
+    def __init__(self, config: Config, stream: Log, pool: Pool) -> None:
+        self._config = config
+        self._stream = stream
+        self._pool = pool
+        self._deliveries: dict[str, Delivery] = {}
+        self._number = 0
+        self._outcomes: Counter[str] = Counter()
+        self._by_task: dict[str, Counter[str]] = {}
+        self._alarmed: set[str] = set()
+        self._idle = IdleClock()
+        self._version = importlib.metadata.version("math-verify")
+
+    # -- what the loop asks -------------------------------------------------------------------------------------------
+
+    @property
+    def wants_input(self) -> bool:
+        """While the pool's queue is short: what waits here cannot be graded elsewhere."""
+        return self._pool.num_pending < 256 * self._config.verifier.workers
+
+    @property
+    def finished(self) -> bool:
+        """Never: verifiers run until they are stopped."""
+        return False
+
+    def handle(self, delivery: Delivery) -> None:
+        """A trajectory."""
+        trajectory: Trajectory = delivery.message
+        self._number += 1
+        key = str(self._number)
+        self._deliveries[key] = delivery
+        prompt = trajectory.job.prompt
+        self._pool.submit(key, prompt.verifier, prompt.answer, trajectory.text)
+
+    def work(self) -> bool:
+        """Publish what the pool has finished."""
+        results = self._pool.results(0.0)
+        for key, grade, elapsed_s in results:
+            self._publish(self._deliveries.pop(key), grade, elapsed_s)
+        self._idle.note(idle=self._pool.num_pending == 0)
+        return bool(results)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Figures for the heartbeat."""
+        return {
+            "verifier/verdicts": sum(self._outcomes.values()),
+            "verifier/pending": self._pool.num_pending,
+            "verifier/alarms": len(self._alarmed),
+            "verifier/idle_share": self._idle.share(),
+            **{f"verifier/outcome/{outcome}": count for outcome, count in self._outcomes.items()},
+        }
+
+    def close(self) -> None:
+        """Stop the workers; what they had is graded again by the next verifier."""
+        self._pool.close()
+
+    # -- verdicts -----------------------------------------------------------------------------------------------------
+
+    def _publish(self, delivery: Delivery, grade: Grade, elapsed_s: float) -> None:
+        trajectory: Trajectory = delivery.message
+        verdict = Verdict(
+            trajectory=trajectory,
+            outcome=grade.outcome,
+            reward=grade.reward,
+            reason=grade.reason,
+            verifier=trajectory.job.prompt.verifier,
+            verifier_version=self._version,
+            elapsed_s=elapsed_s,
+            created_s=time.time(),
+        )
+        self._stream.send_of_group(VERDICTS, trajectory.job.group_id, verdict, delivery.done)
+        self._outcomes[grade.outcome] += 1
+        self._watch(trajectory.job.prompt.task or "all", grade.outcome)
+
+    def _watch(self, task: str, outcome: str) -> None:
+        """Silent zeros are the users' first pain: say it once per task when too many answers get no real grade."""
+        counts = self._by_task.setdefault(task, Counter())
+        counts[outcome] += 1
+        bad = counts["timeout"] + counts["error"] + counts["unparsable"]
+        if counts.total() >= ALARM_AFTER and bad > self._config.verifier.alarm_share * counts.total():
+            if task not in self._alarmed:
+                log.error("ALARM task=%s timeout, error or unparsable: %d of %d", task, bad, counts.total())
+            self._alarmed.add(task)
+
+
+def run(config: Config, stream: Log, stop: threading.Event) -> None:
+    """Run the verifier until stopped."""
+    pool = Pool(config.verifier.workers, timeout_s=config.verifier.timeout_s)
+    reader = stream.reader(TRAJECTORIES, consumer_group="verifiers")
+    run_loop(Verifier(config, stream, pool), stream, reader, stop, commits=True)
