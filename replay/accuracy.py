@@ -29,11 +29,7 @@ class Accuracy:
     @property
     def gain(self) -> float | None:
         """After minus before."""
-        return (
-            self.after - self.before
-            if self.before is not None and self.after is not None
-            else None
-        )
+        return self.after - self.before if self.before is not None and self.after is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +44,9 @@ class Band:
     pool: Accuracy
 
 
-def first_and_last(
-    evaluations: Sequence[Evaluation], name: str
-) -> tuple[Evaluation | None, Evaluation | None]:
+def first_and_last(evaluations: Sequence[Evaluation], name: str) -> tuple[Evaluation | None, Evaluation | None]:
     """The evaluations of one set before (of the base policy) and after (of the newest version, if there is one)."""
-    found = sorted(
-        (e for e in evaluations if e.name == name), key=lambda e: e.policy_version
-    )
+    found = sorted((e for e in evaluations if e.name == name), key=lambda e: e.policy_version)
     before = next((e for e in found if e.policy_version == BASE_VERSION), None)
     after = next((e for e in reversed(found) if e.policy_version != BASE_VERSION), None)
     return before, after
@@ -63,9 +55,7 @@ def first_and_last(
 def accuracy_of(evaluations: Sequence[Evaluation], name: str) -> Accuracy:
     """Accuracy on one set before and after."""
     before, after = first_and_last(evaluations, name)
-    return Accuracy(
-        before.accuracy if before else None, after.accuracy if after else None
-    )
+    return Accuracy(before.accuracy if before else None, after.accuracy if after else None)
 
 
 def base_rates(evaluations: Sequence[Evaluation]) -> dict[Level, float]:
@@ -75,9 +65,7 @@ def base_rates(evaluations: Sequence[Evaluation]) -> dict[Level, float]:
     for score in base.scores if base else ():
         sums[score.task, score.level][0] += score.reward_sum
         sums[score.task, score.level][1] += score.num_graded
-    return {
-        level: reward / graded for level, (reward, graded) in sums.items() if graded
-    }
+    return {level: reward / graded for level, (reward, graded) in sums.items() if graded}
 
 
 def bands_of(evaluations: Sequence[Evaluation]) -> list[Band]:
@@ -99,10 +87,7 @@ def _band(evaluations: Sequence[Evaluation], levels: set[Level], label: str) -> 
     def inside(score: PromptScore) -> bool:
         return (score.task, score.level) in levels
 
-    heldout, pool = (
-        first_and_last(evaluations, HELDOUT),
-        first_and_last(evaluations, POOL),
-    )
+    heldout, pool = (first_and_last(evaluations, HELDOUT), first_and_last(evaluations, POOL))
     some = heldout[0] or heldout[1]
     return Band(
         label=label,
@@ -113,11 +98,7 @@ def _band(evaluations: Sequence[Evaluation], levels: set[Level], label: str) -> 
     )
 
 
-def _mean(
-    evaluation: Evaluation | None, inside: Callable[[PromptScore], bool]
-) -> float | None:
-    scores = (
-        [score for score in evaluation.scores if inside(score)] if evaluation else []
-    )
+def _mean(evaluation: Evaluation | None, inside: Callable[[PromptScore], bool]) -> float | None:
+    scores = [score for score in evaluation.scores if inside(score)] if evaluation else []
     graded = sum(score.num_graded for score in scores)
     return sum(score.reward_sum for score in scores) / graded if graded else None

@@ -18,22 +18,15 @@ def choose_examples(surviving: Sequence[Update]) -> set[str]:
     quarter = max(1, len(trained) // 4)
     chosen: list[GroupEnd] = []
     if trained:
-        chosen = [
-            min(trained[:quarter], key=_dullness),
-            min(trained[-quarter:], key=_dullness),
-        ]
+        chosen = [min(trained[:quarter], key=_dullness), min(trained[-quarter:], key=_dullness)]
         chosen.append(max(trained, key=lambda end: end.num_rollouts))
-    chosen += [end for end in ends if end.num_graded < end.num_rollouts][:1] or (
-        [] if trained else ends[:1]
-    )
+    chosen += [end for end in ends if end.num_graded < end.num_rollouts][:1] or ([] if trained else ends[:1])
     return {end.group_id for end in chosen}
 
 
 def _dullness(end: GroupEnd) -> tuple[bool, float]:
     """Small for groups of readable size that are right about half of the time."""
-    return end.num_rollouts not in _READABLE, abs(
-        end.reward_sum / max(1, end.num_graded) - 0.5
-    )
+    return end.num_rollouts not in _READABLE, abs(end.reward_sum / max(1, end.num_graded) - 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +54,11 @@ def advantages(verdicts: Sequence[Verdict]) -> list[float | None]:
     if rewards.size < 2 or np.ptp(rewards) == 0:
         return [0.0 if verdict.graded else None for verdict in verdicts]
     scale = rewards.std(ddof=1) + 1e-6
-    return [
-        float((verdict.reward - rewards.mean()) / scale) if verdict.graded else None
-        for verdict in verdicts
-    ]
+    return [float((verdict.reward - rewards.mean()) / scale) if verdict.graded else None for verdict in verdicts]
 
 
 def _versions(verdict: Verdict) -> str:
     spans = verdict.trajectory.spans
     if len(spans) <= 1:
         return "".join(str(span.policy_version) for span in spans)
-    return ", ".join(
-        f"{span.policy_version} ({span.stop - span.start} tokens)" for span in spans
-    )
+    return ", ".join(f"{span.policy_version} ({span.stop - span.start} tokens)" for span in spans)

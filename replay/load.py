@@ -91,14 +91,17 @@ class RunData:
         return self.rollouts[train]
 
     @property
+    def surviving_evaluations(self) -> list[Evaluation]:
+        """Evaluations of weights that survive: those of rolled-back versions say nothing of the result."""
+        return [evaluation for evaluation in self.evaluations if evaluation.policy_version in self.lineage.versions]
+
+    @property
     def admitted(self) -> set[str]:
         """Groups that were admitted for training."""
         return {group_id for group_id, group in self.groups.items() if group.train}
 
 
-def read_run(
-    broker: Broker, run: str, progress: Callable[[int, int], None] = no_progress
-) -> RunData:
+def read_run(broker: Broker, run: str, progress: Callable[[int, int], None] = no_progress) -> RunData:
     """Read a run's topics as they are now.
 
     Args:
@@ -108,13 +111,7 @@ def read_run(
     updates: list[Update] = []
     _read(broker, run, UPDATES, counts, updates.append)
     evaluations: dict[tuple[str, int], Evaluation] = {}
-    _read(
-        broker,
-        run,
-        EVALUATIONS,
-        counts,
-        lambda e: evaluations.setdefault((e.name, e.policy_version), e),
-    )
+    _read(broker, run, EVALUATIONS, counts, lambda e: evaluations.setdefault((e.name, e.policy_version), e))
     letters: list[DeadLetter] = []
     _read(broker, run, DEADLETTERS, counts, letters.append)
     lineage = lineage_of(updates)
@@ -123,9 +120,7 @@ def read_run(
     _read(broker, run, VERDICTS, counts, collector.add_verdict, progress)
     counts[VERDICTS.name].num_duplicates = collector.first.num_duplicates
     counts[UPDATES.name].num_duplicates = lineage.num_duplicates
-    counts[EVALUATIONS.name].num_duplicates = counts[
-        EVALUATIONS.name
-    ].num_records - len(evaluations)
+    counts[EVALUATIONS.name].num_duplicates = counts[EVALUATIONS.name].num_records - len(evaluations)
     return RunData(
         run=run,
         lineage=lineage,
@@ -133,10 +128,7 @@ def read_run(
         groups=collector.groups,
         rollouts=np.array(collector.rollouts, ROLLOUT),
         spans=np.array(collector.spans, SPAN),
-        examples={
-            group: sorted(found, key=lambda v: v.trajectory.rollout)
-            for group, found in collector.kept.items()
-        },
+        examples={group: sorted(found, key=lambda v: v.trajectory.rollout) for group, found in collector.kept.items()},
         dead_letters=letters,
         counts=counts,
     )
@@ -189,13 +181,8 @@ class _Collector:
         group = self.add_job(job)
         self.rollouts.append(_rollout_of(verdict, group))
         if group.train:
-            self.spans += [
-                (group.index, span.policy_version, span.stop - span.start)
-                for span in trajectory.spans
-            ]
-            if (
-                not self._wanted
-            ):  # nothing has ended yet: show the first group that is graded
+            self.spans += [(group.index, span.policy_version, span.stop - span.start) for span in trajectory.spans]
+            if not self._wanted:  # nothing has ended yet: show the first group that is graded
                 self._wanted = {job.group_id}
             if job.group_id in self._wanted:
                 self.kept.setdefault(job.group_id, []).append(verdict)

@@ -38,9 +38,7 @@ def group_table(rollouts: NDArray[np.void], num_groups: int) -> GroupTable:
     np.maximum.at(highest, group, reward)
     return GroupTable(
         num_graded=np.bincount(group, minlength=num_groups),
-        reward_sum=np.bincount(group, weights=reward, minlength=num_groups).astype(
-            np.float64
-        ),
+        reward_sum=np.bincount(group, weights=reward, minlength=num_groups).astype(np.float64),
         mixed=highest > lowest,
     )
 

@@ -22,7 +22,7 @@ MAX_GAP = 4
 
 @dataclass(frozen=True, slots=True)
 class UpdateSeries:
-    """One value per update of the surviving lineage."""
+    """One value per step of the surviving lineage."""
 
     step: Floats
     rollouts: Floats
@@ -36,19 +36,14 @@ class UpdateSeries:
     staleness_max: Floats
     gap_shares: Floats
     """[MAX_GAP + 1, U] share of the trained tokens whose policy version is 0, 1, ... behind the weights trained."""
-    waiting_s: Floats
-    """Mean time of its rollouts from verdict to update."""
     metrics: dict[str, Floats]
 
 
 def update_series(data: RunData) -> UpdateSeries:
     """Columns over the updates of the surviving lineage."""
-    surviving = data.lineage.surviving
-    spent = rollouts_by_version(surviving)
-    staleness = [
-        [end.staleness for end in update.groups if end.ending == "trained"]
-        for update in surviving
-    ]
+    surviving = data.lineage.steps
+    spent = rollouts_by_version(data.lineage.surviving)
+    staleness = [[end.staleness for end in update.groups if end.ending == "trained"] for update in surviving]
     ratio_samples, ratio_prompts = _ratio_columns(data)
     return UpdateSeries(
         step=_column([update.step for update in surviving]),
@@ -57,12 +52,9 @@ def update_series(data: RunData) -> UpdateSeries:
         ratio_samples=ratio_samples,
         ratio_prompts=ratio_prompts,
         staleness_min=_column([min(of, default=np.nan) for of in staleness]),
-        staleness_mean=_column(
-            [float(np.mean(of)) if of else np.nan for of in staleness]
-        ),
+        staleness_mean=_column([float(np.mean(of)) if of else np.nan for of in staleness]),
         staleness_max=_column([max(of, default=np.nan) for of in staleness]),
         gap_shares=gap_shares(data),
-        waiting_s=_waiting(data),
         metrics=_metric_columns(surviving),
     )
 
@@ -78,10 +70,7 @@ def _mean_reward(update: Update) -> float:
 
 def _metric_columns(surviving: Sequence[Update]) -> dict[str, Floats]:
     keys = {key for update in surviving for key in update.metrics}
-    return {
-        key: _column([update.metrics.get(key, np.nan) for update in surviving])
-        for key in sorted(keys)
-    }
+    return {key: _column([update.metrics.get(key, np.nan) for update in surviving]) for key in sorted(keys)}
 
 
 def _groups_of(data: RunData, update: Update) -> NDArray[np.int64]:
@@ -91,31 +80,25 @@ def _groups_of(data: RunData, update: Update) -> NDArray[np.int64]:
 
 def _ratio_columns(data: RunData) -> tuple[Floats, Floats]:
     table = group_table(data.training, len(data.groups))
-    found = [
-        ratios_of(table, _groups_of(data, update)) for update in data.lineage.surviving
-    ]
+    found = [ratios_of(table, _groups_of(data, update)) for update in data.lineage.steps]
     samples = [np.nan if ratios.samples is None else ratios.samples for ratios in found]
     prompts = [np.nan if ratios.prompts is None else ratios.prompts for ratios in found]
     return _column(samples), _column(prompts)
 
 
 def update_of_groups(data: RunData, *, trained_only: bool = False) -> NDArray[np.int64]:
-    """[G] position in the surviving lineage of the update in which each group ended, -1 for none."""
+    """[G] position in `Lineage.steps` of the update in which each group ended, -1 for none."""
     result = np.full(len(data.groups), -1, np.int64)
-    for position, update in enumerate(data.lineage.surviving):
+    for position, update in enumerate(data.lineage.steps):
         for end in update.groups:
-            if end.group_id in data.groups and (
-                end.ending == "trained" or not trained_only
-            ):
+            if end.group_id in data.groups and (end.ending == "trained" or not trained_only):
                 result[data.groups[end.group_id].index] = position
     return result
 
 
 def gap_shares(data: RunData) -> Floats:
     """[MAX_GAP + 1, U] share of trained tokens by versions between the weights that sampled and those trained."""
-    parents = np.array(
-        [update.parent_version for update in data.lineage.surviving], np.int64
-    )
+    parents = np.array([update.parent_version for update in data.lineage.steps], np.int64)
     counts = np.zeros((MAX_GAP + 1, parents.size))
     if not parents.size:
         return counts
@@ -124,22 +107,21 @@ def gap_shares(data: RunData) -> Floats:
     gap = np.clip(parents[position] - spans["policy_version"], 0, MAX_GAP)
     np.add.at(counts, (gap, position), spans["num_tokens"])
     total = counts.sum(axis=0)
-    result: Floats = np.divide(
-        counts, total, out=np.full_like(counts, np.nan), where=total > 0
-    )
+    result: Floats = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
     return result
 
 
-def _waiting(data: RunData) -> Floats:
-    surviving = data.lineage.surviving
-    position = update_of_groups(data)[data.training["group"]]
-    ended = data.training[position >= 0]
-    made = _column([update.created_s for update in surviving])
-    waits = np.maximum(0.0, made[position[position >= 0]] - ended["created_s"])
-    return _means(position[position >= 0], waits, len(surviving))
+def waiting_s(data: RunData) -> Floats:
+    """[R] seconds from each rollout's verdict to the update that its group ended in; NaN if it has not ended."""
+    made = _column([*(update.created_s for update in data.lineage.steps), np.nan])
+    position = update_of_groups(data)[data.rollouts["group"]]
+    waits: Floats = np.maximum(0.0, made[position] - data.rollouts["created_s"])
+    return waits
 
 
 def _means(place: NDArray[np.int64], values: Floats, size: int) -> Floats:
+    known = np.isfinite(values)
+    place, values = place[known], values[known]
     count = np.bincount(place, minlength=size).astype(np.float64)
     total = np.bincount(place, weights=values, minlength=size)
     result: Floats = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
@@ -163,45 +145,36 @@ class TimeSeries:
     to_verifier_s: Floats
     """Mean time from the end of sampling to the start of grading."""
     graded_s: Floats
+    waiting_s: Floats
+    """Mean time from the verdict to the update that the group ended in."""
 
 
 def time_series(data: RunData, num_stretches: int = 60) -> TimeSeries:
     """Columns over the time of the verdicts."""
-    rows = data.rollouts[
-        np.isfinite(data.rollouts["created_s"]) & (data.rollouts["created_s"] > 0)
-    ]
+    known = np.isfinite(data.rollouts["created_s"]) & (data.rollouts["created_s"] > 0)
+    rows, waits = data.rollouts[known], waiting_s(data)[known]
     start, stop = _range_of(rows)
     length = max((stop - start) / num_stretches, 1e-3)
-    place = np.minimum(
-        ((rows["created_s"] - start) / length).astype(np.int64), num_stretches - 1
-    )
+    place = np.minimum(((rows["created_s"] - start) / length).astype(np.int64), num_stretches - 1)
     train = rows["train"]
     one = np.ones(len(rows))
 
     def per_s(mask: NDArray[np.bool_], weights: Floats) -> Floats:
-        return (
-            np.bincount(place[mask], weights=weights[mask], minlength=num_stretches)
-            / length
-        )
+        return np.bincount(place[mask], weights=weights[mask], minlength=num_stretches) / length
 
-    idle = np.maximum(
-        0.0, rows["created_s"] - rows["trajectory_created_s"] - rows["graded_s"]
-    )
+    idle = np.maximum(0.0, rows["created_s"] - rows["trajectory_created_s"] - rows["graded_s"])
     return TimeSeries(
-        minutes=(np.arange(num_stretches) + 0.5) * length / 60
-        if len(rows)
-        else np.zeros(0),
+        minutes=(np.arange(num_stretches) + 0.5) * length / 60 if len(rows) else np.zeros(0),
         stretch_s=length,
         training_per_s=per_s(train, one),
         evaluation_per_s=per_s(~train, one),
         tokens_per_s=per_s(one > 0, rows["num_tokens"].astype(np.float64)),
-        outcome_shares=_outcome_shares(
-            place[train], rows["outcome"][train], num_stretches
-        ),
+        outcome_shares=_outcome_shares(place[train], rows["outcome"][train], num_stretches),
         queued_s=_means(place, rows["queued_s"], num_stretches),
         generated_s=_means(place, rows["generated_s"], num_stretches),
         to_verifier_s=_means(place, idle, num_stretches),
         graded_s=_means(place, rows["graded_s"], num_stretches),
+        waiting_s=_means(place, waits, num_stretches),
     )
 
 
@@ -210,20 +183,14 @@ def _range_of(rows: NDArray[np.void]) -> tuple[float, float]:
         return 0.0, 0.0
     jobs = rows["job_created_s"][rows["job_created_s"] > 0]
     last = float(rows["created_s"].max())
-    return (
-        min(float(jobs.min()), last) if jobs.size else float(rows["created_s"].min())
-    ), last
+    return (min(float(jobs.min()), last) if jobs.size else float(rows["created_s"].min())), last
 
 
-def _outcome_shares(
-    place: NDArray[np.int64], outcome: NDArray[np.int8], size: int
-) -> Floats:
+def _outcome_shares(place: NDArray[np.int64], outcome: NDArray[np.int8], size: int) -> Floats:
     counts = np.zeros((len(OUTCOMES), size))
     np.add.at(counts, (outcome, place), 1)
     total = counts.sum(axis=0)
-    result: Floats = np.divide(
-        counts, total, out=np.full_like(counts, np.nan), where=total > 0
-    )
+    result: Floats = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
     return result
 
 
@@ -239,23 +206,12 @@ class BudgetBin:
 
 def budget_bins(data: RunData) -> list[BudgetBin]:
     """Mean rollouts of a prompt by believed success rate: unseen, 0, ten ranges, 1."""
-    groups = [
-        group
-        for group in data.groups.values()
-        if group.train and not np.isnan(group.success_rate)
-    ]
+    groups = [group for group in data.groups.values() if group.train and not np.isnan(group.success_rate)]
     found: dict[str, list[int]] = {label: [] for label in BIN_LABELS}
     for group in groups:
-        found[bin_label(group.success_rate, group.num_observed)].append(
-            group.num_rollouts
-        )
+        found[bin_label(group.success_rate, group.num_observed)].append(group.num_rollouts)
     return [
-        BudgetBin(
-            label,
-            len(sizes),
-            float(np.mean(sizes)) if sizes else np.nan,
-            max(sizes, default=0),
-        )
+        BudgetBin(label, len(sizes), float(np.mean(sizes)) if sizes else np.nan, max(sizes, default=0))
         for label, sizes in found.items()
     ]
 

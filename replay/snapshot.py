@@ -25,13 +25,9 @@ class Snapshot:
 
     def __init__(self, broker: Broker, run: str, topics: Sequence[Topic]) -> None:
         self._broker = broker
-        self._names = [
-            topic.of(run) for topic in topics if broker.partitions(topic.of(run))
-        ]
+        self._names = [topic.of(run) for topic in topics if broker.partitions(topic.of(run))]
         self._ends: dict[Place, int] = {
-            (name, partition): end
-            for name in self._names
-            for partition, end in broker.end_offsets(name).items()
+            (name, partition): end for name in self._names for partition, end in broker.end_offsets(name).items()
         }
         self.total = sum(self._ends.values())
         """Offsets to pass, an upper bound of the records (a compacted topic holds fewer)."""
@@ -51,25 +47,17 @@ class Snapshot:
         moved_at = time.monotonic()
         while not self._at_end(reader):
             records = reader.poll(0.5, _POLL_RECORDS)
-            batch = [
-                record
-                for record in records
-                if record.offset < self._ends[record.topic, record.partition]
-            ]
+            batch = [record for record in records if record.offset < self._ends[record.topic, record.partition]]
             if batch:
                 moved_at = time.monotonic()
                 yield batch
             elif time.monotonic() - moved_at > STALL_S:
-                raise BrokerUnavailable(
-                    f"the broker handed out nothing for {STALL_S:.0f} s: is it alive?"
-                )
+                raise BrokerUnavailable(f"the broker handed out nothing for {STALL_S:.0f} s: is it alive?")
 
     def _at_end(self, reader: Reader) -> bool:
         positions = reader.positions()
         # Positions also pass what holds no record: transaction markers, and what compaction has removed.
-        self.passed = sum(
-            min(positions.get(place) or 0, end) for place, end in self._ends.items()
-        )
+        self.passed = sum(min(positions.get(place) or 0, end) for place, end in self._ends.items())
         return self.passed == self.total
 
 

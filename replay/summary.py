@@ -29,6 +29,7 @@ class Summary:
     """In the surviving lineage."""
     num_rolled_back: int
     """Updates that a crash made void."""
+    num_resumes: int
     num_rollouts: int
     """Training rollouts, each counted once."""
     num_evaluation_rollouts: int
@@ -62,27 +63,20 @@ def summarize(data: RunData, folder: Path | None = None) -> Summary:
     """
     surviving = data.lineage.surviving
     ended = [end for update in surviving for end in update.groups]
-    indices = sorted(
-        {
-            data.groups[end.group_id].index
-            for end in ended
-            if end.group_id in data.groups
-        }
-    )
+    indices = sorted({data.groups[end.group_id].index for end in ended if end.group_id in data.groups})
     table = group_table(data.training, len(data.groups))
     wall_s = wall_time_s(data)
     num_training = len(data.training)
     return Summary(
         run=data.run,
         finished=data.lineage.finished,
-        modes=tuple(
-            sorted({group.mode for group in data.groups.values() if group.mode})
-        ),
-        heldout=accuracy_of(data.evaluations, HELDOUT),
-        pool=accuracy_of(data.evaluations, POOL),
-        bands=tuple(bands_of(data.evaluations)),
-        num_updates=len(surviving),
+        modes=tuple(sorted({group.mode for group in data.groups.values() if group.mode})),
+        heldout=accuracy_of(data.surviving_evaluations, HELDOUT),
+        pool=accuracy_of(data.surviving_evaluations, POOL),
+        bands=tuple(bands_of(data.surviving_evaluations)),
+        num_updates=len(data.lineage.steps),
         num_rolled_back=len(data.lineage.rolled_back),
+        num_resumes=data.lineage.num_resumes,
         num_rollouts=num_training,
         num_evaluation_rollouts=len(data.rollouts) - num_training,
         num_tokens=int(data.training["num_tokens"].sum()),
@@ -119,9 +113,7 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def _accuracy_table(summary: Summary) -> Table:
-    title = f"Run {summary.run}: accuracy by base success rate" + (
-        "" if summary.finished else " (so far)"
-    )
+    title = f"Run {summary.run}: accuracy by base success rate" + ("" if summary.finished else " (so far)")
     table = Table(title=title, title_justify="left")
     table.add_column("base rate")
     for name in ("levels", "prompts", "held-out", "pool"):
@@ -130,14 +122,7 @@ def _accuracy_table(summary: Summary) -> Table:
         cells = (accuracy_text(band.heldout), accuracy_text(band.pool))
         table.add_row(band.label, str(band.num_levels), str(band.num_heldout), *cells)
     table.add_section()
-    table.add_row(
-        "all",
-        "",
-        "",
-        accuracy_text(summary.heldout),
-        accuracy_text(summary.pool),
-        style="bold",
-    )
+    table.add_row("all", "", "", accuracy_text(summary.heldout), accuracy_text(summary.pool), style="bold")
     return table
 
 
@@ -155,34 +140,21 @@ def show(value: float | None, digits: int = 3) -> str:
 def figures(summary: Summary) -> list[tuple[str, str]]:
     """The key figures as (name, text), for the terminal and the page."""
     law = summary.law
-    endings = (
-        ", ".join(
-            f"{count:,} {ending}" for ending, count in sorted(law.endings.items())
-        )
-        or "none"
-    )
+    endings = ", ".join(f"{count:,} {ending}" for ending, count in sorted(law.endings.items())) or "none"
     pairs = [
         ("allocation", ", ".join(summary.modes) or "-"),
         ("updates", f"{summary.num_updates:,}" + _rolled_back(summary)),
-        (
-            "rollouts",
-            f"{summary.num_rollouts:,} (and {summary.num_evaluation_rollouts:,} for evaluation)",
-        ),
+        ("rollouts", f"{summary.num_rollouts:,} (and {summary.num_evaluation_rollouts:,} for evaluation)"),
         ("tokens", f"{summary.num_tokens:,}"),
         ("effective-gradient ratio, samples", show(summary.ratios.samples)),
         ("effective-gradient ratio, prompts", show(summary.ratios.prompts)),
         ("groups admitted", f"{law.num_admitted:,}"),
         ("groups ended", f"{law.num_ended:,} ({endings})"),
-        ("groups lost", f"{law.num_lost:,}")
-        if summary.finished
-        else ("groups open", f"{len(law.open):,}"),
+        ("groups lost", f"{law.num_lost:,}") if summary.finished else ("groups open", f"{len(law.open):,}"),
         ("law check", law_text(law)),
         ("duplicates dropped", f"{summary.num_duplicates:,}"),
         ("dead letters", f"{summary.num_dead_letters:,}"),
-        (
-            "wall time",
-            f"{summary.wall_s:,.0f} s ({summary.rollouts_per_s:,.1f} rollouts/s)",
-        ),
+        ("wall time", f"{summary.wall_s:,.0f} s ({summary.rollouts_per_s:,.1f} rollouts/s)"),
     ]
     if summary.num_unreadable:
         pairs.append(("unreadable records", f"{summary.num_unreadable:,}"))
@@ -193,33 +165,17 @@ def figures(summary: Summary) -> list[tuple[str, str]]:
 def law_text(law: LawCheck) -> str:
     """Whether every admitted group ended exactly once, in words."""
     if law.holds:
-        return (
-            "every admitted group ended exactly once"
-            if law.finished
-            else "no group ended twice; the run goes on"
-        )
-    broken = (
-        ("lost", law.num_lost),
-        ("ended twice or more", len(law.repeated)),
-        ("never admitted", len(law.unknown)),
-    )
-    return "BROKEN: " + ", ".join(
-        f"{count:,} {what}" for what, count in broken if count
-    )
+        return "every admitted group ended exactly once" if law.finished else "no group ended twice; the run goes on"
+    broken = (("lost", law.num_lost), ("ended twice or more", len(law.repeated)), ("never admitted", len(law.unknown)))
+    return "BROKEN: " + ", ".join(f"{count:,} {what}" for what, count in broken if count)
 
 
 def _rolled_back(summary: Summary) -> str:
-    return (
-        f" (and {summary.num_rolled_back:,} rolled back by a crash)"
-        if summary.num_rolled_back
-        else ""
-    )
+    return f" (and {summary.num_rolled_back:,} rolled back by a crash)" if summary.num_rolled_back else ""
 
 
 def _figures_table(summary: Summary) -> Table:
-    table = Table(
-        show_header=False, title=f"Run {summary.run}: figures", title_justify="left"
-    )
+    table = Table(show_header=False, title=f"Run {summary.run}: figures", title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")
     for name, text in figures(summary):

@@ -51,6 +51,22 @@ class Lineage:
         """Whether the run has made its last update."""
         return bool(self.surviving) and self.surviving[-1].final
 
+    @property
+    def steps(self) -> tuple[Update, ...]:
+        """The surviving updates that made a step: a resumed learner publishes its weights anew without one."""
+        before = (0, *(update.step for update in self.surviving))
+        return tuple(u for u, step in zip(self.surviving, before, strict=False) if u.step > step or u.groups)
+
+    @property
+    def num_resumes(self) -> int:
+        """How often a learner was started again and its work survives."""
+        return len(self.surviving) - len(self.steps)
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """Policy versions that survive, the base included."""
+        return frozenset({BASE_VERSION, *(update.version for update in self.surviving)})
+
 
 def lineage_of(updates: Sequence[Update]) -> Lineage:
     """Follow parent_version from the last update back to the base policy.
@@ -67,15 +83,11 @@ def lineage_of(updates: Sequence[Update]) -> Lineage:
         chain.append(newest)
         parent = by_version.get(newest.parent_version)
         # Versions only grow: a parent that is not older is a broken record, and following it would never end.
-        newest = (
-            parent if parent is not None and parent.version < newest.version else None
-        )
+        newest = parent if parent is not None and parent.version < newest.version else None
     kept = {update.version for update in chain}
     return Lineage(
         surviving=tuple(reversed(chain)),
-        rolled_back=tuple(
-            update for update in by_version.values() if update.version not in kept
-        ),
+        rolled_back=tuple(update for update in by_version.values() if update.version not in kept),
         num_duplicates=len(updates) - len(by_version),
         complete=not chain or chain[-1].parent_version == BASE_VERSION,
     )
@@ -110,9 +122,7 @@ class LawCheck:
         return not (self.num_lost or self.repeated or self.unknown)
 
 
-def check_law(
-    admitted: AbstractSet[str], ends: Iterable[GroupEnd], *, finished: bool
-) -> LawCheck:
+def check_law(admitted: AbstractSet[str], ends: Iterable[GroupEnd], *, finished: bool) -> LawCheck:
     """Compare the groups that were admitted with how groups ended (one entry per end in the surviving lineage)."""
     endings: Counter[str] = Counter()
     times: Counter[str] = Counter()

@@ -94,34 +94,23 @@ class _Maker:
         self.version = 0
 
     def rates(self, round_: int) -> dict[str, float]:
-        return {
-            level: min(1.0, rate + self.recipe.gain * round_ * (1 - rate))
-            for level, rate in LEVELS.items()
-        }
+        return {level: min(1.0, rate + self.recipe.gain * round_ * (1 - rate)) for level, rate in LEVELS.items()}
 
     def size_of(self, level: str, rate: float) -> int:
         """Rollouts of a prompt; the total of a round is the same in every mode."""
         if self.recipe.mode == "uniform":
             return self.recipe.num_rollouts
-        return {
-            "easy": 2,
-            "middle": self.recipe.num_rollouts + 2,
-            "hard": 2 * self.recipe.num_rollouts - 4,
-        }[level]
+        return {"easy": 2, "middle": self.recipe.num_rollouts + 2, "hard": 2 * self.recipe.num_rollouts - 4}[level]
 
     def make_round(self, round_: int) -> tuple[GroupEnd, ...]:
         levels = list(LEVELS)
         last = self.recipe.abandon and round_ == self.recipe.num_updates - 1
         return tuple(
-            self.make_group(
-                round_, number, levels[number % 3], abandoned=last and number == 0
-            )
+            self.make_group(round_, number, levels[number % 3], abandoned=last and number == 0)
             for number in range(self.recipe.num_prompts)
         )
 
-    def make_group(
-        self, round_: int, number: int, level: str, *, abandoned: bool
-    ) -> GroupEnd:
+    def make_group(self, round_: int, number: int, level: str, *, abandoned: bool) -> GroupEnd:
         rate = self.rates(round_)[level]
         size = self.size_of(level, rate)
         group_id = f"{self.recipe.run}-{round_}-{number}"
@@ -129,22 +118,13 @@ class _Maker:
         for rollout in range(size):
             dead = abandoned and rollout >= size // 2
             reward = float(not dead and self.random.random() < rate)
-            self.make_rollout(
-                self.job(group_id, round_, number, level, rollout, size, rate),
-                rollout,
-                reward,
-                dead,
-            )
+            self.make_rollout(self.job(group_id, round_, number, level, rollout, size, rate), rollout, reward, dead)
             rewards += [] if dead else [reward]
         return self.end_group(group_id, size, rewards, abandoned)
 
-    def end_group(
-        self, group_id: str, size: int, rewards: list[float], abandoned: bool
-    ) -> GroupEnd:
+    def end_group(self, group_id: str, size: int, rewards: list[float], abandoned: bool) -> GroupEnd:
         mixed = len(set(rewards)) > 1
-        ending: Any = (
-            "abandoned" if abandoned else "trained" if mixed else "zero_variance"
-        )
+        ending: Any = "abandoned" if abandoned else "trained" if mixed else "zero_variance"
         found = self.expected
         found.num_groups += 1
         found.num_rollouts += size
@@ -162,16 +142,7 @@ class _Maker:
             staleness=1 if self.version else 0,
         )
 
-    def job(
-        self,
-        group_id: str,
-        round_: int,
-        number: int,
-        level: str,
-        rollout: int,
-        size: int,
-        rate: float,
-    ) -> Job:
+    def job(self, group_id: str, round_: int, number: int, level: str, rollout: int, size: int, rate: float) -> Job:
         start = rollout // 8 * 8
         job = Job(
             group_id=group_id,
@@ -189,11 +160,7 @@ class _Maker:
             prompt_token_ids=np.arange(1, 6, dtype=np.int32),
             sampling=Sampling(max_tokens=64),
             budgeting=Budgeting(
-                mode=self.recipe.mode,
-                success_rate=rate,
-                num_observed=float(8 * round_),
-                value=0.1,
-                price=0.01,
+                mode=self.recipe.mode, success_rate=rate, num_observed=float(8 * round_), value=0.1, price=0.01
             ),
             round=round_,
             created_s=self.now_s,
@@ -207,32 +174,13 @@ class _Maker:
         self.expected.num_tokens += num_tokens
         self.now_s += 0.05
         outcome: Any = "abandoned" if dead else "correct" if reward else "wrong"
-        text = (
-            HOSTILE
-            if self.recipe.hostile and rollout % 2
-            else f"It is {'7' if reward else '8'}."
-        )
+        text = HOSTILE if self.recipe.hostile and rollout % 2 else f"It is {'7' if reward else '8'}."
         self.publish(job, rollout, num_tokens, text, outcome, reward)
         if rollout == 1:  # delivered again: the other reward must not count
             self.expected.num_duplicates += 1
-            self.publish(
-                job,
-                rollout,
-                num_tokens,
-                text,
-                "wrong" if reward else "correct",
-                1 - reward,
-            )
+            self.publish(job, rollout, num_tokens, text, "wrong" if reward else "correct", 1 - reward)
 
-    def publish(
-        self,
-        job: Job,
-        rollout: int,
-        num_tokens: int,
-        text: str,
-        outcome: Any,
-        reward: float,
-    ) -> None:
+    def publish(self, job: Job, rollout: int, num_tokens: int, text: str, outcome: Any, reward: float) -> None:
         half = num_tokens // 2
         older = Span(policy_version=max(0, self.version - 1), start=0, stop=half)
         newer = Span(policy_version=self.version, start=half, stop=num_tokens)
@@ -261,13 +209,7 @@ class _Maker:
         self.log.send_of_group(VERDICTS, job.group_id, verdict)
 
     def update(
-        self,
-        step: int,
-        version: int,
-        parent: int,
-        groups: tuple[GroupEnd, ...],
-        *,
-        final: bool = False,
+        self, step: int, version: int, parent: int, groups: tuple[GroupEnd, ...], *, final: bool = False
     ) -> None:
         metrics = {
             "learner/loss": 0.1 / step,
@@ -290,24 +232,10 @@ class _Maker:
             created_s=self.now_s,
         )
         self.log.send(UPDATES, self.recipe.run, update)
-        policy = Policy(
-            version=version,
-            uri=f"policies/{version}",
-            digest="0" * 64,
-            step=step,
-            created_s=self.now_s,
-        )
+        policy = Policy(version=version, uri=f"policies/{version}", digest="0" * 64, step=step, created_s=self.now_s)
         self.log.send(POLICIES, "policy", policy)
 
-    def evaluate(
-        self,
-        name: str,
-        version: int,
-        round_: int,
-        *,
-        samples: int = 1,
-        final: bool = False,
-    ) -> None:
+    def evaluate(self, name: str, version: int, round_: int, *, samples: int = 1, final: bool = False) -> None:
         levels = list(LEVELS)
         scores = []
         for number in range(self.recipe.heldout):
@@ -328,8 +256,7 @@ class _Maker:
             policy_version=version,
             min_policy_version=version,
             max_policy_version=version,
-            accuracy=sum(score.reward_sum for score in scores)
-            / (samples * len(scores)),
+            accuracy=sum(score.reward_sum for score in scores) / (samples * len(scores)),
             temperature=0.0 if samples == 1 else 1.0,
             scores=tuple(scores),
             final=final,
@@ -346,9 +273,7 @@ class _Maker:
         for round_ in range(recipe.num_updates):
             ends[round_] = self.make_round(round_)
             parent, version = version, version + 1
-            if (
-                recipe.crash_at and round_ == recipe.crash_at + 1
-            ):  # the two newest updates are lost, and made again
+            if recipe.crash_at and round_ == recipe.crash_at + 1:  # the two newest updates are lost, and made again
                 self.update(round_, version, parent, ends[round_ - 1])
                 self.update(round_ + 1, version + 1, version, ends[round_])
                 version += 2
@@ -368,16 +293,8 @@ class _Maker:
 
     def say_the_rest(self) -> None:
         run = self.recipe.run
-        self.log.send(
-            BELIEFS,
-            "p0",
-            Belief(prompt_id="p0", num_groups=2, num_trials=16, num_correct=9.0),
-        )
-        self.log.send(
-            HEARTBEATS,
-            "producer-0",
-            Heartbeat(worker="producer-0", pid=1, host="here", state="running"),
-        )
+        self.log.send(BELIEFS, "p0", Belief(prompt_id="p0", num_groups=2, num_trials=16, num_correct=9.0))
+        self.log.send(HEARTBEATS, "producer-0", Heartbeat(worker="producer-0", pid=1, host="here", state="running"))
         self.log.writer.send(VERDICTS.of(run), b"x", b"garbage", partition=0)
         letter = DeadLetter(
             role="learner-0",

@@ -1,5 +1,7 @@
 """The figures of a made-up run come out as they were put in, whatever a crash or a second delivery left in the log."""
 
+from io import StringIO
+
 import pytest
 from rich.console import Console
 
@@ -49,16 +51,10 @@ def test_summary_without_crash_is_the_same(broker, make_run):
 def test_bands_follow_the_levels_of_the_base_evaluation(broker, make_run):
     make_run(broker)
     summary = summarize(read_run(broker, "made"))
-    assert [band.label for band in summary.bands] == [
-        "0.0 to 0.1",
-        "0.3 to 0.6",
-        "0.9 to 1.0",
-    ]
+    assert [band.label for band in summary.bands] == ["0.0 to 0.1", "0.3 to 0.6", "0.9 to 1.0"]
     assert [band.num_heldout for band in summary.bands] == [10, 10, 10]
     hard = summary.bands[0]
-    assert (hard.heldout.before, hard.heldout.after) == pytest.approx(
-        (0.05, 0.05 + 0.48 * 0.95)
-    )
+    assert (hard.heldout.before, hard.heldout.after) == pytest.approx((0.05, 0.05 + 0.48 * 0.95))
     assert hard.pool.gain == pytest.approx(0.48 * 0.95)
     assert (summary.heldout.before, summary.heldout.after) == pytest.approx((0.5, 0.74))
 
@@ -71,25 +67,15 @@ def test_summary_of_a_run_under_way_has_open_groups_and_loses_none(broker, make_
 
 def test_summary_of_a_run_that_has_not_begun_is_empty(broker):
     summary = summarize(read_run(broker, "nothing"))
-    assert (summary.num_rollouts, summary.wall_s, summary.ratios.samples) == (
-        0,
-        0.0,
-        None,
-    )
+    assert (summary.num_rollouts, summary.wall_s, summary.ratios.samples) == (0, 0.0, None)
     print_summary(summary, Console(quiet=True))
 
 
 def test_printed_summary_names_what_people_ask_for(broker, make_run, tmp_path):
     make_run(broker)
     (tmp_path / "model").mkdir()
-    console = Console(width=140, record=True, quiet=False, file=open("/dev/null", "w"))
+    console = Console(width=140, record=True, file=StringIO())
     print_summary(summarize(read_run(broker, "made"), tmp_path), console)
     text = console.export_text()
-    for word in (
-        "0.3 to 0.6",
-        "groups lost",
-        "every admitted group ended exactly once",
-        "2 rolled back",
-        "model",
-    ):
+    for word in ("0.3 to 0.6", "groups lost", "every admitted group ended exactly once", "2 rolled back", "model"):
         assert word in text
