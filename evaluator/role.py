@@ -111,7 +111,7 @@ class Evaluator:
         table = self._config.evaluator
         if policy.final:
             self._queue_final(policy)
-        elif not self._has_base and not self._queue:
+        elif policy.step == 0:
             self._queue_base(policy)
         elif policy.step >= self._last_step + table.every and self._board is None and not self._queue:
             self._last_step = policy.step - policy.step % table.every
@@ -119,12 +119,15 @@ class Evaluator:
 
     def _queue_base(self, policy: Policy) -> None:
         table = self._config.evaluator
-        self._has_base.add("heldout")
-        self._enqueue("heldout", policy, table.samples, table.temperature)
+        wanted = {"heldout": (table.samples, table.temperature)}
         if table.pool:
-            self._enqueue("pool", policy, table.samples, table.temperature)
+            wanted["pool"] = (table.samples, table.temperature)
         if table.base_samples:
-            self._enqueue("base", policy, table.base_samples, 1.0)
+            wanted["base"] = (table.base_samples, 1.0)
+        for name, (samples, temperature) in wanted.items():
+            if name not in self._has_base:
+                self._has_base.add(name)
+                self._enqueue(name, policy, samples, temperature)
 
     def _queue_final(self, policy: Policy) -> None:
         table = self._config.evaluator
@@ -135,17 +138,17 @@ class Evaluator:
                 self._enqueue(name, policy, table.samples, table.temperature)
 
     def _enqueue(self, name: str, policy: Policy, samples: int, temperature: float) -> None:
-        board = Scoreboard(
-            name=name,
-            policy_version=policy.version,
-            prompts=self._sets[name],
-            samples=samples,
-            temperature=temperature,
-            final=policy.final,
-            started_s=time.monotonic(),
+        self._queue.append(
+            Scoreboard(
+                name=name,
+                policy_version=policy.version,
+                prompts=self._sets[name],
+                samples=samples,
+                temperature=temperature,
+                final=policy.final,
+                started_s=time.monotonic(),
+            )
         )
-        if board.prompts:
-            self._queue.append(board)
 
     # -- one evaluation -----------------------------------------------------------------------------------------------
 
