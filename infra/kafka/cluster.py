@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.kafka.settings import NodePorts, as_text, server_properties
-from stream.errors import BrokerUnavailable
+from stream.errors import BrokerUnavailable, UserError
 
 _FORMAT_TIMEOUT_S = 120
 
@@ -37,9 +37,15 @@ def load(data_dir: Path) -> Cluster | None:
     path = data_dir / "cluster.json"
     if not path.exists():
         return None
-    stored = json.loads(path.read_text())
-    ports = {int(node): NodePorts(**ports) for node, ports in stored["ports"].items()}
-    return Cluster(cluster_id=stored["cluster_id"], ports=ports)
+    try:
+        stored = json.loads(path.read_text())
+        ports = {int(node): NodePorts(**ports) for node, ports in stored["ports"].items()}
+        return Cluster(cluster_id=stored["cluster_id"], ports=ports)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error!r}), expected what LocalKafka wrote; delete it: brokers find their data "
+            "without it, on other ports"
+        ) from error
 
 
 def save(data_dir: Path, cluster: Cluster) -> None:

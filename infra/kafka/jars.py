@@ -57,7 +57,7 @@ def resolve_jars(lock: Path = LOCK, cache: Path | None = None) -> list[Path]:
     if any(not (cache / jar.path).exists() for jar in jars):
         _download_missing(jars, cache)
     for jar in jars:
-        check_digest(jar, cache / jar.path)
+        check_digest(jar, cache / jar.path, f"delete {cache / jar.path} and start again: it is downloaded afresh")
     return [cache / jar.path for jar in jars]
 
 
@@ -81,14 +81,13 @@ def read_lock(lock: Path = LOCK) -> list[LockedJar]:
     ]
 
 
-def check_digest(jar: LockedJar, path: Path) -> None:
+def check_digest(jar: LockedJar, path: Path, remedy: str) -> None:
     """Raise UserError where the file is not the jar that was locked."""
     with path.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != jar.sha256:
         raise UserError(
-            f"{path.name}: sha256 is {got}, expected {jar.sha256} (locked for {jar.coordinate}); "
-            f"delete {path} and start again to download it afresh"
+            f"{jar.path.name}: sha256 is {got}, expected {jar.sha256}, locked for {jar.coordinate}; {remedy}"
         )
 
 
@@ -137,7 +136,7 @@ def _fetch(jar: LockedJar, aside: Path, cache: Path) -> None:
         fetched = context.create_dependency(jar.coordinate).artifact.resolve()
     except (requests.RequestException, RuntimeError) as error:
         raise BrokerUnavailable(f"{jar.coordinate}: cannot be downloaded ({error})") from error
-    check_digest(jar, fetched)
+    check_digest(jar, fetched, "the download was not kept; see whether a mirror or proxy alters it")
     target = cache / jar.path
     target.parent.mkdir(parents=True, exist_ok=True)
     fetched.replace(target)

@@ -19,8 +19,9 @@ from infra.kafka.jars import resolve_jars
 from infra.kafka.java import find_java
 from infra.kafka.ports import choose_ports
 from infra.kafka.process import BrokerProcess
-from infra.kafka.ready import known_nodes, wait_until
+from infra.kafka.ready import known_nodes
 from infra.kafka.settings import HOST, java_command
+from infra.kafka.waiting import wait_until
 from stream.errors import BrokerUnavailable, UserError
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,11 @@ class LocalKafka:
         heap_mb: int = 512,
         detached: bool = False,
     ) -> None:
-        """`detached` brokers outlive this process; others die with the thread that started them, even by SIGKILL."""
+        """`detached` brokers outlive this process; others die with the *thread* that starts them.
+
+        That is how Linux ties a child to its parent, SIGKILL included: start and restart them in the main thread,
+        or in one that lives as long as they shall.
+        """
         if nodes not in (1, 3):
             raise UserError(f"nodes: got {nodes}, expected 1 or 3")
         if ports is not None and len(set(ports)) != nodes:
@@ -121,6 +126,10 @@ class LocalKafka:
         """The nodes that do not run: what a supervisor has to restart."""
         return [node for node in self.nodes if self.pid(node) is None]
 
+    def answers(self, node: int = 1) -> bool:
+        """Whether a node serves clients: false also for one that runs but hangs. Takes up to some seconds."""
+        return self._cluster is not None and node in known_nodes(self._cluster.ports[node].broker)
+
     def kill(self, node: int = 1) -> None:
         """End one node as a crash would, by SIGKILL."""
         self._processes[node].signal(signal.SIGKILL)
@@ -171,10 +180,9 @@ class LocalKafka:
         """Wait until the node answers and knows the expected nodes."""
         assert self._cluster is not None
         port, process = self._cluster.ports[node].broker, self._processes[node]
-        wait_until(lambda: process.find() is None or known_nodes(port) >= expected, _READY_TIMEOUT_S)
+        if not wait_until(lambda: process.find() is None or known_nodes(port) >= expected, _READY_TIMEOUT_S):
+            raise BrokerUnavailable(f"broker node {node}: no answer within {_READY_TIMEOUT_S:.0f} s; see {process.log}")
         if process.find() is None:
-            raise BrokerUnavailable(f"broker node {node} ended while starting; {process.log} ends:\n{process.tail()}")
-        if not known_nodes(port) >= expected:
             raise BrokerUnavailable(
-                f"broker node {node} does not answer after {_READY_TIMEOUT_S:.0f} s; see {process.log}"
+                f"broker node {node} ended while starting; {process.log} says:\n{process.complaint()}"
             )

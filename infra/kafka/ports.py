@@ -19,16 +19,22 @@ def choose_ports(
 ) -> dict[int, NodePorts]:
     """Ports of every node. Raises: UserError where a wanted one is in use."""
     for port in wanted or []:
-        if not is_free(port):
-            raise UserError(
-                f"ports: {port} is in use on {HOST}, expected a free port; "
-                "stop what listens there (ss -ltnp shows it), or give no ports to have free ones chosen"
-            )
+        _refuse_unusable(port)
     if saved and not wanted:
         return _ports_again(saved)
     taken = set(wanted or [])
     brokers = wanted or [_free_port(taken) for _ in nodes]
     return {n: NodePorts(broker=b, controller=_free_port(taken)) for n, b in zip(nodes, brokers, strict=True)}
+
+
+def _refuse_unusable(port: int) -> None:
+    if not 1 <= port <= 65_535:
+        raise UserError(f"ports: got {port}, expected 1 to 65535")
+    if not is_free(port):
+        raise UserError(
+            f"ports: {port} is in use on {HOST} or not for you to use, expected a free port; "
+            "stop what listens there (`ss -ltnp` shows it), or give no ports to have free ones chosen"
+        )
 
 
 def is_free(port: int) -> bool:

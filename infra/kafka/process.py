@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from infra.kafka.waiting import wait_until
+
 # Runs before Java in the process that becomes Java. Not preexec_fn, which runs Python between fork and exec of a
 # process with threads. The parent may have died before prctl: then its pid is no longer ours to see.
 _DIE_WITH_PARENT = """
@@ -35,6 +37,7 @@ class BrokerProcess:
         self.log = folder / "broker.log"
         self._pid_file = folder / "broker.pid"
         self._child: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     def start(self, java: list[str], die_with_parent: bool) -> None:
         """Start the broker; its output is added to its log."""
@@ -42,6 +45,7 @@ class BrokerProcess:
         if die_with_parent:
             command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._child = subprocess.Popen(
                 command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -49,13 +53,16 @@ class BrokerProcess:
 
     def find(self) -> psutil.Process | None:
         """The running broker process, None where there is none."""
-        if self._child is not None:
-            self._child.poll()  # reaps it, so that a killed child is not taken for a running one
         try:
             process = psutil.Process(int(self._pid_file.read_text()))
-            return process if str(self.properties) in process.cmdline() else None
+            return process if self._is_ours(process) else None
         except (OSError, ValueError, psutil.Error):
             return None
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        if self._child is not None and self._child.pid == process.pid:
+            return self._child.poll() is None  # reaps it: a killed child is not taken for a running one
+        return str(self.properties) in process.cmdline()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the broker if it runs."""
@@ -66,18 +73,22 @@ class BrokerProcess:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the broker's end; True where it has ended, and then its pid file is gone."""
-        process = self.find()
-        try:
-            if self._child is not None:
-                self._child.wait(timeout_s)
-            elif process is not None:
-                process.wait(timeout_s)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        # Asked again and again, as nothing else serves a broker that another process started: where the init
+        # process does not reap, the dead broker's pid stays for good.
+        if not wait_until(lambda: self.find() is None, timeout_s):
             return False
         self._pid_file.unlink(missing_ok=True)
         return True
 
-    def tail(self, num_lines: int = 5) -> str:
-        """The last lines of the log, for error messages."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join(lines[-num_lines:])
+    def complaint(self) -> str:
+        """What the log gives as the reason for the end of the last start."""
+        lines = self._last_log()
+        errors = [line for line in lines if " ERROR " in line or "Exception" in line or line.startswith("Error")]
+        return "\n".join(errors[:3] or lines[-5:])
+
+    def _last_log(self) -> list[str]:
+        if not self.log.exists():
+            return []
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace").splitlines()

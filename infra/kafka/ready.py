@@ -1,27 +1,14 @@
-"""Waiting until a broker answers: by real requests, as a listening socket proves little."""
+"""Whether a broker answers: asked by real requests, as a listening socket proves little."""
 
 import logging
 import socket
-import time
-from collections.abc import Callable
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from infra.kafka.settings import HOST
 
-_POLL_S = 0.05
 _ANSWER_MS = 5_000
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Ask again and again until it holds; False where it does not within the time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 def known_nodes(port: int) -> set[int]:

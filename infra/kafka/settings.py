@@ -86,6 +86,8 @@ _GROUPS = {
 _JVM = [
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
+    # A broker short of memory half works, which nobody notices; one that has ended is restarted.
+    "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
     # zstd and snappy load native libraries, which Java 24 and newer warn about.
     "--enable-native-access=ALL-UNNAMED",

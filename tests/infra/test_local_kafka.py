@@ -1,8 +1,9 @@
 """A real broker: what is written is read, whatever is killed in between."""
 
+import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -11,28 +12,62 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 
 from infra.kafka.local import LocalKafka
-from stream.errors import UserError
+from infra.kafka.waiting import wait_until
+from stream.errors import BrokerUnavailable, UserError
+
+pytestmark = pytest.mark.kafka
+
+# A program that starts the broker of a folder and waits for its standard input to end.
+OWNER = """
+import sys
+from pathlib import Path
+from infra.kafka.local import LocalKafka
+broker = LocalKafka(Path(sys.argv[1]), detached=sys.argv[2] == "detached")
+broker.start()
+print(broker.pid(1), broker.bootstrap_servers, flush=True)
+sys.stdin.read()
+"""
 
 
-def create_topic(servers: str, topic: str, partitions: int = 1) -> None:
+def create_topic(servers: str, topic: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=servers.split(","))
-    admin.create_topics([NewTopic(name=topic, num_partitions=partitions, replication_factor=-1)])
+    admin.create_topics([NewTopic(name=topic, num_partitions=3, replication_factor=-1)])
     admin.close()
 
 
 def write(servers: str, topic: str, values: list[bytes]) -> None:
     """Every value is acknowledged when this returns."""
-    writer = KafkaProducer(bootstrap_servers=servers.split(","), acks="all")
+    writer = KafkaProducer(bootstrap_servers=servers.split(","), acks="all", max_request_size=64 << 20)
     for written in [writer.send(topic, value) for value in values]:
-        written.get(timeout=30)
+        written.get(timeout=60)
     writer.close()
 
 
 def read(servers: str, topic: str, count: int) -> list[bytes]:
-    reader = KafkaConsumer(topic, bootstrap_servers=servers.split(","), auto_offset_reset="earliest", group_id=None)
-    values = [next(reader).value for _ in range(count)]
+    """The first `count` values, sorted, as partitions have no common order."""
+    reader = KafkaConsumer(
+        topic,
+        bootstrap_servers=servers.split(","),
+        auto_offset_reset="earliest",
+        group_id=None,
+        consumer_timeout_ms=60_000,
+    )
+    values = [record.value for _, record in zip(range(count), reader, strict=False)]
     reader.close()
-    return values
+    return sorted(values)
+
+
+def own(folder: Path, how: str) -> tuple[subprocess.Popen[str], int]:
+    """A process that owns a running broker, and the broker's pid."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(folder), how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout
+    return owner, int(owner.stdout.readline().split()[0])
+
+
+def is_gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_what_is_written_is_read(kafka: str) -> None:
@@ -41,15 +76,105 @@ def test_what_is_written_is_read(kafka: str) -> None:
     assert read(kafka, "written-is-read", 2) == [b"one", b"two"]
 
 
+def test_records_of_32_mb_pass(kafka: str) -> None:
+    create_topic(kafka, "large")
+    write(kafka, "large", [b"x" * (32 << 20)])
+    assert [len(value) for value in read(kafka, "large", 1)] == [32 << 20]
+
+
 def test_data_survives_sigkill_and_stop(tmp_path: Path) -> None:
     with LocalKafka(tmp_path) as broker:
         servers = broker.bootstrap_servers
         create_topic(servers, "kept")
-        write(servers, "kept", [b"before the kill"])
+        write(servers, "kept", [b"1 before the kill"])
         broker.kill()
         assert broker.dead_nodes() == [1]
         broker.restart()
-        write(servers, "kept", [b"after the kill"])
+        write(servers, "kept", [b"2 after the kill"])
+    assert broker.dead_nodes() == [1]
+    (tmp_path / "cluster.json").unlink()  # also without what only Rucksack knows
+    with LocalKafka(tmp_path) as again:
+        assert read(again.bootstrap_servers, "kept", 2) == [b"1 before the kill", b"2 after the kill"]
+
+
+def test_restarted_folder_keeps_its_ports_and_refuses_another_size(tmp_path: Path) -> None:
+    with LocalKafka(tmp_path) as broker:
+        servers = broker.bootstrap_servers
+        with pytest.raises(UserError, match=rf"in use by a running broker \(pid {broker.pid(1)}\)"):
+            LocalKafka(tmp_path).start()
+    with pytest.raises(UserError, match="nodes: got 3, expected 1, the size of the cluster"):
+        LocalKafka(tmp_path, nodes=3).start()
     with LocalKafka(tmp_path) as again:
         assert again.bootstrap_servers == servers
-        assert read(servers, "kept", 2) == [b"before the kill", b"after the kill"]
+
+
+def test_port_in_use_is_refused_by_number(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"ports: {port} is in use on 127.0.0.1.*expected a free port"):
+            LocalKafka(tmp_path, ports=[port]).start()
+    with LocalKafka(tmp_path, ports=[port]) as broker:
+        assert broker.bootstrap_servers == f"127.0.0.1:{port}"
+
+
+def test_broker_dies_with_an_owner_that_is_killed(tmp_path: Path) -> None:
+    owner, pid = own(tmp_path, "child")
+    assert LocalKafka.attach(tmp_path).pid(1) == pid
+    owner.kill()
+    owner.communicate()
+    assert wait_until(lambda: is_gone(pid), 10)
+
+
+def test_detached_broker_outlives_its_owner_and_is_found_and_stopped(tmp_path: Path) -> None:
+    owner, pid = own(tmp_path, "detached")
+    owner.communicate()
+    found = LocalKafka.attach(tmp_path)
+    assert found.pid(1) == pid
+    assert found.answers()
+    found.stop()
+    assert found.pid(1) is None
+    assert is_gone(pid)
+
+
+def test_broker_that_hangs_is_noticed_and_stopped(tmp_path: Path) -> None:
+    with LocalKafka(tmp_path) as broker:
+        assert broker.answers()
+        pid = broker.pid(1)
+        assert pid
+        psutil.Process(pid).send_signal(signal.SIGSTOP)
+        assert not broker.answers()
+        assert broker.dead_nodes() == []
+        broker.stop(grace_s=0.5)
+        assert is_gone(pid)
+
+
+def test_a_pid_used_again_by_another_process_is_not_ours(tmp_path: Path) -> None:
+    broker = LocalKafka(tmp_path)
+    (tmp_path / "node-1").mkdir()
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        (tmp_path / "node-1" / "broker.pid").write_text(str(stranger.pid))
+        assert broker.dead_nodes() == [1]
+        broker.stop()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_broker_that_ends_while_starting_says_why(tmp_path: Path) -> None:
+    LocalKafka(tmp_path).__enter__().stop()
+    meta = tmp_path / "node-1" / "data" / "meta.properties"
+    meta.write_text(meta.read_text().replace("node.id=1", "node.id=7"))
+    with pytest.raises(
+        BrokerUnavailable, match=r"broker node 1 ended while starting(.|\n)*Stored node id 7 doesn't match"
+    ):
+        LocalKafka(tmp_path).start()
+    assert LocalKafka(tmp_path).dead_nodes() == [1]
+
+
+def test_folder_without_a_cluster_is_not_attached_to(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no local broker"):
+        LocalKafka.attach(tmp_path)
+    (tmp_path / "cluster.json").write_text("{")
+    with pytest.raises(UserError, match=r"cluster\.json: cannot be read"):
+        LocalKafka.attach(tmp_path)
