@@ -134,7 +134,8 @@ class TimeSeries:
 
     minutes: Floats
     """Middle of each stretch, since the first job."""
-    stretch_s: float
+    start_s: float
+    """When the first job was made, seconds since the epoch."""
     training_per_s: Floats
     evaluation_per_s: Floats
     tokens_per_s: Floats
@@ -164,8 +165,8 @@ def time_series(data: RunData, num_stretches: int = 60) -> TimeSeries:
 
     idle = np.maximum(0.0, rows["created_s"] - rows["trajectory_created_s"] - rows["graded_s"])
     return TimeSeries(
-        minutes=(np.arange(num_stretches) + 0.5) * length / 60 if len(rows) else np.zeros(0),
-        stretch_s=length,
+        minutes=(np.arange(num_stretches) + 0.5) * length / 60,
+        start_s=start,
         training_per_s=per_s(train, one),
         evaluation_per_s=per_s(~train, one),
         tokens_per_s=per_s(one > 0, rows["num_tokens"].astype(np.float64)),

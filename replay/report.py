@@ -1,0 +1,124 @@
+"""The report: one HTML page that needs no network, from runs that are read already.
+
+The page is `page.html` with its blanks filled; plotly.js stands in it once. Data go in as JSON in which no `<` is left,
+so that nothing a model wrote can close the script it stands in.
+"""
+
+import html
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+from replay import figures, optimisation, sections
+from replay.compare import compare
+from replay.examples_page import examples
+from replay.figures import View, view_of
+from replay.load import OUTCOMES, RunData
+from replay.traces import Figure
+
+ALARM_SHARE = 0.05
+"""Timeouts, errors or unparsable answers above this share of the training rollouts are shown loudly."""
+
+Plot = Callable[[Sequence[View]], Figure]
+LEARNING: tuple[Plot, ...] = (figures.accuracy, figures.reward, figures.ratios, figures.budget)
+RUNNING: tuple[Plot, ...] = (
+    figures.throughput,
+    figures.timings,
+    figures.outcomes,
+    optimisation.idle,
+    figures.staleness,
+    figures.version_gap,
+)
+OPTIMISING: tuple[Plot, ...] = (
+    optimisation.importance_ratio,
+    optimisation.sample_size,
+    optimisation.gradient,
+    optimisation.mismatch,
+    optimisation.loss,
+)
+
+
+def write_report(runs: Sequence[RunData], out: Path) -> Path:
+    """Write the page of the first run, with the others beside it in the plots; returns its path."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    page = render(runs)
+    unfinished = out.with_name(out.name + ".part")
+    unfinished.write_text(page, encoding="utf-8")
+    unfinished.replace(out)
+    return out
+
+
+def render(runs: Sequence[RunData]) -> str:
+    """The page of the first run, with the others beside it in the plots."""
+    views = [view_of(data, number) for number, data in enumerate(runs)]
+    main = views[0]
+    title = f"Rucksack: {main.name}" + "".join(f" / {view.name}" for view in views[1:])
+    blanks = {
+        "title": html.escape(title),
+        "name": html.escape(main.name),
+        "state": "finished" if main.summary.finished else "under way",
+        "made": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "tiles": sections.tiles(main.summary),
+        "alarms": "".join(sections.warnings(view.data, outcome_shares(view.data), ALARM_SHARE) for view in views),
+        "compare": _compare(runs),
+        "bands": sections.bands_table(main.summary),
+        "examples": examples(main.data),
+        "figures": sections.figures_table(main.summary),
+        "evaluations": sections.evaluations_table(main.data),
+        "rolled_back": sections.updates_table(main.data),
+        "topics": sections.topics_table(main.data),
+        "letters": sections.letters_table(main.data),
+        "plotlyjs": get_plotlyjs(),
+    }
+    return _fill(blanks | _plots(views))
+
+
+def outcome_shares(data: RunData) -> dict[str, float]:
+    """Share of each outcome among the training rollouts."""
+    rows = data.training
+    counts = np.bincount(rows["outcome"], minlength=len(OUTCOMES)) if len(rows) else np.zeros(len(OUTCOMES))
+    return {name: float(count / max(1, len(rows))) for name, count in zip(OUTCOMES, counts, strict=True)}
+
+
+def _compare(runs: Sequence[RunData]) -> str:
+    if len(runs) == 1:
+        return ""
+    standings = compare(runs)
+    note = f"All at {standings[0].rollouts:,} rollouts, the most that every run has spent."
+    return f'<section><h2>Runs side by side</h2><p class="note">{note}</p>{sections.compare_table(standings)}</section>'
+
+
+def _plots(views: Sequence[View]) -> dict[str, str]:
+    blanks: dict[str, str] = {}
+    drawn: list[Figure] = []
+    for name, plots in (("learning", LEARNING), ("running", RUNNING), ("optimising", OPTIMISING)):
+        cards = []
+        for plot in plots:
+            figure = plot(views)
+            cards.append(_card(figure, len(drawn)))
+            drawn += [figure] if figure.data else []
+        blanks[name] = "".join(cards)
+    return blanks | {"plots": as_json([{"data": figure.data, "layout": figure.layout} for figure in drawn])}
+
+
+def _card(figure: Figure, number: int) -> str:
+    body = f'<div class="plot" id="plot{number}"></div>' if figure.data else '<p class="empty">no data yet</p>'
+    head = f"<h3>{html.escape(figure.title)}</h3>"
+    return f'<div class="card">{head}<p class="note">{html.escape(figure.note)}</p>{body}</div>'
+
+
+def as_json(value: object) -> str:
+    """JSON that may stand in a script element."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _fill(blanks: Mapping[str, str]) -> str:
+    """The template with its blanks filled, in one pass: what is filled in is not looked at again."""
+    template = files("replay").joinpath("page.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: blanks[match[1]], template)
