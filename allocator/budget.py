@@ -43,10 +43,9 @@ def solve(marginal: Marginal, budget: int, low: Ints, high: Ints) -> tuple[Ints,
     check_budget(budget, low, high)
     if budget == int(low.sum()):
         return low.copy(), float("inf")
-    above = _price_above(marginal, budget, low, high)
-    rollouts = _demand(marginal, above, low, high)
-    price = above if rollouts.sum() > low.sum() else float("inf")
-    return _buy_rest(marginal, rollouts, high, budget - int(rollouts.sum()), price)
+    rollouts = _demand(marginal, _price_above(marginal, budget, low, high), low, high)
+    rollouts = _buy_rest(marginal, rollouts, high, budget - int(rollouts.sum()))
+    return rollouts, float(marginal(rollouts - 1)[rollouts > low].min())
 
 
 def _demand(marginal: Marginal, price: float, low: Ints, high: Ints) -> Ints:
@@ -74,7 +73,7 @@ def _price_above(marginal: Marginal, budget: int, low: Ints, high: Ints) -> floa
     return above
 
 
-def _buy_rest(marginal: Marginal, rollouts: Ints, high: Ints, num_left: int, price: float) -> tuple[Ints, float]:
+def _buy_rest(marginal: Marginal, rollouts: Ints, high: Ints, num_left: int) -> Ints:
     """The last few increments one by one: those at the price, where ties are."""
     offers = marginal(rollouts)
     heap = [(-offers[i], i) for i in range(rollouts.size) if rollouts[i] < high[i]]
@@ -86,10 +85,9 @@ def _buy_rest(marginal: Marginal, rollouts: Ints, high: Ints, num_left: int, pri
         take = 1 if offer < 0 else min(num_left, int(high[i] - rollouts[i]))
         rollouts[i] += take
         num_left -= take
-        price = min(price, -float(offer))
         if rollouts[i] < high[i]:
             heapq.heappush(heap, (-marginal(rollouts)[i], i))
-    return rollouts, price
+    return rollouts
 
 
 def spread_evenly(rollouts: Ints, among: NDArray[np.bool_], amount: int, high: Ints) -> int:

@@ -1,0 +1,206 @@
+"""The allocator against a memory broker: rounds, pacing, crash and resume, leases."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from factories import make_prompt, make_trajectory
+
+from allocator.role import Allocator
+from stream.config import Config
+from stream.memory import MemoryBroker
+from stream.messages import Evaluation, GroupEnd, Job, Update, Verdict
+from stream.topics import BELIEFS, EVALUATIONS, JOBS, TOPICS, UPDATES, VERDICTS
+from stream.worker import Log, _hand_over
+from stream.watermark import Watermark
+
+PROMPTS = [make_prompt(f"p{i}") for i in range(12)]
+TOKENS = {prompt.prompt_id: np.array([1, 2], dtype=np.int32) for prompt in PROMPTS}
+
+
+def make_config(**tables: dict[str, Any]) -> Config:
+    base = {
+        "run": {"name": "r", "num_updates": 3, "prompts_per_update": 4, "rollouts_per_prompt": 6, "max_staleness": 1},
+        "allocator": {"slice_rollouts": 4},
+        "evaluator": {"enabled": False},
+    }
+    return Config(**{name: base.get(name, {}) | tables.get(name, {}) for name in base | tables})
+
+
+class Bench:
+    """An allocator and the rest of the world, driven step by step."""
+
+    def __init__(self, config: Config, broker: MemoryBroker | None = None) -> None:
+        self.broker = broker or MemoryBroker()
+        self.broker.create_topics("r", TOPICS, 2)
+        self.config = config
+        self.world = Log(self.broker, "r", "world")
+        self.answered: Counter[tuple[str, int]] = Counter()
+        self.start()
+
+    def start(self) -> None:
+        self.stream = Log(self.broker, "r", "allocator-0")
+        self.role = Allocator(self.config, self.stream, PROMPTS, TOKENS)
+
+    def turn(self) -> None:
+        for record in self.role.reader.poll(0):
+            _hand_over(self.role, self.stream, Watermark(), record)
+        while self.role.work():
+            pass
+
+    def jobs(self) -> list[Job]:
+        return self.world.read_all(JOBS)
+
+    def answer(self, jobs: list[Job], reward: float = 1.0) -> None:
+        for job in jobs:
+            for rollout in range(job.start, job.stop):
+                verdict = Verdict(trajectory=make_trajectory(job, rollout), outcome="correct", reward=reward)
+                self.world.send_of_group(VERDICTS, job.group_id, verdict)
+
+    def end(self, group_ids: set[str]) -> None:
+        ends = tuple(
+            GroupEnd(group_id=g, ending="trained", num_rollouts=6, num_graded=6, reward_sum=1.0, staleness=0)
+            for g in sorted(group_ids)
+        )
+        self.world.send(UPDATES, "u", Update(step=1, version=1, parent_version=0, groups=ends))
+
+
+def groups_of(jobs: list[Job]) -> set[str]:
+    return {job.group_id for job in jobs}
+
+
+def test_pacing_admits_as_many_rounds_as_staleness_allows() -> None:
+    bench = Bench(make_config())
+    bench.turn()
+    jobs = bench.jobs()
+    assert len(groups_of(jobs)) == 8
+    assert sum(job.stop - job.start for job in jobs) == 48
+    assert {job.round for job in jobs} == {0, 1}
+    bench.answer(jobs)
+    bench.turn()
+    assert len(groups_of(bench.jobs())) == 8
+    bench.end({job.group_id for job in jobs if job.round == 0})
+    bench.turn()
+    assert len(groups_of(bench.jobs())) == 12
+
+
+def test_every_prompt_takes_part_before_any_takes_part_again_and_the_run_ends() -> None:
+    bench = Bench(make_config(run={"name": "r", "num_updates": 6, "prompts_per_update": 4, "rollouts_per_prompt": 6}))
+    done: set[str] = set()
+    for _ in range(20):
+        bench.turn()
+        fresh = [job for job in bench.jobs() if job.group_id not in done]
+        bench.answer(fresh)
+        bench.end(groups_of(fresh))
+        done |= groups_of(fresh)
+    bench.turn()
+    assert bench.role.finished
+    assert Counter(group_id.partition(".")[0] for group_id in done) == {f"p{i}": 2 for i in range(12)}
+
+
+def test_jobs_say_why_they_got_their_budget_and_slices_cover_the_group() -> None:
+    bench = Bench(make_config())
+    bench.turn()
+    jobs = [job for job in bench.jobs() if job.group_id == bench.jobs()[0].group_id]
+    assert [(job.start, job.stop, job.num_rollouts) for job in jobs] == [(0, 4, 6), (4, 6, 6)]
+    assert jobs[0].budgeting is not None
+    assert (jobs[0].budgeting.mode, jobs[0].budgeting.success_rate) == ("uniform", -1.0)
+
+
+def test_crash_between_rounds_issues_no_group_twice_and_keeps_beliefs() -> None:
+    bench = Bench(make_config())
+    bench.turn()
+    first = bench.jobs()
+    bench.answer(first[: len(first) // 2], reward=1.0)
+    bench.turn()
+    beliefs = dict(bench.role._beliefs)
+    bench.start()  # as after kill -9: nothing of memory is left
+    bench.turn()
+    assert groups_of(bench.jobs()) == groups_of(first)
+    assert len(bench.jobs()) == len(first)
+    assert bench.role._beliefs == beliefs
+    bench.answer(first[len(first) // 2 :], reward=1.0)
+    bench.end(groups_of(first))
+    bench.turn()
+    trials = {belief.prompt_id: belief.num_trials for belief in bench.role._beliefs.values()}
+    assert {trials[group_id.partition(".")[0]] for group_id in groups_of(first)} == {6}
+
+
+def test_verdicts_delivered_twice_are_counted_once() -> None:
+    bench = Bench(make_config())
+    bench.turn()
+    bench.answer(bench.jobs())
+    bench.answer(bench.jobs(), reward=0.0)
+    bench.turn()
+    seen = [belief for belief in bench.role._beliefs.values() if belief.num_trials]
+    assert {(belief.num_trials, belief.num_correct) for belief in seen} == {(6, 6.0)}
+
+
+def test_an_update_seen_before_the_verdicts_does_not_lose_them() -> None:
+    bench = Bench(make_config())
+    bench.turn()
+    first = bench.jobs()
+    bench.end(groups_of(first))
+    bench.turn()
+    bench.answer(first)
+    bench.turn()
+    trials = {bench.role._beliefs[group.partition(".")[0]].num_trials for group in groups_of(first)}
+    assert trials == {6}
+
+
+def test_overdue_rollouts_are_issued_again_and_given_up_in_the_end() -> None:
+    bench = Bench(make_config(allocator={"slice_rollouts": 6, "lease_s": 1e-9, "max_attempts": 2}))
+    bench.role.work()
+    (lost, *rest) = bench.jobs()[:8]
+    bench.answer(rest)
+    kept = replace(lost, start=1, stop=6)
+    bench.answer([kept])
+    for record in bench.role.reader.poll(0):
+        _hand_over(bench.role, bench.stream, Watermark(), record)
+    bench.role._recover_overdue(now_s=1e12)
+    again = [job for job in bench.jobs() if job.attempt == 1]
+    assert [(job.group_id, job.start, job.stop) for job in again] == [(lost.group_id, 0, 1)]
+    bench.role._recover_overdue(now_s=2e12)
+    abandoned = [verdict for verdict in bench.world.read_all(VERDICTS) if verdict.outcome == "abandoned"]
+    assert [(v.trajectory.job.group_id, v.trajectory.rollout) for v in abandoned] == [(lost.group_id, 0)]
+    assert not abandoned[0].graded
+    bench.turn()
+    assert bench.role._beliefs[lost.prompt.prompt_id].num_trials == 5
+
+
+def test_first_round_waits_for_the_evaluation_of_the_base_policy() -> None:
+    bench = Bench(make_config(evaluator={"enabled": True, "pool": False, "base_samples": 0}))
+    bench.turn()
+    assert bench.jobs() == []
+    evaluation = Evaluation(
+        name="heldout",
+        policy_version=0,
+        min_policy_version=0,
+        max_policy_version=0,
+        accuracy=0.5,
+        temperature=0.0,
+        scores=(),
+    )
+    bench.world.send(EVALUATIONS, "heldout", evaluation)
+    bench.turn()
+    assert len(groups_of(bench.jobs())) == 8
+
+
+def test_jobs_beliefs_and_offsets_appear_together_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(make_config())
+
+    def fail(*_: object) -> None:
+        raise OSError("broker went away")
+
+    monkeypatch.setattr(bench.role._rounds.writer, "send_offsets", fail)
+    with pytest.raises(OSError, match="broker went away"):
+        bench.role.work()
+    assert bench.jobs() == []
+    assert bench.world.read_all(BELIEFS) == []
+    bench.start()
+    bench.turn()
+    assert len(groups_of(bench.jobs())) == 8
+
+

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.advantages import advantages, rollout_weights
+
+# Vector V1 of algorithms.md B5: groups A(4) B(2) C(3) D(1); outputs of the functions of verl named there.
+REWARDS = np.array([1, 0, 0, 1, 1, 0, 1, 1, 1, 1], dtype=float)
+GROUPS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("std", [0.8660239038, -0.8660239038, -0.8660239038, 0.8660239038, 0.7071057812, -0.7071057812, 0, 0, 0, 0]),
+        ("mean", [0.5, -0.5, -0.5, 0.5, 0.5, -0.5, 0, 0, 0, 0]),
+        ("leave_one_out", [0.6666666667, -0.6666666667, -0.6666666667, 0.6666666667, 1, -1, 0, 0, 0, 0]),
+    ],
+)
+def test_against_verl_except_that_a_group_of_one_has_none(kind: str, expected: list[float]) -> None:
+    assert advantages(REWARDS, GROUPS, kind) == pytest.approx(expected, abs=1e-9)
+
+
+def test_clamp_acts_from_27_rollouts_with_one_success() -> None:
+    # One success in N has advantage (N-1)/sqrt(N): 4.90 at 26, 5.004 at 27, 9.54 at 93 (A1).
+    for size, expected in ((26, 4.903), (27, 5.0), (93, 5.0)):
+        rewards = np.eye(1, size)[0]
+        assert advantages(rewards, np.zeros(size, dtype=int), "std", clamp=5.0)[0] == pytest.approx(expected, abs=1e-3)
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=8), min_size=1, max_size=6))
+def test_every_kind_sums_to_zero_in_every_group(groups: list[list[float]]) -> None:
+    rewards = np.array([reward for group in groups for reward in group])
+    number = np.array([i for i, group in enumerate(groups) for _ in group])
+    for kind in ("mean", "std", "leave_one_out"):
+        assert np.bincount(number, advantages(rewards, number, kind)) == pytest.approx(np.zeros(len(groups)), abs=1e-6)
+
+
+def test_weights_make_equal_what_their_name_says() -> None:
+    tokens, group = np.array([2, 4, 1, 1, 4]), np.array([0, 0, 1, 1, 1])
+    per_rollout = {kind: rollout_weights(tokens, group, kind) * tokens for kind in ("token_mean", "prompt_mean")}
+    assert rollout_weights(tokens, group, "token_mean").tolist() == [1 / 12] * 5
+    assert np.bincount(group, per_rollout["prompt_mean"]) == pytest.approx([0.5, 0.5])
+    assert rollout_weights(tokens, group, "sequence_mean") * tokens == pytest.approx([0.2] * 5)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.data())
+def test_weights_sum_to_one_over_all_tokens(tokens: list[int], data: st.DataObject) -> None:
+    group = np.array(sorted(data.draw(st.lists(st.integers(0, 4), min_size=len(tokens), max_size=len(tokens)))))
+    number = np.unique(group, return_inverse=True)[1]
+    for kind in ("token_mean", "prompt_mean", "sequence_mean"):
+        assert (rollout_weights(np.array(tokens), number, kind) * tokens).sum() == pytest.approx(1.0)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="advantage is 'gae'; want mean, std or leave_one_out"):
+        advantages(REWARDS, GROUPS, "gae")
+    with pytest.raises(ValueError, match="weighting is 'x'; want token_mean, prompt_mean or sequence_mean"):
+        rollout_weights(np.array([1]), np.array([0]), "x")

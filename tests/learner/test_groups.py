@@ -1,0 +1,83 @@
+import pytest
+from factories import make_verdict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.groups import Assembler, Group, group_end
+
+
+def assemble(*verdicts: object) -> Assembler:
+    assembler = Assembler()
+    for verdict in verdicts:
+        assembler.add(verdict)  # type: ignore[arg-type]
+    return assembler
+
+
+def group(*outcomes: tuple[str, float], versions: tuple[int, ...] = ()) -> Group:
+    """A complete group with these outcomes and rewards."""
+    size = len(outcomes)
+    verdicts = {
+        i: make_verdict("g", i, reward, size, outcome=outcome, version=versions[i] if versions else 0)
+        for i, (outcome, reward) in enumerate(outcomes)
+    }
+    return Group("g", size, verdicts)
+
+
+def test_groups_come_out_in_the_order_of_completion() -> None:
+    assembler = assemble(
+        make_verdict("a", 0, num_rollouts=2),
+        make_verdict("b", 0, num_rollouts=1),
+        make_verdict("a", 1, num_rollouts=2),
+    )
+    assert assembler.take(3) == []
+    assert [g.group_id for g in assembler.take(2)] == ["b", "a"]
+
+
+def test_first_verdict_counts_also_after_the_group_was_taken() -> None:
+    assembler = assemble(
+        make_verdict("a", 0, 1.0, 2), make_verdict("a", 0, 0.0, 2), make_verdict("a", 1, 0.0, 2), make_verdict("a", 1, 1.0, 2)
+    )
+    (taken,) = assembler.take(1)
+    assert [v.reward for v in taken.graded] == [1.0, 0.0]
+    assembler.add(make_verdict("a", 0, 0.0, 2))
+    assert assembler.num_duplicates == 3
+    assert assembler.open == {}
+
+
+def test_contradicting_group_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="group a has 2 rollouts, this verdict says 3"):
+        assemble(make_verdict("a", 0, num_rollouts=2), make_verdict("a", 1, num_rollouts=3))
+
+
+@given(st.permutations([(g, r) for g in "abc" for r in range(3)]), st.integers(0, 9))
+def test_pending_verdicts_restore_the_same_state(order: list[tuple[str, int]], cut: int) -> None:
+    verdicts = [make_verdict(g, r, num_rollouts=3) for g, r in order]
+    whole, before = assemble(*verdicts), assemble(*verdicts[:cut])
+    restored = assemble(*before.pending_verdicts(), *verdicts[cut:])
+    assert [g.group_id for g in restored.ready] == [g.group_id for g in whole.ready]
+    assert restored.open == whole.open == {}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "ending", "graded"),
+    [
+        ([("correct", 1), ("wrong", 0)], "trained", 2),
+        ([("correct", 1), ("correct", 1)], "zero_variance", 2),
+        ([("correct", 1), ("timeout", 0)], "zero_variance", 1),
+        ([("correct", 1), ("wrong", 0), ("timeout", 0)], "trained", 2),
+        ([("correct", 1), ("unparsable", 0)], "trained", 2),
+        ([("correct", 1), ("abandoned", 0)], "abandoned", 1),
+        ([("correct", 1), ("wrong", 0), ("abandoned", 0)], "trained", 2),
+        ([("error", 0), ("timeout", 0)], "zero_variance", 0),
+    ],
+)
+def test_endings(outcomes: list[tuple[str, float]], ending: str, graded: int) -> None:
+    end = group_end(group(*outcomes), version=0, stale_after=4)
+    assert (end.ending, end.num_graded) == (ending, graded)
+
+
+def test_staleness_counts_from_the_oldest_token_and_drops_only_beyond_the_limit() -> None:
+    mixed = group(("correct", 1), ("wrong", 0), versions=(3, 5))
+    assert group_end(mixed, version=7, stale_after=4).staleness == 4
+    assert group_end(mixed, version=7, stale_after=4).ending == "trained"
+    assert group_end(mixed, version=8, stale_after=4).ending == "stale"

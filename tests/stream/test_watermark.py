@@ -1,0 +1,49 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.watermark import Watermark
+
+PLACE = ("run.jobs", 0)
+
+
+def test_offset_waits_for_the_lowest_unfinished_record() -> None:
+    watermark = Watermark()
+    for offset in range(4):
+        watermark.start(PLACE, offset)
+    watermark.finish(PLACE, 1)
+    watermark.finish(PLACE, 3)
+    assert watermark.offsets() == {PLACE: 0}
+    watermark.finish(PLACE, 0)
+    assert watermark.offsets() == {PLACE: 2}
+    watermark.finish(PLACE, 2)
+    assert watermark.offsets() == {PLACE: 4}
+    assert watermark.num_pending == 0
+
+
+def test_advance_returns_only_what_moved() -> None:
+    watermark = Watermark()
+    watermark.start(PLACE, 7)
+    assert watermark.advance() == {PLACE: 7}
+    assert watermark.advance() == {}
+    watermark.finish(PLACE, 7)
+    assert watermark.advance() == {PLACE: 8}
+
+
+def test_a_record_delivered_again_holds_the_offset_back() -> None:
+    watermark = Watermark()
+    watermark.start(PLACE, 5)
+    watermark.finish(PLACE, 5)
+    assert watermark.advance() == {PLACE: 6}
+    watermark.start(PLACE, 5)
+    assert watermark.advance() == {PLACE: 5}
+
+
+@given(st.permutations(range(8)), st.integers(0, 8))
+def test_nothing_unfinished_is_ever_passed(order: list[int], num_finished: int) -> None:
+    watermark = Watermark()
+    for offset in range(8):
+        watermark.start(PLACE, offset)
+    for offset in order[:num_finished]:
+        watermark.finish(PLACE, offset)
+    unfinished = sorted(order[num_finished:])
+    assert watermark.offsets() == {PLACE: unfinished[0] if unfinished else 8}

@@ -1,0 +1,129 @@
+import threading
+from collections.abc import Callable, Mapping
+
+from factories import make_job, make_prompt
+
+from stream.codec import decode, encode
+from stream.errors import BadRecord
+from stream.memory import MemoryBroker
+from stream.messages import DeadLetter, Heartbeat
+from stream.topics import DEADLETTERS, HEARTBEATS, JOBS, TOPICS, partition_of, topic_of
+from stream.worker import Delivery, Log, run_loop
+
+
+class Collector:
+    """A role that keeps what it gets, and finishes after `enough` records."""
+
+    def __init__(self, enough: int, on_handle: Callable[[Delivery], None] | None = None) -> None:
+        self.deliveries: list[Delivery] = []
+        self.enough = enough
+        self.on_handle = on_handle or (lambda delivery: delivery.done())
+        self.num_steps = 0
+
+    wants_input = True
+
+    @property
+    def finished(self) -> bool:
+        return len(self.deliveries) >= self.enough or self.num_steps > 100
+
+    def handle(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        self.on_handle(delivery)
+
+    def work(self) -> bool:
+        self.num_steps += 1
+        return False
+
+    def metrics(self) -> Mapping[str, float]:
+        return {"collector/records": len(self.deliveries)}
+
+    def close(self) -> None:
+        pass
+
+
+def make_log(worker: str = "collector-0") -> Log:
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 2)
+    return Log(broker, "r", worker)
+
+
+def run(role: Collector, stream: Log) -> None:
+    run_loop(role, stream, stream.reader(JOBS, consumer_group="workers"), threading.Event(), commits=True, poll_s=0)
+
+
+def test_progress_is_committed_behind_finished_records_only() -> None:
+    stream = make_log()
+    for number in range(3):
+        stream.send(JOBS, f"k{number}", make_job(f"p.{number}"), partition=0)
+    seen: list[int] = []
+
+    def finish_all_but_the_second(delivery: Delivery) -> None:
+        seen.append(delivery.record.offset)
+        if delivery.record.offset != 1:
+            delivery.done()
+
+    run(Collector(3, finish_all_but_the_second), stream)
+    assert seen == [0, 1, 2]
+    assert stream.broker.group_offsets("r.workers") == {("r.jobs", 0): 1}
+
+
+def test_bad_records_go_to_deadletters_and_the_role_goes_on() -> None:
+    stream = make_log()
+    stream.writer.send("r.jobs", b"k", b"garbage", partition=0)
+    stream.send(JOBS, "k", make_job("p.1"), partition=0)
+    stream.send(JOBS, "k", make_job("p.2", prompt=make_prompt(verifier="boom")), partition=0)
+    stream.send(JOBS, "k", make_job("p.3", prompt=make_prompt(verifier="refuse")), partition=0)
+
+    def fail(delivery: Delivery) -> None:
+        match delivery.message.prompt.verifier:
+            case "boom":
+                raise ZeroDivisionError("a bug that one record brings out")
+            case "refuse":
+                raise BadRecord("not for me")
+        delivery.done()
+
+    run(Collector(3, fail), stream)
+    letters = [decode(r.value, DeadLetter) for r in stream.broker.reader(["r.deadletters"]).poll(0)]
+    assert [(letter.topic, letter.offset) for letter in letters] == [("r.jobs", 0), ("r.jobs", 2), ("r.jobs", 3)]
+    assert letters[0].value == b"garbage"
+    assert letters[0].error.startswith("not a Rucksack record")
+    assert letters[1].error == "ZeroDivisionError: a bug that one record brings out"
+    assert letters[2].error == "not for me"
+    assert stream.broker.group_offsets("r.workers") == {("r.jobs", 0): 4}
+
+
+def test_heartbeat_tells_state_and_figures() -> None:
+    stream = make_log("collector-7")
+    stream.send(JOBS, "k", make_job("p.1"), partition=0)
+    run(Collector(1), stream)
+    beats: list[Heartbeat] = stream.read_all(HEARTBEATS)
+    assert (beats[-1].worker, beats[-1].state, beats[-1].metrics) == ("collector-7", "done", {"collector/records": 1})
+
+
+def test_stop_event_ends_the_loop_without_losing_progress() -> None:
+    stream = make_log()
+    stop = threading.Event()
+    stream.send(JOBS, "k", make_job("p.1"), partition=1)
+
+    def finish_and_stop(delivery: Delivery) -> None:
+        delivery.done()
+        stop.set()
+
+    role = Collector(99, finish_and_stop)
+    run_loop(role, stream, stream.reader(JOBS, consumer_group="workers"), stop, commits=True, poll_s=0)
+    assert stream.broker.group_offsets("r.workers") == {("r.jobs", 1): 1}
+    assert stream.read_all(HEARTBEATS)[-1].state == "stopped"
+
+
+def test_read_all_passes_over_what_it_cannot_read() -> None:
+    stream = make_log()
+    stream.writer.send("r.deadletters", b"k", b"\x00")
+    letter = DeadLetter(role="x", topic="r.jobs", partition=0, offset=0, error="e", key=b"", value=b"")
+    stream.writer.send("r.deadletters", b"k", encode(letter))
+    assert stream.read_all(DEADLETTERS) == [letter]
+
+
+def test_all_of_a_group_share_a_partition_and_topics_are_found_by_name() -> None:
+    assert {partition_of("p.0001", 8) for _ in range(3)} == {partition_of("p.0001", 8)}
+    assert 0 <= partition_of("p.0001", 8) < 8
+    assert topic_of("my-run.jobs") is JOBS
