@@ -4,10 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.kafka.local import LocalKafka
+# kafka-python 3.0.12 loads its schemas by functions that Python 3.11 and 3.12 deprecate, and leaves the socket of a
+# connection that was refused, as by a broker that was killed, to the garbage collector.
+KAFKA_PYTHON_WARNINGS = [
+    r"ignore:(read|open)_text is deprecated:DeprecationWarning",
+    r"ignore:unclosed <socket\.socket .*laddr=\('0\.0\.0\.0':ResourceWarning",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for line in KAFKA_PYTHON_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
     config.addinivalue_line("markers", "kafka: needs a real broker (set by itself where the fixture `kafka` is used)")
 
 
@@ -20,5 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a broker that all tests share: let topics and groups carry names of their own."""
+    from infra.kafka.local import LocalKafka  # loads kafka-python, which needs the filters above
+
     with LocalKafka(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker.bootstrap_servers

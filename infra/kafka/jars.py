@@ -7,6 +7,7 @@ network while every locked jar is in the cache.
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.errors import BrokerUnavailable, UserError
+
+log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
 SPEC = _HERE / "jgo.toml"
@@ -117,8 +120,16 @@ def _download(jars: list[LockedJar], cache: Path) -> None:
     try:
         with ThreadPoolExecutor(_NUM_DOWNLOADS) as pool:
             done = pool.map(lambda jar: _fetch(jar, aside, cache), jars)
-            label = "Downloading Kafka (once)"
-            for _ in track(done, label, total=len(jars), console=Console(stderr=True), transient=True):
+            console = Console(stderr=True)
+            log.info("downloading_kafka num_jars=%d into=%s", len(jars), cache)
+            for _ in track(
+                done,
+                "Downloading Kafka (once)",
+                total=len(jars),
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,
+            ):
                 pass
     finally:
         shutil.rmtree(aside, ignore_errors=True)

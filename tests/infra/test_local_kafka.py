@@ -50,6 +50,7 @@ def read(servers: str, topic: str, count: int) -> list[bytes]:
         bootstrap_servers=servers.split(","),
         auto_offset_reset="earliest",
         group_id=None,
+        isolation_level="read_committed",
         consumer_timeout_ms=60_000,
     )
     values = [record.value for _, record in zip(range(count), reader, strict=False)]
@@ -80,6 +81,18 @@ def test_records_of_32_mb_pass(kafka: str) -> None:
     create_topic(kafka, "large")
     write(kafka, "large", [b"x" * (32 << 20)])
     assert [len(value) for value in read(kafka, "large", 1)] == [32 << 20]
+
+
+def test_aborted_records_are_hidden_from_read_committed(kafka: str) -> None:
+    create_topic(kafka, "transactions")
+    writer = KafkaProducer(bootstrap_servers=kafka.split(","), transactional_id="infra-test")
+    writer.init_transactions()
+    for value, end in [(b"aborted", writer.abort_transaction), (b"committed", writer.commit_transaction)]:
+        writer.begin_transaction()
+        writer.send("transactions", value).get(timeout=30)
+        end()
+    writer.close()
+    assert read(kafka, "transactions", 1) == [b"committed"]
 
 
 def test_data_survives_sigkill_and_stop(tmp_path: Path) -> None:
