@@ -1,0 +1,191 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from factories import make_job, make_verdict
+from safetensors.torch import load_file
+
+from learner import checkpoint
+from learner.batches import collate, micro_batches, weigh
+from learner.groups import Group
+from learner.trainer import Trainer, load_model
+from learner.weights import PolicyStore
+from stream.config import LearnerTable
+from stream.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def make_trainer(model: Path, **fields: Any) -> Trainer:
+    return Trainer(load_model(str(model), CPU), LearnerTable(**fields), pad_token_id=0)
+
+
+def random_groups(seed: int = 0, num_groups: int = 3) -> list[Group]:
+    """Groups of 2 to 4 rollouts of uneven lengths, half of them right."""
+    rng = np.random.default_rng(seed)
+    groups = []
+    for number in range(num_groups):
+        size = int(rng.integers(2, 5))
+        prompt = rng.integers(1, 24, rng.integers(2, 6)).astype(np.int32)
+        job = make_job(f"g{number}", size, prompt_token_ids=prompt)
+        verdicts = {}
+        for rollout in range(size):
+            tokens = rng.integers(1, 24, rng.integers(1, 7))
+            logprobs = rng.uniform(-4, -2, tokens.size).astype(np.float32)
+            verdicts[rollout] = make_verdict(
+                rollout=rollout, reward=float(rollout % 2), job=job, token_ids=tokens, behavior_logprobs=logprobs
+            )
+        groups.append(Group(f"g{number}", size, verdicts))
+    return groups
+
+
+def gradient(trainer: Trainer, groups: list[Group], max_tokens: int) -> torch.Tensor:
+    for part in micro_batches(weigh(groups, "std", None, "prompt_mean"), max_tokens):
+        trainer._backward(collate(part, 0, CPU), version=0)
+    flat = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+    trainer.optimizer.zero_grad()
+    return flat
+
+
+def test_current_logprobs_are_those_of_the_whole_model_without_padding(tiny_model: Path) -> None:
+    trainer, groups = make_trainer(tiny_model), random_groups()
+    rollouts = weigh(groups, "std", None, "token_mean")
+    batch = collate(rollouts, 0, CPU)
+    expected = []
+    for rollout in rollouts:
+        trajectory = rollout.verdict.trajectory
+        prompt = torch.tensor(trajectory.job.prompt_token_ids.astype(np.int64))
+        completion = torch.tensor(trajectory.token_ids.astype(np.int64))
+        with torch.no_grad():
+            logits = trainer.model(torch.cat([prompt, completion])[None]).logits[0, prompt.numel() - 1 : -1]
+        expected.append(torch.log_softmax(logits, -1).gather(-1, completion[:, None])[:, 0])
+    assert torch.allclose(trainer.current_logprobs(batch), torch.cat(expected), atol=1e-6)
+
+
+def test_gradient_does_not_depend_on_how_the_batch_is_cut(tiny_model: Path) -> None:
+    trainer, groups = make_trainer(tiny_model), random_groups(num_groups=6)
+    whole, cut = gradient(trainer, groups, 10_000), gradient(trainer, groups, 16)
+    assert whole.abs().max() > 1e-3
+    assert torch.allclose(whole, cut, atol=1e-6)
+
+
+def test_micro_batches_hold_every_rollout_once_within_the_token_budget() -> None:
+    rollouts = weigh(random_groups(num_groups=8), "std", None, "token_mean")
+    parts = list(micro_batches(rollouts, 24))
+    assert sorted(id(r) for part in parts for r in part) == sorted(id(r) for r in rollouts)
+    assert all(len(part) * max(r.length for r in part) <= 24 for part in parts)
+
+
+def test_update_raises_the_probability_of_what_was_rewarded(tiny_model: Path) -> None:
+    trainer = make_trainer(tiny_model, lr=1e-2)
+    groups = random_groups()
+    batch = collate(weigh(groups, "std", None, "prompt_mean"), 0, CPU)
+    before = trainer.current_logprobs(batch).detach()
+    metrics = trainer.update(groups, version=0, step=0)
+    change = trainer.current_logprobs(batch).detach() - before
+    assert change[batch.advantages > 0].mean() > 0 > change[batch.advantages < 0].mean()
+    assert metrics["learner/num_tokens"] == batch.token_ids.numel()
+    assert metrics["learner/lr"] == 1e-2
+
+
+def test_ungraded_rollouts_take_no_part(tiny_model: Path) -> None:
+    trainer, (group, *_) = make_trainer(tiny_model), random_groups()
+    job = make_job(group.group_id, group.num_rollouts + 1, prompt_token_ids=next(iter(group.verdicts.values())).trajectory.job.prompt_token_ids)
+    late = make_verdict(rollout=group.num_rollouts, reward=0.0, outcome="timeout", job=job)
+    larger = Group(group.group_id, group.num_rollouts + 1, {**group.verdicts, group.num_rollouts: late})
+    assert torch.equal(gradient(trainer, [group], 1000), gradient(trainer, [larger], 1000))
+
+
+def test_no_groups_change_nothing(tiny_model: Path) -> None:
+    trainer = make_trainer(tiny_model)
+    before = [p.clone() for p in trainer.model.parameters()]
+    assert trainer.update([], version=0, step=0) == {"learner/num_tokens": 0.0}
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_on_policy_ratios_are_one_and_the_engine_gap_is_measured(tiny_model: Path) -> None:
+    trainer, groups = make_trainer(tiny_model), random_groups()
+    for group in groups:
+        for rollout, verdict in group.verdicts.items():
+            batch = collate(weigh([Group("x", 1, {0: verdict})], "mean", None, "token_mean"), 0, CPU)
+            exact = trainer.current_logprobs(batch).detach().numpy() + np.float32(1e-3)
+            trajectory = verdict.trajectory
+            group.verdicts[rollout] = make_verdict(
+                rollout=rollout, reward=verdict.reward, job=trajectory.job, token_ids=trajectory.token_ids, behavior_logprobs=exact
+            )
+    metrics = trainer.update(groups, version=0, step=0)
+    assert metrics["learner/importance_ratio/mean"] == pytest.approx(np.exp(-1e-3), abs=1e-5)
+    assert metrics["learner/logprob_gap/max"] == pytest.approx(1e-3, abs=1e-5)
+    assert metrics["learner/truncated_fraction"] == 0.0
+
+
+def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tiny_model: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    straight, broken = make_trainer(tiny_model, lr=1e-2), make_trainer(tiny_model, lr=1e-2)
+    for step in range(4):
+        straight.update(random_groups(step), version=step, step=step)
+    for step in range(2):
+        broken.update(random_groups(step), version=step, step=step)
+    pending = [make_verdict("open", 0, num_rollouts=2)]
+    progress = checkpoint.Progress(
+        step=2, version=5, offsets={("r.verdicts", 1): 17}, pending=pending, seen={"a", "b"}, num_rollouts=9
+    )
+    checkpoint.save(tmp_path, broken, progress, keep=2)
+    resumed = make_trainer(tiny_model, lr=1e-2)
+    back = checkpoint.load_newest(tmp_path, resumed)
+    assert back is not None
+    assert (back.step, back.version, back.offsets, back.seen) == (2, 5, {("r.verdicts", 1): 17}, {"a", "b"})
+    assert [v.trajectory.job.group_id for v in back.pending] == ["open"]
+    for step in range(2, 4):
+        resumed.update(random_groups(step), version=step, step=step)
+    for one, other in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_checkpoints_that_were_cut_off_are_passed_over_and_old_ones_dropped(tiny_model: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(tiny_model)
+    for step in (1, 2, 3):
+        progress = checkpoint.Progress(step=step, version=step, offsets={}, pending=[], seen=set(), num_rollouts=0)
+        checkpoint.save(tmp_path, trainer, progress, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step00000002", "step00000003"]
+    (tmp_path / "step00000003" / checkpoint.COMPLETE).unlink()
+    (tmp_path / ".writing-9").mkdir()
+    back = checkpoint.load_newest(tmp_path, trainer)
+    assert back is not None
+    assert back.step == 2
+    assert checkpoint.load_newest(tmp_path / "nothing", trainer) is None
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_published_weights_load_in_transformers_with_the_announced_digest(tmp_path: Path, tied: bool) -> None:
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=24,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=tied,
+    )
+    model = LlamaForCausalLM(config)
+    store = PolicyStore(tmp_path / "policies", keep=2)
+    for version in (0, 1, 2):
+        uri, digest = store.publish(model, version)
+    assert sorted(path.name for path in (tmp_path / "policies").iterdir()) == ["v000001", "v000002"]
+    file = Path(uri) / "model.safetensors"
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
+    assert ("lm_head.weight" in load_file(file)) is not tied
+    assert json.loads((Path(uri) / "config.json").read_text())["vocab_size"] == 24
+    loaded = AutoModelForCausalLM.from_pretrained(uri)
+    tokens = torch.tensor([[1, 2, 3]])
+    assert torch.equal(loaded(tokens).logits, model.eval()(tokens).logits)
+
+
+def test_models_that_do_not_load_are_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not load"):
+        load_model(str(tmp_path), CPU)
