@@ -1,0 +1,1 @@
+"""Where problems come from; shared by the allocator and the evaluator."""
