@@ -58,7 +58,9 @@ def advantages(verdicts: Sequence[Verdict]) -> list[float | None]:
 
 
 def _versions(verdict: Verdict) -> str:
-    spans = verdict.trajectory.spans
-    if len(spans) <= 1:
-        return "".join(str(span.policy_version) for span in spans)
-    return ", ".join(f"{span.policy_version} ({span.stop - span.start} tokens)" for span in spans)
+    tokens: dict[int, int] = {}
+    for span in verdict.trajectory.spans:
+        tokens[span.policy_version] = tokens.get(span.policy_version, 0) + span.stop - span.start
+    if len(tokens) <= 1:
+        return "".join(map(str, tokens))
+    return ", ".join(f"{version} ({count} tokens)" for version, count in tokens.items())

@@ -23,7 +23,7 @@ from replay.series import (
 )
 from replay.summary import Summary, summarize
 from replay.tables import rollouts_by_version
-from replay.traces import Figure, Floats, Trace, axes, band, line, noisy, values
+from replay.traces import STACKED, Figure, Floats, Trace, axes, band, bars, line, noisy, values
 
 RUN_COLOURS = ("@blue", "@orange", "@teal", "@violet", "@yellow", "@pink")
 OUTCOME_COLOURS = {
@@ -155,15 +155,11 @@ def version_gap(views: Sequence[View]) -> Figure:
     view, traces = views[0], list[Trace]()
     for gap, shares in enumerate(view.updates.gap_shares):
         if np.nansum(shares) > 0:
-            label = f"{gap} versions" if gap < MAX_GAP else f"{gap} or more"
-            traces += line(label, view.updates.step, shares, GAP_COLOURS[gap], width=0.5, **_stacked(GAP_COLOURS[gap]))
-    layout = axes("update", "share of tokens", tickformat=".0%", range=[0, 1])
+            label = f"{gap} or more" if gap == MAX_GAP else f"{gap} version{'s' * (gap != 1)}"
+            traces += bars(label, view.updates.step, shares, GAP_COLOURS[gap])
+    layout = axes("update", "share of tokens", tickformat=".0%", range=[0, 1]) | STACKED
     note = "How far behind the trained weights were those that sampled each token."
     return Figure("Policy-version gap per token" + _only(views), note, traces, layout)
-
-
-def _stacked(colour: str) -> Trace:
-    return {"stackgroup": "all", "fillcolor": colour}
 
 
 def _only(views: Sequence[View]) -> str:
@@ -207,7 +203,7 @@ def timings(views: Sequence[View]) -> Figure:
     minutes = (made - times.start_s) / 60
     update_s = view.updates.metrics.get("learner/update_s", np.full(len(made), np.nan))
     traces += _positive("learner: update", minutes, update_s, "@orange", "solid")
-    layout = axes("minutes since the first job", "seconds (log)", type="log")
+    layout = axes("minutes since the first job", "seconds (log)", type="log", dtick="D2")
     return Figure("Timings by role" + _only(views), "Means of one rollout's way, and of one update.", traces, layout)
 
 
@@ -220,7 +216,6 @@ def outcomes(views: Sequence[View]) -> Figure:
     times, traces = views[0].times, list[Trace]()
     for name, shares in zip(OUTCOMES, times.outcome_shares, strict=True):
         if np.nansum(shares) > 0:
-            colour = OUTCOME_COLOURS[name]
-            traces += line(name, times.minutes, shares, colour, width=0.5, **_stacked(colour))
-    layout = axes("minutes since the first job", "share of rollouts", tickformat=".0%", range=[0, 1])
+            traces += bars(name, times.minutes, shares, OUTCOME_COLOURS[name])
+    layout = axes("minutes since the first job", "share of rollouts", tickformat=".0%", range=[0, 1]) | STACKED
     return Figure("Outcomes" + _only(views), "What the verifier said of training rollouts.", traces, layout)

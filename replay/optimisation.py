@@ -26,7 +26,7 @@ def importance_ratio(views: Sequence[View]) -> Figure:
             _label(view, views, "mean"), view.updates.step, _metric(view, "importance_ratio/mean"), view.colour
         )
     note = "Probability of a token under the trained weights over that when it was sampled, before truncation."
-    return Figure("Importance ratio", note, traces, axes("update", "ratio (log)", type="log"))
+    return Figure("Importance ratio", note, traces, axes("update", "ratio (log)", type="log", dtick="D2"))
 
 
 def sample_size(views: Sequence[View]) -> Figure:
@@ -60,7 +60,7 @@ def mismatch(views: Sequence[View]) -> Figure:
             positive = np.where(gap > 0, gap, np.nan)
             traces += line(_label(view, views, which), view.updates.step, positive, view.colour, dash=dash)
     note = "Absolute difference of a token's logprob between the engine that sampled it and the learner."
-    return Figure("Engine-learner logprob gap", note, traces, axes("update", "nats (log)", type="log"))
+    return Figure("Engine-learner logprob gap", note, traces, axes("update", "nats (log)", type="log", dtick="D2"))
 
 
 def idle(views: Sequence[View]) -> Figure:

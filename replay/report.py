@@ -91,7 +91,8 @@ def _compare(runs: Sequence[RunData]) -> str:
         return ""
     standings = compare(runs)
     note = f"All at {standings[0].rollouts:,} rollouts, the most that every run has spent."
-    return f'<section><h2>Runs side by side</h2><p class="note">{note}</p>{sections.compare_table(standings)}</section>'
+    table = sections.compare_table(standings)
+    return f'<h2>Runs side by side</h2><div class="panel"><p class="note">{note}</p>{table}</div>'
 
 
 def _plots(views: Sequence[View]) -> dict[str, str]:

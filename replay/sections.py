@@ -48,7 +48,7 @@ def _ratio(value: float | None, note: str) -> tuple[str, str]:
 def _crashes(summary: Summary) -> str:
     if not summary.num_rolled_back and not summary.num_resumes:
         return "none rolled back"
-    return f"{summary.num_rolled_back:,} rolled back, resumed {summary.num_resumes:,} times"
+    return f"{summary.num_rolled_back:,} rolled back, {summary.num_resumes:,} resumed"
 
 
 def _duration(seconds: float) -> str:

@@ -128,6 +128,8 @@ def _accuracy_table(summary: Summary) -> Table:
 
 def accuracy_text(accuracy: Accuracy) -> str:
     """Before, after and the gain, e.g. `0.345 -> 0.740 (+0.395)`."""
+    if accuracy.before is None and accuracy.after is None:
+        return "-"
     gain = "" if accuracy.gain is None else f" ({accuracy.gain:+.3f})"
     return f"{show(accuracy.before)} -> {show(accuracy.after)}{gain}"
 

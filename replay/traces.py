@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Trace = dict[str, Any]
 
+STACKED: dict[str, Any] = {"barmode": "stack", "bargap": 0}
+"""Layout of bars that stand on one another without gaps: an area that shows where it has no data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -32,6 +35,15 @@ def line(name: str, x: Floats, y: Floats, colour: str, **more: Any) -> list[Trac
         return []
     style = {"color": colour, "width": more.pop("width", 2), "dash": more.pop("dash", "solid")}
     return [{"type": "scatter", "mode": "lines", "name": name, "x": values(x), "y": values(y), "line": style, **more}]
+
+
+def bars(name: str, x: Floats, y: Floats, colour: str) -> list[Trace]:
+    """Bars of one colour; [] if there is none."""
+    if not np.isfinite(y).any():
+        return []
+    return [
+        {"type": "bar", "name": name, "x": values(x), "y": values(y), "marker": {"color": colour, "line": {"width": 0}}}
+    ]
 
 
 def noisy(name: str, x: Floats, y: Floats, colour: str, **more: Any) -> list[Trace]:

@@ -135,14 +135,18 @@ class LocalKafka:
         self._processes[node].signal(signal.SIGKILL)
         self._processes[node].wait(_KILLED_S)
 
-    def restart(self, node: int = 1) -> None:
-        """Start one node again on its port and data, ending it first if it runs, and wait until it answers."""
+    def restart(self, node: int = 1, wait: bool = True) -> None:
+        """Start one node again on its port and data, ending it first if it runs.
+
+        Returns when it answers, or at once without `wait`, for a supervisor that has others to look after.
+        """
         process = self._processes[node]
         process.signal(signal.SIGTERM)
         if not process.wait(20):
             self.kill(node)
         process.start(self._java_command(), die_with_parent=not self._detached)
-        self._await_ready(node, {node})
+        if wait:
+            self._await_ready(node, {node})
 
     def _refuse_what_is_there(self) -> None:
         if self._cluster and len(self._cluster.ports) != len(self.nodes):

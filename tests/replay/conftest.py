@@ -212,13 +212,17 @@ class _Maker:
         self, step: int, version: int, parent: int, groups: tuple[GroupEnd, ...], *, final: bool = False
     ) -> None:
         metrics = {
-            "learner/loss": 0.1 / step,
+            "learner/loss": 0.1 / (step + 1),
             "learner/grad_norm": 0.5,
             "learner/importance_ratio/mean": 1.0,
             "learner/importance_ratio/max": 1.5 + 0.1 * step,
             "learner/importance_ratio/min": 0.6,
             "learner/ess": 0.98,
             "learner/update_s": 0.7,
+            "learner/idle_share": 0.2,
+            "learner/truncated_fraction": 0.01,
+            "learner/logprob_gap/mean": 0.001,
+            "learner/logprob_gap/max": 0.1,
         }
         self.now_s += 1.0
         self.version = version
@@ -273,12 +277,13 @@ class _Maker:
         for round_ in range(recipe.num_updates):
             ends[round_] = self.make_round(round_)
             parent, version = version, version + 1
-            if recipe.crash_at and round_ == recipe.crash_at + 1:  # the two newest updates are lost, and made again
+            if recipe.crash_at and round_ == recipe.crash_at + 1:
+                # Two updates are lost; the resumed learner publishes its weights anew, and makes them again.
                 self.update(round_, version, parent, ends[round_ - 1])
                 self.update(round_ + 1, version + 1, version, ends[round_])
-                version += 2
-                self.update(round_, version, parent - 0, ends[round_ - 1])
-                parent, version = version, version + 1
+                self.update(round_ - 1, version + 2, parent, ())
+                self.update(round_, version + 3, version + 2, ends[round_ - 1])
+                parent, version = version + 3, version + 4
             if recipe.crash_at and round_ == recipe.crash_at:
                 version = parent  # its update comes with the next round
                 continue

@@ -35,7 +35,7 @@ def test_concentrated_budget_raises_sample_ratio_and_not_prompt_ratio(broker, ma
 def test_rolled_back_updates_do_not_count(broker, make_run):
     expected = make_run(broker)
     summary = summarize(read_run(broker, "made"))
-    assert (summary.num_updates, summary.num_rolled_back) == (6, 2)
+    assert (summary.num_updates, summary.num_rolled_back, summary.num_resumes) == (6, 2, 1)
     assert summary.law.endings == expected.endings
     assert summary.law.holds and summary.num_lost == 0
 

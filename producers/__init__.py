@@ -1,0 +1,1 @@
+"""Producers: jobs and policies in, trajectories out. vLLM samples; weights are swapped in flight."""

@@ -1,0 +1,288 @@
+"""The sampling engine: vLLM's AsyncLLM, token ids in, `Rollout`s out, weights swapped while sequences are in flight.
+
+Kept: every token carries the version of the weights that sampled it, and the log-probability it had then. vLLM itself
+labels each step's tokens with the version in force, in the process and on the thread that runs the step, so the labels
+are right however far the stream of outputs lags behind. A swap pauses between two steps; sequences keep their KV cache
+(that of their older tokens stays the old weights'), and what follows is sampled from the new weights.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producers.process import on_cpu, prepare_environment, starting
+from producers.spans import version_spans
+from producers.weights import check_fit, model_folder, read_tensors
+from stream.errors import RucksackError, UserError
+from stream.messages import FinishReason, Span
+
+if TYPE_CHECKING:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.outputs import RequestOutput
+    from vllm.sampling_params import SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+log = logging.getLogger(__name__)
+
+PING_EVERY_S = 5.0
+WARM_UP_TOKENS = 8
+
+
+class EngineDied(RucksackError):
+    """vLLM's process is gone, hangs, or may hold half-loaded weights: only a new engine helps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One completion. T tokens, the end token among them if one was sampled."""
+
+    token_ids: NDArray[np.int32]  # [T]
+    behavior_logprobs: NDArray[np.float32]  # [T]
+    """Of the distribution that was sampled from (after temperature, top-k, top-p). At temperature 0, which samples
+    nothing, those of the model's own distribution (temperature 1)."""
+    spans: tuple[Span, ...]  # cover [0, T) in order
+    finish_reason: FinishReason
+    queued_s: float
+    """Seconds until the engine had a place for it."""
+    generated_s: float
+    """Seconds from there to the last token."""
+
+
+class Engine:
+    """One vLLM engine. All methods belong to the event loop that started it."""
+
+    def __init__(self, llm: "AsyncLLM", folder: Path, *, max_num_seqs: int, policy_version: int, hang_s: float) -> None:
+        self._llm = llm
+        self._tensors = read_tensors(folder)
+        self._max_num_seqs = max_num_seqs
+        self._places = asyncio.Semaphore(max_num_seqs)
+        self._waiting: set[str] = set()
+        self._aborted: set[str] = set()
+        self._running: set[str] = set()
+        self._swapping = asyncio.Lock()
+        self._fault: str | None = None
+        self._watch = asyncio.create_task(self._watch_for_hangs(hang_s))
+        self.policy_version = policy_version
+
+    @classmethod
+    async def start(
+        cls,
+        model_path: str | Path,
+        *,
+        max_model_len: int,
+        max_num_seqs: int = 256,
+        dtype: str = "auto",
+        seed: int = 0,
+        gpu_memory_utilization: float = 0.85,
+        kv_cache_gib: float = 1.0,
+        tensor_parallel_size: int = 1,
+        enforce_eager: bool = False,
+        prefix_caching: bool = False,
+        policy_version: int = 0,
+        hang_s: float = 120.0,
+    ) -> Self:
+        """Start vLLM on a folder of a transformers model.
+
+        Args:
+            kv_cache_gib: size of the KV cache, on a CPU; on a GPU it is what gpu_memory_utilization leaves.
+            enforce_eager: no compilation, no CUDA graphs; on a CPU always so.
+            prefix_caching: rollouts of one prompt share its KV cache. Never across versions: each has its own salt.
+            policy_version: version of the weights in model_path.
+            hang_s: an engine that does not answer for so long is killed.
+
+        Raises:
+            UserError: no model there, or vLLM refuses it or a setting.
+            EngineDied: its process did not come up; its own message stands on standard error.
+        """
+        folder = model_folder(model_path)
+        read_tensors(folder)
+        settings: dict[str, Any] = {
+            "model": str(folder),
+            "max_model_len": max_model_len,
+            "max_num_seqs": max_num_seqs,
+            "dtype": dtype,
+            "seed": seed,
+            "tensor_parallel_size": tensor_parallel_size,
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "enforce_eager": enforce_eager or on_cpu(),
+            "enable_prefix_caching": prefix_caching,
+            "kv_cache_memory_bytes": int(kv_cache_gib * 2**30) if on_cpu() else None,
+        }
+        forked = prepare_environment()
+        await asyncio.to_thread(_import_vllm)
+        llm = _start_llm(settings, forked)
+        engine = cls(llm, folder, max_num_seqs=max_num_seqs, policy_version=policy_version, hang_s=hang_s)
+        await llm.update_weight_version(str(policy_version))
+        gc.collect()
+        gc.freeze()  # else each full collection walks the million objects that vLLM's import left: 0.4 s
+        return engine
+
+    # -- sampling -----------------------------------------------------------------------------------------------------
+
+    async def generate(
+        self,
+        prompt_token_ids: Sequence[int] | NDArray[np.int32],
+        *,
+        request_id: str,
+        max_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        seed: int | None = None,
+        stop_token_ids: Sequence[int] = (),
+    ) -> Rollout:
+        """Sample one completion of a prompt [P].
+
+        Args:
+            top_k: 0 keeps the whole vocabulary.
+            stop_token_ids: end the completion, besides the end tokens of the model's generation_config.json.
+
+        Raises:
+            ValueError: a prompt or parameter that vLLM refuses.
+            EngineDied: the engine is gone, and with it all that was in flight.
+        """
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        params = SamplingParams(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            seed=seed,
+            stop_token_ids=list(stop_token_ids),
+            logprobs=0,  # of the sampled token alone
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        asked = time.monotonic()
+        self._waiting.add(request_id)
+        try:
+            async with self._places:
+                self._waiting.discard(request_id)
+                started = time.monotonic()
+                if request_id in self._aborted:
+                    return _nothing(queued_s=started - asked)
+                output = await self._sample([int(token) for token in prompt_token_ids], params, request_id)
+        finally:
+            self._waiting.discard(request_id)
+            self._aborted.discard(request_id)
+        return _rollout(output, queued_s=started - asked, generated_s=time.monotonic() - started)
+
+    async def _sample(self, prompt: list[int], params: "SamplingParams", request_id: str) -> "RequestOutput":
+        """The one, final output of a request."""
+        from vllm.inputs.engine import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        self._require_sound()
+        inputs = tokens_input(prompt, cache_salt=str(self.policy_version))
+        self._running.add(request_id)
+        try:
+            async for output in self._llm.generate(inputs, params, request_id):
+                if output.finished:
+                    return output
+            raise EngineDied(f"vLLM ended request {request_id} without an output")
+        except (EngineDeadError, EngineGenerateError) as error:
+            raise self._died(error) from error
+        finally:
+            self._running.discard(request_id)
+
+    async def abort(self, request_id: str) -> None:
+        """End one request: its `generate` returns what there is, finish reason `abort`. Unknown ones are ignored."""
+        if request_id in self._waiting:
+            self._aborted.add(request_id)
+        elif request_id in self._running:
+            await self._llm.abort(request_id)
+
+    async def warm_up(self, prompt_tokens: int = WARM_UP_TOKENS) -> float:
+        """Sample throw-away rollouts, so that no kernel is prepared while jobs wait; returns the seconds it took."""
+        started = time.monotonic()
+        for size in sorted({1, 2, min(32, self._max_num_seqs), self._max_num_seqs}):
+            await asyncio.gather(
+                *(
+                    self.generate([1] * prompt_tokens, request_id=f"warm-up/{size}/{row}", max_tokens=3)
+                    for row in range(size)
+                )
+            )
+        return time.monotonic() - started
+
+    # -- weights ------------------------------------------------------------------------------------------------------
+
+    async def swap(self, weights_dir: str | Path, version: int) -> float:
+        """Sample from other weights from the next token on; returns the seconds that sampling stood still.
+
+        Sequences in flight go on. Who calls has checked the digest.
+
+        Raises:
+            UserError: the weights are missing, broken or of another model, or the version is older than the one
+                served; the engine goes on with what it has.
+            EngineDied: loading broke off, so that nobody knows what is loaded.
+        """
+        offered = await asyncio.to_thread(read_tensors, weights_dir)
+        check_fit(self._tensors, offered, weights_dir)
+        async with self._swapping:
+            if version < self.policy_version:
+                raise UserError(f"policy version is {version}; want {self.policy_version} or later: versions only grow")
+            self._require_sound()
+            started = time.monotonic()
+            try:
+                await self._load(str(weights_dir), version)
+            except BaseException as error:
+                self._fault = f"loading version {version} from {weights_dir} broke off: {error!r}"
+                raise self._died(error) from error
+            self.policy_version = version
+            return time.monotonic() - started
+
+    async def _load(self, weights_dir: str, version: int) -> None:
+        await self._llm.pause_generation(mode="keep", clear_cache=False)
+        await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": weights_dir})
+        await self._llm.update_weight_version(str(version))
+        await self._llm.resume_generation()
+
+    # -- life and death -----------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine can sample."""
+        return self._fault is None and not self._llm.errored
+
+    async def close(self) -> None:
+        """Abort what is in flight and end the engine's process; calling it again does nothing."""
+        self._watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watch
+        self._aborted |= self._waiting
+        if self._running and self.alive:
+            await self._llm.abort(list(self._running))
+        await asyncio.to_thread(self._llm.shutdown, 5.0)
+        self._fault = self._fault or "it was closed"
+
+    def _require_sound(self) -> None:
+        if self._fault is not None:
+            raise EngineDied(f"the engine cannot be used any more: {self._fault}")
+
+    def _died(self, error: BaseException) -> EngineDied:
+        self._fault = self._fault or f"vLLM's process is gone ({error})"
+        return EngineDied(f"the engine cannot be used any more: {self._fault}")
+
+    async def _watch_for_hangs(self, hang_s: float) -> None:
+        """Kill an engine that answers no more (stopped, or stuck in a step): then all that waits for it fails."""
+        while True:
+            await asyncio.sleep(PING_EVERY_S)
+            try:
+                async with self._swapping:
+                    await asyncio.wait_for(self._llm.get_weight_version(), hang_s)
+            except TimeoutError:
+                log.error("engine hangs silent_s=%.0f", hang_s)
+                _kill(self._llm)
+            except Exception as error:
+                raise self._died(error) from error

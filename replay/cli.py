@@ -1,0 +1,133 @@
+"""The commands that read a run back: `rucksack replay report RUN`, `export RUN`, `summary RUN`.
+
+They read the topics alone, so they work while the run goes on, after it, and on another machine than it ran on.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from replay.load import RunData, read_run
+from replay.source import Place, open_run
+from replay.summary import print_summary, summarize
+from stream.errors import RucksackError
+
+EXAMPLE_QUERY = """SELECT prompt_level, count(*) AS rollouts, round(avg(reward), 3) AS reward
+FROM '{folder}/verdicts.parquet'
+WHERE counts AND purpose = 'train' AND outcome IN ('correct', 'wrong', 'unparsable')
+GROUP BY prompt_level ORDER BY reward"""
+"""A query for duckdb over the exported files; tests run it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (2 a user's mistake, 3 no broker)."""
+    arguments = parser().parse_args(argv)
+    console = Console()
+    try:
+        command: Callable[[argparse.Namespace, Console], None] = arguments.command
+        command(arguments, console)
+        return 0
+    except RucksackError as error:
+        print(f"rucksack replay: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="rucksack replay", description="Read a run back from its topics.")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    report = _command(commands, "report", report_run, "one HTML page: plots, tables, example groups")
+    report.add_argument("--out", type=Path, help="file to write (default: report.html in the run's folder)")
+    report.add_argument("--compare", nargs="+", default=[], metavar="RUN", help="other runs, side by side in the plots")
+    export = _command(commands, "export", export_topics, "every topic as a Parquet file")
+    export.add_argument("--out", type=Path, help="folder to write (default: export in the run's folder)")
+    _command(commands, "summary", show_summary, "key figures, in the terminal")
+    return top
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace, Console], None],
+    text: str,
+) -> argparse.ArgumentParser:
+    found = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    found.set_defaults(command=command)
+    found.add_argument("run", metavar="RUN", help="name of a run, or path of its folder")
+    found.add_argument("--dir", type=Path, default=Path("runs"), help="folder that holds the runs (default: runs)")
+    found.add_argument("--bootstrap-servers", default="", metavar="HOST:PORT", help="broker to read from")
+    found.add_argument("--config", type=Path, help="recipe whose [broker] table tells how to reach the broker")
+    return found
+
+
+def report_run(arguments: argparse.Namespace, console: Console) -> None:
+    """Write the report of a run, others beside it if asked for."""
+    from replay.report import write_report
+
+    place = _place(arguments)
+    runs = [_read(place, run, console) for run in (arguments.run, *arguments.compare)]
+    out = arguments.out or place.path_of(arguments.run) / "report.html"
+    console.print(f"report: {escape(str(write_report(runs, out)))}", soft_wrap=True)
+
+
+def show_summary(arguments: argparse.Namespace, console: Console) -> None:
+    """Print the key figures of a run."""
+    place = _place(arguments)
+    print_summary(summarize(_read(place, arguments.run, console), place.path_of(arguments.run)), console)
+
+
+def export_topics(arguments: argparse.Namespace, console: Console) -> None:
+    """Write every topic of a run to a Parquet file."""
+    from replay.export import export_run
+
+    place = _place(arguments)
+    with open_run(place, arguments.run) as (broker, name, path), _bar(console) as bar:
+        out = arguments.out or path / "export"
+        tasks: dict[str, TaskID] = {}
+
+        def progress(topic: str, passed: int, total: int) -> None:
+            tasks.setdefault(topic, bar.add_task(topic, total=total) if topic not in tasks else tasks[topic])
+            bar.update(tasks[topic], completed=passed, total=total)
+
+        exported = export_run(broker, name, out, progress)
+    table = Table(title=f"Run {escape(name)}: rows per topic", title_justify="left")
+    table.add_column("topic")
+    for column in ("rows", "that count", "unreadable"):
+        table.add_column(column, justify="right")
+    table.add_column("file", overflow="fold")
+    for of in exported:
+        numbers = (f"{of.num_rows:,}", f"{of.num_counting:,}", f"{of.num_unreadable:,}")
+        table.add_row(of.topic, *numbers, escape(str(of.path)))
+    console.print(table)
+    console.print("Read them with duckdb, for example:\n\n" + escape(EXAMPLE_QUERY.format(folder=out)), soft_wrap=True)
+
+
+def _place(arguments: argparse.Namespace) -> Place:
+    if arguments.config is None:
+        return Place(arguments.dir, arguments.bootstrap_servers)
+    from stream.config import load
+
+    broker = load(arguments.config).broker
+    return Place(arguments.dir, arguments.bootstrap_servers or broker.bootstrap_servers, broker.settings)
+
+
+def _read(place: Place, run: str, console: Console) -> RunData:
+    with open_run(place, run) as (broker, name, _path), _bar(console) as bar:
+        task = bar.add_task(f"reading {escape(name)}", total=None)
+        return read_run(broker, name, lambda passed, total: bar.update(task, completed=passed, total=total))
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar

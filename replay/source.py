@@ -1,0 +1,137 @@
+"""Where a run's topics are: at the broker that answers now, or at its own local one, started for the time of reading.
+
+A port found in a run's folder may by now belong to the broker of another run, so an address counts only if the run's
+topics are there.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stream.broker import Broker
+from stream.errors import BrokerUnavailable, UserError
+from stream.launch import ADDRESS_FILE
+from stream.topics import UPDATES
+
+log = logging.getLogger(__name__)
+
+KAFKA_FOLDER = "kafka"
+"""In a run's folder: the data of its local broker."""
+_QUICK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to look for runs and brokers, as the command line has it."""
+
+    folder: Path
+    """Holds the runs' folders."""
+    bootstrap_servers: str = ""
+    """Broker to read from; empty finds it by the run's folder."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """For kafka-python: SASL, TLS, ..."""
+
+    def path_of(self, run: str) -> Path:
+        """Folder of a run, given by name or as a path."""
+        named = self.folder / run
+        return Path(run) if not named.is_dir() and Path(run).is_dir() else named
+
+
+@contextmanager
+def open_run(place: Place, run: str) -> Iterator[tuple[Broker, str, Path]]:
+    """The run's broker, its name in the topics, and its folder.
+
+    Raises:
+        UserError: there is no such run.
+        BrokerUnavailable: its broker does not answer and cannot be started here.
+    """
+    path = place.path_of(run)
+    name = path.resolve().name
+    if place.bootstrap_servers:
+        with _closing(_connect(place.bootstrap_servers, place.settings, 30.0)) as broker:
+            if not _holds(broker, name):
+                raise UserError(f"run {name!r} has no topics at {place.bootstrap_servers}{_hint(place)}")
+            yield broker, name, path
+        return
+    if not path.is_dir():
+        raise UserError(f"there is no run {run!r} in {place.folder}{_hint(place)}")
+    answering = _answering(place, path, name)
+    if answering is not None:
+        with _closing(answering):
+            yield answering, name, path
+        return
+    with _started(place, path) as broker:
+        yield broker, name, path
+
+
+def known_runs(folder: Path) -> list[str]:
+    """Names of the runs in a folder."""
+    if not folder.is_dir():
+        return []
+    marks = (ADDRESS_FILE, KAFKA_FOLDER)
+    return sorted(path.name for path in folder.iterdir() if any((path / mark).exists() for mark in marks))
+
+
+def _hint(place: Place) -> str:
+    runs = known_runs(place.folder)
+    return f"; runs in {place.folder}: {', '.join(runs)}" if runs else f"; {place.folder} holds no runs (see --dir)"
+
+
+def _answering(place: Place, path: Path, name: str) -> Broker | None:
+    for servers in _addresses(path):
+        try:
+            broker = _connect(servers, place.settings, _QUICK_S)
+        except BrokerUnavailable:
+            log.debug("no broker answers address=%s", servers)
+            continue
+        if _holds(broker, name):
+            return broker
+        broker.close()
+    return None
+
+
+def _addresses(path: Path) -> Iterator[str]:
+    if (path / ADDRESS_FILE).is_file():
+        yield (path / ADDRESS_FILE).read_text().strip()
+    if (path / KAFKA_FOLDER / "cluster.json").is_file():
+        from infra.kafka.local import LocalKafka
+
+        cluster = LocalKafka.attach(path / KAFKA_FOLDER)
+        if len(cluster.dead_nodes()) < len(cluster.nodes):
+            yield cluster.bootstrap_servers
+
+
+@contextmanager
+def _started(place: Place, path: Path) -> Iterator[Broker]:
+    from infra.kafka.local import LocalKafka
+
+    if not (path / KAFKA_FOLDER / "cluster.json").is_file():
+        raise BrokerUnavailable(
+            f"the broker of run {path.name} does not answer and {path / KAFKA_FOLDER} holds no local one to start; "
+            "give its address with --bootstrap-servers, or its recipe with --config"
+        )
+    nodes = len(LocalKafka.attach(path / KAFKA_FOLDER).nodes)
+    kafka = LocalKafka(path / KAFKA_FOLDER, nodes=nodes)
+    with kafka, _closing(_connect(kafka.bootstrap_servers, place.settings, 30.0)) as broker:
+        yield broker
+
+
+def _connect(servers: str, settings: Mapping[str, Any], timeout_s: float) -> Broker:
+    from stream.kafka import KafkaBroker
+
+    return KafkaBroker(servers, settings, timeout_s=timeout_s)
+
+
+def _holds(broker: Broker, run: str) -> bool:
+    return bool(broker.partitions(UPDATES.of(run)))
+
+
+@contextmanager
+def _closing(broker: Broker) -> Iterator[Broker]:
+    try:
+        yield broker
+    finally:
+        broker.close()
