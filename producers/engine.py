@@ -283,6 +283,75 @@ class Engine:
                     await asyncio.wait_for(self._llm.get_weight_version(), hang_s)
             except TimeoutError:
                 log.error("engine hangs silent_s=%.0f", hang_s)
+                self._died(TimeoutError(f"no answer for {hang_s:.0f} s"))
                 _kill(self._llm)
+                return
             except Exception as error:
-                raise self._died(error) from error
+                log.error("engine died error=%s", self._died(error))
+                return
+
+
+def _import_vllm() -> None:
+    """Takes ten seconds and more: done on a thread, so that the event loop stays awake."""
+    import vllm.v1.engine.async_llm  # noqa: F401
+
+
+def _start_llm(settings: dict[str, Any], forked: bool) -> "AsyncLLM":
+    """Start vLLM; in the main thread's event loop or another's, as its output handler belongs to the running loop."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        arguments: AsyncEngineArgs = AsyncEngineArgs(
+            logprobs_mode="processed_logprobs",
+            distributed_executor_backend="uni" if on_cpu() and settings["tensor_parallel_size"] == 1 else None,
+            disable_log_stats=True,
+            enable_log_requests=False,
+            **settings,
+        )
+        vllm_config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
+        with starting(forked):
+            return AsyncLLM.from_vllm_config(vllm_config, disable_log_stats=True)
+    except ValueError as error:  # pydantic's among them
+        raise UserError(f"vLLM refuses the model {settings['model']!r} or its settings: {error}") from error
+    except RuntimeError as error:
+        raise EngineDied(f"vLLM did not start: {error}") from error
+
+
+def _kill(llm: "AsyncLLM") -> None:
+    """SIGKILL the engine's processes; vLLM notices, and fails whatever waits for them."""
+    manager = cast(Any, llm.engine_core).resources.engine_manager
+    for process in manager.processes:
+        process.kill()
+
+
+def _nothing(*, queued_s: float) -> Rollout:
+    """The rollout of a request that was aborted before it began."""
+    return Rollout(
+        token_ids=np.zeros(0, np.int32),
+        behavior_logprobs=np.zeros(0, np.float32),
+        spans=(),
+        finish_reason="abort",
+        queued_s=queued_s,
+        generated_s=0.0,
+    )
+
+
+def _rollout(output: "RequestOutput", *, queued_s: float, generated_s: float) -> Rollout:
+    """What vLLM says of a finished request, checked: one logprob and one version for each token."""
+    completion = output.outputs[0]
+    tokens = np.asarray(completion.token_ids, np.int32)
+    logprobs = np.asarray(cast(Any, completion.logprobs).logprobs if tokens.size else [], np.float32)
+    if logprobs.shape != tokens.shape:
+        raise EngineDied(f"vLLM gave {logprobs.size} logprobs for the {tokens.size} tokens of {output.request_id}")
+    versions = [(span.version, span.start, span.end) for span in completion.weight_versions or ()]
+    reason = completion.finish_reason
+    return Rollout(
+        token_ids=tokens,
+        behavior_logprobs=logprobs,
+        spans=version_spans(versions, tokens.size),
+        finish_reason=cast(FinishReason, reason if reason in ("stop", "length", "abort") else "abort"),
+        queued_s=queued_s,
+        generated_s=generated_s,
+    )

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -36,6 +36,10 @@ CPU = {
     "OMP_NUM_THREADS": "1",
 }
 """The same for machines without a GPU."""
+
+
+_vllms_own: Callable[..., None] | None = None
+"""vLLM's body of the engine's process, while ours stands in its place."""
 
 
 def on_cpu() -> bool:
@@ -68,14 +72,16 @@ def starting(forked: bool) -> Iterator[None]:
     """
     from vllm.v1.engine.core import EngineCoreProc
 
-    original = EngineCoreProc.run_engine_core
+    global _vllms_own
+    _vllms_own = EngineCoreProc.run_engine_core
     EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
     if forked:
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # vLLM's CPU platform has just set it to spawn
     try:
         yield
     finally:
-        EngineCoreProc.run_engine_core = original
+        EngineCoreProc.run_engine_core = staticmethod(_vllms_own)
+        _vllms_own = None
 
 
 def run_engine_core(*args: Any, **kwargs: Any) -> None:
@@ -85,7 +91,8 @@ def run_engine_core(*args: Any, **kwargs: Any) -> None:
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     from vllm.v1.engine.core import EngineCoreProc
 
-    EngineCoreProc.run_engine_core(*args, **kwargs)
+    # A forked process sees the module as it was patched, a spawned one as vLLM wrote it.
+    (_vllms_own or EngineCoreProc.run_engine_core)(*args, **kwargs)
 
 
 def _end_with_parent() -> None:
