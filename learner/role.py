@@ -46,6 +46,7 @@ class Learner:
         self._training: Future[dict[str, float]] | None = None
         self._batch: list[Group] = []
         self._ends: list[GroupEnd] = []
+        self._figures: Mapping[str, float] = {}
         self._idle_since = time.monotonic()
         self._idle_s = 0.0
         self._checkpoints = config.run.path / "checkpoints"
@@ -95,6 +96,7 @@ class Learner:
             "learner/ready_groups": len(self._assembler.ready),
             "learner/open_groups": len(self._assembler.open),
             "learner/duplicates": self._assembler.num_duplicates,
+            **self._figures,
         }
 
     def close(self) -> None:
@@ -124,7 +126,7 @@ class Learner:
         figures["learner/idle_share"] = self._idle_s / max(self._idle_s + busy_s, 1e-9)
         figures["learner/num_rollouts"] = float(self._num_rollouts)
         self._send_update(parent, tuple(self._ends), figures)
-        self._batch, self._ends = [], []
+        self._batch, self._ends, self._figures = [], [], figures
         # An update is on the log before a checkpoint rests on it: no surviving update can be missing there.
         self._stream.writer.flush()
         if self._step % self._config.learner.checkpoint_every == 0 or self._is_last:

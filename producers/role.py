@@ -19,7 +19,7 @@ from producers.engine import Engine, Rollout
 from prompts.sources import load_tokenizer
 from stream.codec import decode
 from stream.config import Config
-from stream.errors import BadRecord, RucksackError
+from stream.errors import BadRecord
 from stream.messages import Job, Policy, Timing, Trajectory
 from stream.topics import JOBS, POLICIES, TRAJECTORIES
 from stream.weights import digest_of
@@ -108,7 +108,12 @@ class Producer:
         while self._finished:
             assignment, rollout, future = self._finished.popleft()
             self._in_flight -= 1
-            self._publish(assignment, rollout, future.result())
+            try:
+                result = future.result()
+            except ValueError as error:  # vLLM refuses the prompt or a parameter: it would every time
+                self._stream.bury(assignment.delivery.record, str(error), assignment.acknowledge)
+                continue
+            self._publish(assignment, rollout, result)
         self._idle.note(idle=self._in_flight == 0)
         return False
 
@@ -229,7 +234,6 @@ def _start_engine(
         if stop.wait(0.1):
             future.cancel()
             return None
-    if isinstance(error := future.exception(), RuntimeError):
-        raise RucksackError(f"the engine did not start: {error}") from error
+    engine = future.result()
     log.info("engine ready elapsed_s=%.1f", time.monotonic() - started)
-    return future.result()
+    return engine

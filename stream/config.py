@@ -6,6 +6,7 @@ The command line wins over the file, the file over the defaults. Unknown keys ar
 """
 
 import tomllib
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -295,6 +296,22 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Config:
     """
     file = Path(path)
     _check_toml(file)
+    try:
+        return Config.model_validate(_settings(file, list(overrides or ())).model_dump())
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(file, mistake) for mistake in error.errors())) from None
+    except SettingsError as error:
+        raise ConfigError(f"command line: {error}; see `rucksack up --help` for the keys") from None
+
+
+def show_help(usage: str) -> None:
+    """Print every key with its kind, default and meaning."""
+    with suppress(SystemExit):
+        _settings(None, ["--help"], usage)
+
+
+def _settings(file: Path | None, arguments: list[str], program: str = "rucksack up CONFIG") -> Config:
+    """The defaults, under the file, under the command line."""
 
     class Loaded(Config):
         @classmethod
@@ -307,16 +324,11 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Config:
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             command_line: CliSettingsSource[Any] = CliSettingsSource(
-                settings_cls, cli_parse_args=overrides or [], cli_exit_on_error=False
+                settings_cls, cli_parse_args=arguments, cli_exit_on_error=False, cli_prog_name=program
             )
-            return command_line, TomlConfigSettingsSource(settings_cls, file)
+            return (command_line, TomlConfigSettingsSource(settings_cls, file)) if file else (command_line,)
 
-    try:
-        return Config.model_validate(Loaded().model_dump())
-    except ValidationError as error:
-        raise ConfigError("\n".join(_describe(file, mistake) for mistake in error.errors())) from None
-    except SettingsError as error:
-        raise ConfigError(f"command line: {error}; see `rucksack up --help` for the keys") from None
+    return Loaded()
 
 
 def _check_toml(file: Path) -> None:
@@ -338,8 +350,6 @@ def _describe(file: Path, mistake: Any) -> str:
 
 
 def _suggestion(loc: tuple[str | int, ...]) -> str:
-
-
     table: Any = Config
     for part in loc[:-1]:
         table = table.model_fields[part].annotation

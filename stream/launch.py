@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from stream.broker import Broker
-from stream.config import Config, load
+from stream.config import Config, load, show_help
 from stream.errors import BrokerUnavailable, RucksackError, UserError
+from stream.metrics import serve
 from stream.topics import TOPICS
 from stream.worker import Log
 
@@ -24,12 +25,16 @@ ADDRESS_FILE = "broker.address"
 """In a run's folder: where its local broker answers, written by whoever started it."""
 WORKER_VARIABLE = "RUCKSACK_WORKER"
 """Environment variable with the worker's name, set by the supervisor."""
+METRICS_VARIABLE = "RUCKSACK_METRICS_PORT"
+"""Environment variable with the port of the worker's Prometheus endpoint; none without it."""
 
 RoleMain = Callable[[Config, Log, threading.Event], None]
 
 
 def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> int:
-    """Run one role to its end; returns the process's exit code (0 done, 2 a user's mistake, 3 no broker, 4 fenced).
+    """Run one role to its end; returns the process's exit code.
+
+    0 done, 2 a user's mistake, 3 no broker, 4 fenced, 130 or 143 stopped by SIGINT or SIGTERM before it was done.
 
     Args:
         main: takes the configuration, the run's log and an event that is set on SIGTERM and SIGINT.
@@ -39,17 +44,22 @@ def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> in
     set_up_logging()
     stop = stop_on_signals()
     try:
-        if not arguments or arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+        if {"-h", "--help"} & set(arguments):
+            show_help(f"rucksack {role} CONFIG")
+            return 0
+        if not arguments or arguments[0].startswith("-"):
             raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")
         config = load(arguments[0], arguments[1:])
         broker = connect(config)
         broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
         stream = Log(broker, config.run.name, worker)
+        if METRICS_VARIABLE in os.environ:
+            stream.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker)
         log.info("started worker=%s run=%s pid=%d", worker, config.run.name, os.getpid())
         main(config, stream, stop)
         stream.writer.close()
         log.info("ended worker=%s", worker)
-        return 0
+        return 128 + stop.signal if stop.signal else 0
     except RucksackError as error:
         log.error("%s", error)
         print(f"rucksack {role}: {error}", file=sys.stderr)
@@ -82,12 +92,24 @@ def connect(config: Config) -> Broker:
                 raise
 
 
-def stop_on_signals() -> threading.Event:
+class Stop(threading.Event):
+    """Set by SIGTERM and SIGINT."""
+
+    signal: int = 0
+    """The first one that came; 0 as long as none has."""
+
+
+def stop_on_signals() -> Stop:
     """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
+    stop = Stop()
+
+    def note(number: int, _: object) -> None:
+        stop.signal = stop.signal or number
+        stop.set()
+
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, note)
     return stop
 
 

@@ -18,6 +18,7 @@ from stream.broker import Broker, Reader, Record, Writer
 from stream.codec import decode, encode
 from stream.errors import BadRecord, RucksackError
 from stream.messages import DeadLetter, Heartbeat
+from stream.metrics import Metrics
 from stream.topics import DEADLETTERS, HEARTBEATS, Topic, partition_of, topic_of
 from stream.watermark import Watermark
 
@@ -34,6 +35,7 @@ class Log:
         self.run = run
         self.worker = worker
         self.writer = writer or broker.writer(name=f"{run}.{worker}")
+        self.metrics: Metrics | None = None
         self._num_partitions: dict[str, int] = {}
 
     def send(
@@ -203,12 +205,15 @@ class Pulse:
         if not now and time.monotonic() - self._last < HEARTBEAT_S:
             return
         self._last = time.monotonic()
+        figures = dict(metrics())
+        if self._stream.metrics is not None:
+            self._stream.metrics.note(figures)
         heartbeat = Heartbeat(
             worker=self._stream.worker,
             pid=os.getpid(),
             host=socket.gethostname(),
             state=state,
-            metrics=dict(metrics()),
+            metrics=figures,
             created_s=time.time(),
         )
         self._stream.send(HEARTBEATS, self._stream.worker, heartbeat)

@@ -4,28 +4,15 @@ A pid alone proves nothing, as pids are used again: a process is ours where its 
 file, which holds across reboots and changes of the clock.
 """
 
-import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from infra.kafka.waiting import wait_until
-
-# Runs before Java in the process that becomes Java. Not preexec_fn, which runs Python between fork and exec of a
-# process with threads. The parent may have died before prctl: then its pid is no longer ours to see.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-parent = int(sys.argv[1])
-if hasattr(ctypes.CDLL(None), "prctl"):
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
+from infra.tied import tied
 
 
 class BrokerProcess:
@@ -43,7 +30,7 @@ class BrokerProcess:
         """Start the broker; its output is added to its log."""
         command = [*java, "kafka.Kafka", str(self.properties)]
         if die_with_parent:
-            command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+            command = tied(command)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._child = subprocess.Popen(

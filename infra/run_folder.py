@@ -1,0 +1,95 @@
+"""A run's folder: who may use it, and with which configuration.
+
+runs/NAME/config.json     the configuration that the run was started with
+runs/NAME/lock            held by its `rucksack up`
+runs/NAME/control.sock    to talk to it
+runs/NAME/broker.address  where its local broker answers
+runs/NAME/kafka/          what its local broker keeps
+runs/NAME/logs/           a file per worker
+runs/NAME/policies/       published weights, the newest few
+runs/NAME/checkpoints/    the learner's, the newest few
+runs/NAME/model/          the trained model
+runs/NAME/report.html
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stream.config import Config
+from stream.errors import UserError
+
+MAY_CHANGE = ("up", "broker.timeout_s", "producer.replicas", "verifier.replicas", "run.dir")
+"""Tables and keys that a run may be resumed with in another setting: none changes what is learned."""
+
+
+@contextmanager
+def claimed(config: Config) -> Iterator[Path]:
+    """The run's folder, ours alone while inside; made if it is new.
+
+    Raises:
+        UserError: a run of this name has another configuration, or is up already.
+    """
+    folder = config.run.path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run folder {folder} cannot be made: {error.strerror}; choose another run.dir") from None
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UserError(
+                f"run {config.run.name} is up already (pid {lock.read().strip() or 'unknown'}); see `rucksack status`, "
+                "stop it with `rucksack down`, or choose another run.name"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        _settle_config(folder, config)
+        yield folder
+
+
+def _settle_config(folder: Path, config: Config) -> None:
+    file, wanted = folder / "config.json", _flat(config.model_dump(mode="json"))
+    if not file.is_file():
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(config.model_dump_json(indent=2))
+        temporary.rename(file)
+        return
+    try:
+        found = _flat(json.loads(file.read_text()))
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read ({error}); remove {folder}, or choose another run.name") from None
+    changed = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
+    changed = [key for key in changed if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)]
+    if changed:
+        key = changed[0]
+        more = f" (and {len(changed) - 1} keys more)" if len(changed) > 1 else ""
+        raise UserError(
+            f"run {config.run.name} exists in {folder} with another configuration: {key} is {wanted.get(key)!r}, there it "
+            f"is {found.get(key)!r}{more}; choose another run.name, resume with the old values, or remove the folder"
+        )
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{key}.")
+        else:
+            flat[key] = value
+    return flat
+
+
+def await_release(folder: Path) -> None:
+    """Return when no `rucksack up` holds the run's folder any more."""
+    with (folder / "lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)

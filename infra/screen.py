@@ -1,0 +1,250 @@
+"""The terminal during a run: one live screen, or, where nobody watches a terminal, a line now and then."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from infra.board import Board
+
+BARS = "▁▂▃▄▅▆▇█"
+LINE_EVERY_S = 15.0
+STATE_STYLES = {"running": "green", "starting": "yellow", "waiting": "red", "stopping": "yellow", "done": "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker as the screen shows it."""
+
+    name: str
+    state: str
+    pid: int | None
+    uptime_s: float
+    restarts: int
+
+
+class Screen(Protocol):
+    """Shows how a run goes."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was found."""
+
+    def show(self, board: Board, workers: Sequence[WorkerRow]) -> None:
+        """Show the newest state; called several times a second."""
+
+    def say(self, text: str) -> None:
+        """Tell of an event."""
+
+
+class LiveScreen:
+    """One screen, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=False)
+        self._events: list[str] = []
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, board: Board, workers: Sequence[WorkerRow]) -> None:
+        """Redraw."""
+        self._live.update(render(board, workers, time.monotonic() - self._started))
+
+    def say(self, text: str) -> None:
+        """Above the screen, where it stays."""
+        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(text)}", highlight=False)
+
+
+class LineScreen:
+    """A line every 15 seconds and for every event: for log files and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = 0.0
+        self._last_line = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def show(self, board: Board, workers: Sequence[WorkerRow]) -> None:
+        """Print a line if it is time and something has changed."""
+        now = time.monotonic()
+        line = one_line(board, workers)
+        if now - self._last < LINE_EVERY_S or line == self._last_line:
+            return
+        self._last, self._last_line = now, line
+        self.say(line)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def screen_for(console: Console) -> Screen:
+    """The screen that suits the terminal."""
+    return LiveScreen(console) if console.is_terminal else LineScreen(console)
+
+
+def one_line(board: Board, workers: Sequence[WorkerRow]) -> str:
+    """The state in one line."""
+    if board.update is None:
+        states = ", ".join(f"{row.name} {row.state}" for row in workers)
+        base = f"base policy: held-out accuracy {board.heldout[0][1]:.3f}; " if board.heldout else ""
+        return f"{base}no update yet: {states}"
+    parts = [
+        f"update {board.step}/{board.num_updates}",
+        f"held-out {_accuracy(board.heldout)}",
+        f"reward {_number(board.figure('learner/reward/mean'))}",
+        f"gradient ratio {_number(board.figure('learner/effective_gradient_ratio/samples'))} of samples, "
+        f"{_number(board.figure('learner/effective_gradient_ratio/prompts'))} of prompts",
+        f"{board.rate('producer/rollouts'):,.0f} rollouts/s",
+        f"staleness {_number(board.figure('learner/staleness/mean'), 1)}",
+        f"{time_text(board.time_left_s())} left",
+    ]
+    return " | ".join(parts) + _alarm(board)
+
+
+def render(board: Board, workers: Sequence[WorkerRow], elapsed_s: float) -> RenderableType:
+    """The whole screen."""
+    parts: list[RenderableType] = [_header(board, elapsed_s), Padding(_figures(board), (1, 0)), _workers(board, workers)]
+    if board.alarms:
+        parts.insert(1, Text(_alarm(board).removeprefix(" | "), style="bold white on red"))
+    return Group(*parts)
+
+
+def _header(board: Board, elapsed_s: float) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(
+        Text(f"run {board.run}", style="bold"),
+        Text(f"update {board.step}/{board.num_updates}"),
+        ProgressBar(total=board.num_updates, completed=board.step, width=32),
+        Text(f"{time_text(elapsed_s)} elapsed, {time_text(board.time_left_s())} left", style="dim"),
+    )
+    return grid
+
+
+def _figures(board: Board) -> RenderableType:
+    table = Table.grid(padding=(0, 3))
+    for _ in range(2):
+        table.add_column(style="dim")
+        table.add_column(no_wrap=True)
+    staleness = " / ".join(_number(board.figure(f"learner/staleness/{what}"), 1) for what in ("min", "mean", "max"))
+    lag = ", ".join(f"{topic} {count:,}" for topic, count in board.lag.items()) or "-"
+    share = board.ungraded()
+    rows = [
+        ("held-out accuracy", f"{_accuracy(board.heldout)}  {spark([value for _, value in board.heldout])}"),
+        ("pool accuracy", _accuracy(board.pool)),
+        ("reward", f"{_number(board.figure('learner/reward/mean'))}  {spark(board.rewards[-24:])}"),
+        ("staleness, versions (min/mean/max)", staleness),
+        ("effective-gradient ratio, samples", _number(board.figure("learner/effective_gradient_ratio/samples"))),
+        ("throughput", f"{board.rate('producer/rollouts'):,.0f} rollouts/s"),
+        ("effective-gradient ratio, prompts", _number(board.figure("learner/effective_gradient_ratio/prompts"))),
+        ("", f"{board.rate('producer/tokens'):,.0f} tokens/s"),
+        ("lag, records", lag),
+        ("answers without a grade", f"{share.num_ungraded:,} of {share.num_verdicts:,}"),
+    ]
+    for (left, a), (right, b) in zip(rows[::2], rows[1::2], strict=True):
+        table.add_row(left, a, right, b)
+    return table
+
+
+def _workers(board: Board, workers: Sequence[WorkerRow]) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("worker", "state", "pid", "up", "restarts", "idle", "doing"):
+        table.add_column(name, justify="right" if name in ("pid", "up", "restarts", "idle") else "left")
+    for row in workers:
+        heartbeat = board.heartbeats.get(row.name)
+        if heartbeat is not None and heartbeat.pid != row.pid:
+            heartbeat = None  # of the process before it
+        state = "starting" if row.state == "running" and (heartbeat is None or heartbeat.state == "starting") else row.state
+        metrics = heartbeat.metrics if heartbeat is not None else {}
+        idle = next((value for key, value in metrics.items() if key.endswith("/idle_share")), None)
+        table.add_row(
+            row.name,
+            Text(state, style=STATE_STYLES.get(state, "red")),
+            str(row.pid or "-"),
+            time_text(row.uptime_s) if row.pid else "-",
+            Text(str(row.restarts), style="red" if row.restarts else ""),
+            "-" if idle is None else f"{idle:.0%}",
+            doing(row.name, metrics),
+        )
+    return table
+
+
+DOING = {
+    "allocator": (("round", "round"), ("groups", "groups admitted"), ("open_rollouts", "rollouts open")),
+    "producer": (("in_flight", "in flight"), ("rollouts", "rollouts"), ("policy_version", "is its version")),
+    "verifier": (("verdicts", "verdicts"), ("pending", "pending")),
+    "learner": (("version", "is its version"), ("ready_groups", "groups ready"), ("open_groups", "groups open")),
+    "evaluator": (("evaluations", "evaluations done"), ("waiting", "waiting")),
+}
+"""The figures that tell what a role is doing, and how to read them."""
+
+
+def doing(worker: str, metrics: Mapping[str, float]) -> str:
+    """A worker's key figures, in words."""
+    role = worker.rpartition("-")[0]
+    known = [(metrics.get(f"{role}/{key}"), text) for key, text in DOING.get(role, ())]
+    return ", ".join(f"{value:,.0f} {text}" for value, text in known if value is not None)
+
+
+def spark(values: Sequence[float]) -> str:
+    """A line of small bars, each value in [0, 1]."""
+    return "".join(BARS[min(len(BARS) - 1, max(0, int(value * len(BARS))))] for value in values)
+
+
+def time_text(seconds: float | None) -> str:
+    """Seconds for people."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _accuracy(series: Sequence[tuple[int, float]]) -> str:
+    if not series:
+        return "-"
+    (_, first), (_, last) = series[0], series[-1]
+    return f"{first:.3f}" if len(series) == 1 else f"{first:.3f} -> {last:.3f} ({last - first:+.3f})"
+
+
+def _alarm(board: Board) -> str:
+    if not board.alarms:
+        return ""
+    share = board.ungraded()
+    return (
+        f" | ALARM: {share.num_ungraded:,} of {share.num_verdicts:,} answers got no grade (timeout, error or unparsable) in "
+        f"{board.alarms} task(s): see the verifiers' logs"
+    )

@@ -1,0 +1,191 @@
+"""Starts workers as processes, watches them, restarts those that die, and leaves none behind."""
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.placement import WorkerSpec
+from infra.restarts import Restarts
+from infra.tied import tied
+from stream.config import UpTable
+from stream.errors import Fenced, UserError
+
+log = logging.getLogger(__name__)
+
+HOPELESS = (UserError.exit_code, Fenced.exit_code)
+"""Exit codes after which a restart would end the same way."""
+NUM_LOG_LINES = 3
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker and its process, if it has one."""
+
+    spec: WorkerSpec
+    restarts: Restarts
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    start_at: float | None = None
+    """When it is started again; None while it runs or is over."""
+    exit_code: int | None = None
+    """Of the last process."""
+    leaving: bool = False
+    """It was told to stop, and is forgotten once it has."""
+    log_start: int = field(default=0)
+
+    @property
+    def done(self) -> bool:
+        """Its part in the run is over."""
+        return self.process is None and self.start_at is None and self.exit_code == 0
+
+    @property
+    def state(self) -> str:
+        """running, waiting (for its restart), stopping, done, failed."""
+        if self.process is not None:
+            return "stopping" if self.leaving else "running"
+        if self.start_at is not None:
+            return "waiting"
+        return "done" if self.exit_code == 0 else "failed"
+
+
+class Supervisor:
+    """The workers of one run. To be used from the main thread: workers are killed when the thread that started them ends."""
+
+    def __init__(self, table: UpTable, say: Callable[[str], None]) -> None:
+        """`say` tells people what happened."""
+        self._table = table
+        self._say = say
+        self.workers: dict[str, Worker] = {}
+        self.failure: str | None = None
+        """Why the run cannot go on."""
+
+    def add(self, spec: WorkerSpec) -> None:
+        """Start one more worker."""
+        table = self._table
+        worker = Worker(spec, Restarts(table.max_restarts, table.restart_window_s, table.backoff_s))
+        self.workers[spec.name] = worker
+        self._start(worker)
+
+    def remove(self, name: str) -> None:
+        """Tell a worker to stop for good; what it had under way goes to the others."""
+        worker = self.workers[name]
+        worker.leaving, worker.start_at = True, None
+        _signal(worker, signal.SIGTERM)
+        if worker.process is None:
+            del self.workers[name]
+
+    def of_role(self, role: str) -> list[Worker]:
+        """The workers of a role that are to stay, by index."""
+        workers = [w for w in self.workers.values() if w.spec.role == role and not w.leaving]
+        return sorted(workers, key=lambda worker: worker.spec.index)
+
+    def step(self, *, endless: Iterable[str] = ()) -> None:
+        """Notice who died, and start whose wait is over.
+
+        Args:
+            endless: roles that run until they are told to stop: they are restarted whatever they exit with.
+        """
+        now = time.monotonic()
+        for worker in list(self.workers.values()):
+            if worker.process is not None and worker.process.poll() is not None:
+                self._ended(worker, now, endless=worker.spec.role in endless)
+            if worker.start_at is not None and now >= worker.start_at:
+                self._start(worker)
+
+    def stop(self, timeout_s: float) -> None:
+        """SIGTERM to all, and SIGKILL to what is left after the time-out."""
+        for worker in self.workers.values():
+            worker.leaving, worker.start_at = True, None
+            _signal(worker, signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        for worker in self.workers.values():
+            if worker.process is None:
+                continue
+            try:
+                worker.exit_code = worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self._say(f"{worker.spec.name} did not stop within {timeout_s:.0f} s: killed")
+            _kill_group(worker.process)
+            worker.exit_code = worker.process.wait()
+            worker.process = None
+
+    # -- one worker ---------------------------------------------------------------------------------------------------
+
+    def _start(self, worker: Worker) -> None:
+        spec = worker.spec
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        with spec.log.open("ab") as output:
+            worker.log_start = output.tell()
+            worker.process = subprocess.Popen(
+                tied(list(spec.command)),
+                env=os.environ | spec.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is ours to handle, and its helpers can be killed with it
+            )
+        worker.started, worker.start_at = time.monotonic(), None
+        log.info("started worker=%s pid=%d", spec.name, worker.process.pid)
+
+    def _ended(self, worker: Worker, now: float, *, endless: bool) -> None:
+        assert worker.process is not None
+        _kill_group(worker.process)  # an engine, graders: what it started must not outlive it
+        code = worker.exit_code = worker.process.returncode
+        worker.process = None
+        if worker.leaving:
+            del self.workers[worker.spec.name]
+            return
+        if code == 0 and not endless:
+            return
+        name = worker.spec.name
+        if code in HOPELESS:
+            self.failure = f"{name} gave up: {complaint(worker)}"
+            return
+        delay = worker.restarts.delay_s(now)
+        if delay is None:
+            self.failure = (
+                f"{name} died {self._table.max_restarts + 1} times within {self._table.restart_window_s:.0f} s, the last "
+                f"time {describe(code)}; its log is {worker.spec.log}, and says: {complaint(worker)}"
+            )
+            return
+        worker.start_at = now + delay
+        self._say(f"{name} died ({describe(code)}); restarted in {delay:.1f} s, log: {worker.spec.log}")
+
+
+def describe(code: int) -> str:
+    """An exit code in words."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def complaint(worker: Worker) -> str:
+    """The worker's own last words: its line `rucksack ROLE: ...`, or the end of its log."""
+    lines = last_lines(worker.spec.log, worker.log_start)
+    own = [line for line in lines if line.startswith(f"rucksack {worker.spec.role}: ")]
+    return own[-1].split(": ", 1)[1] if own else " / ".join(lines[-NUM_LOG_LINES:]) or "nothing"
+
+
+def last_lines(file: Path, start: int = 0) -> list[str]:
+    """The non-empty lines of the last 64 KB of a log, from byte `start` on."""
+    if not file.is_file():
+        return []
+    with file.open("rb") as log_file:
+        log_file.seek(max(start, file.stat().st_size - 65_536))
+        return [line for line in log_file.read().decode(errors="replace").splitlines() if line.strip()]
+
+
+def _signal(worker: Worker, number: signal.Signals) -> None:
+    if worker.process is not None and worker.process.poll() is None:
+        with suppress(ProcessLookupError):
+            worker.process.send_signal(number)
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL to all that is left in the session of a worker."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
