@@ -14,11 +14,12 @@ from kafka.errors import (
     ProducerFencedError,
     TopicAlreadyExistsError,
 )
+from kafka.protocol.consumer.offsets import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from stream.broker import Offsets, Record
 from stream.codec import MAX_RECORD_BYTES
-from stream.errors import BrokerUnavailable, Fenced
+from stream.errors import BrokerUnavailable, Fenced, UserError
 from stream.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,10 @@ log = logging.getLogger(__name__)
 SESSION_TIMEOUT_MS = 10_000
 _LARGEST = MAX_RECORD_BYTES + (1 << 20)
 # librdkafka-like batching: 800-byte records went from 4,600 to 24,000 a second with it (issue 3, measured).
-_WRITER = {"linger_ms": 20, "batch_size": 262_144, "max_request_size": _LARGEST, "acks": "all"}
+_WRITER = {"linger_ms": 20, "batch_size": 262_144, "max_request_size": _LARGEST, "acks": "all",
+           "metrics_enabled": False}
 _READER = {
+    "metrics_enabled": False,
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
@@ -44,11 +47,11 @@ class KafkaBroker:
         self._common = {
             "bootstrap_servers": bootstrap_servers.split(","),
             "bootstrap_timeout_ms": int(timeout_s * 1000),
-            "metrics_enabled": False,
             **(settings or {}),
         }
+        _check(settings or {})
         try:
-            self._admin = KafkaAdminClient(**self._common)
+            self._admin = KafkaAdminClient(**_known_to(KafkaAdminClient, self._common))
             self._admin.describe_cluster()
         except (KafkaError, ValueError, TypeError, OSError) as error:
             raise BrokerUnavailable(
@@ -90,16 +93,12 @@ class KafkaBroker:
         return self.all_end_offsets([topic])[topic]
 
     def all_end_offsets(self, topics: Sequence[str]) -> dict[str, dict[int, int]]:
-        """`end_offsets` of several topics in one connection."""
-        consumer = KafkaConsumer(**self._common, **_READER)
-        try:
-            wanted = [TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)]
-            ends = consumer.end_offsets(wanted) if wanted else {}
-        finally:
-            consumer.close()
+        """`end_offsets` of several topics in one question."""
+        wanted = {TopicPartition(topic, number): OffsetSpec.LATEST for topic in topics for number in self.partitions(topic)}
+        found = self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED) if wanted else {}
         result: dict[str, dict[int, int]] = {topic: {} for topic in topics}
-        for place, end in ends.items():
-            result[place.topic][place.partition] = end
+        for place, end in found.items():
+            result[place.topic][place.partition] = end.offset
         return result
 
     def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
@@ -131,7 +130,7 @@ class KafkaBroker:
             if member is not None:
                 # A static member that restarts takes its partitions back at once, without waiting for the session.
                 settings["group_instance_id"] = member
-        consumer = KafkaConsumer(**settings)
+        consumer = KafkaConsumer(**_known_to(KafkaConsumer, settings))
         if consumer_group is None:
             consumer.assign([TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)])
         else:
@@ -143,6 +142,18 @@ class KafkaBroker:
         self._admin.close()
 
 
+def _known_to(client: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that this client of kafka-python takes: each refuses what only another knows."""
+    return {key: value for key, value in settings.items() if key in client.DEFAULT_CONFIG}
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    clients = (KafkaAdminClient, KafkaConsumer, KafkaProducer)
+    for key in settings:
+        if not any(key in client.DEFAULT_CONFIG for client in clients):
+            raise UserError(f"broker.settings has {key!r}, which kafka-python does not know; want e.g. security_protocol")
+
+
 class KafkaWriter:
     """An idempotent producer of kafka-python; failed writes surface at the next call."""
 
@@ -150,7 +161,7 @@ class KafkaWriter:
         settings: dict[str, Any] = {**common, **_WRITER, "client_id": name}
         if transactional:
             settings["transactional_id"] = name
-        self._producer = KafkaProducer(**settings)
+        self._producer = KafkaProducer(**_known_to(KafkaProducer, settings))
         self._failure: BaseException | None = None
         if transactional:
             self._producer.init_transactions()
@@ -196,6 +207,7 @@ class KafkaWriter:
         except BaseException:
             with _fencing():
                 self._producer.abort_transaction()
+            self._failure = None  # what was aborted has failed, as it should
             raise
 
     def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:

@@ -1,0 +1,171 @@
+"""The broker protocol, the same tests against the memory broker and a real Kafka."""
+
+import threading
+import uuid
+
+import pytest
+
+from stream.broker import Broker
+from stream.errors import BrokerUnavailable, Fenced, UserError
+from stream.memory import MemoryBroker
+from stream.topics import JOBS, TOPICS, UPDATES
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def broker(request: pytest.FixtureRequest):
+    if request.param == "memory":
+        yield MemoryBroker()
+        return
+    from stream.kafka import KafkaBroker
+
+    made = KafkaBroker(request.getfixturevalue("kafka"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run(broker: Broker) -> str:
+    name = f"run-{uuid.uuid4().hex[:8]}"
+    broker.create_topics(name, TOPICS, 3)
+    return name
+
+
+def read(reader, num_records: int) -> list[bytes]:
+    """Values, in order of arrival; fails by itself if they do not come in 20 s."""
+    values: list[bytes] = []
+    for _ in range(200):
+        values += [record.value for record in reader.poll(0.1)]
+        if len(values) >= num_records:
+            return values
+    raise AssertionError(f"{len(values)} of {num_records} records came")
+
+
+def write(broker: Broker, topic: str, *values: bytes, partition: int = 0) -> None:
+    writer = broker.writer(name=uuid.uuid4().hex)
+    for value in values:
+        writer.send(topic, b"key", value, partition=partition)
+    writer.flush()
+    writer.close()
+
+
+def test_topics_have_their_partitions_and_can_be_created_twice(broker, run):
+    broker.create_topics(run, TOPICS, 3)
+    assert broker.partitions(JOBS.of(run)) == [0, 1, 2]
+    assert broker.partitions(UPDATES.of(run)) == [0]
+    assert broker.partitions("no-such-topic") == []
+
+
+def test_a_partition_is_read_in_the_order_in_which_it_was_written(broker, run):
+    values = [b"%d" % number for number in range(2000)]
+    write(broker, JOBS.of(run), *values, partition=1)
+    reader = broker.reader([JOBS.of(run)])
+    assert read(reader, 2000) == values
+    assert reader.positions()[(JOBS.of(run), 1)] == 2000
+    assert broker.end_offsets(JOBS.of(run)) == {0: 0, 1: 2000, 2: 0}
+    reader.close()
+
+
+def test_acknowledgements_come_when_the_record_is_durable(broker, run):
+    acknowledged = threading.Event()
+    writer = broker.writer(name="w")
+    writer.send(UPDATES.of(run), b"k", b"v", on_ack=acknowledged.set)
+    assert acknowledged.wait(20)
+    assert broker.end_offsets(UPDATES.of(run)) == {0: 1}
+    writer.close()
+
+
+def test_a_reader_that_seeks_reads_from_there(broker, run):
+    write(broker, UPDATES.of(run), b"a", b"b", b"c")
+    reader = broker.reader([UPDATES.of(run)])
+    reader.seek({(UPDATES.of(run), 0): 1})
+    assert read(reader, 2) == [b"b", b"c"]
+    reader.close()
+
+
+def test_a_paused_reader_gets_nothing_until_it_resumes(broker, run):
+    reader = broker.reader([UPDATES.of(run)])
+    reader.pause()
+    write(broker, UPDATES.of(run), b"a")
+    assert [reader.poll(0.1) for _ in range(5)] == [[]] * 5
+    reader.resume()
+    assert read(reader, 1) == [b"a"]
+    reader.close()
+
+
+def test_a_group_resumes_from_what_it_committed(broker, run):
+    place = (UPDATES.of(run), 0)
+    write(broker, UPDATES.of(run), b"a", b"b", b"c")
+    first = broker.reader([UPDATES.of(run)], consumer_group=f"{run}.g", member="m")
+    assert read(first, 3) == [b"a", b"b", b"c"]
+    first.commit({place: 2})
+    assert first.committed() == {place: 2}
+    first.close()
+    assert broker.group_offsets(f"{run}.g") == {place: 2}
+    second = broker.reader([UPDATES.of(run)], consumer_group=f"{run}.g", member="m")
+    assert read(second, 1) == [b"c"]
+    second.close()
+
+
+def test_a_transaction_is_seen_whole(broker, run):
+    writer = broker.writer(name=f"{run}.t", transactional=True)
+    with writer.transaction():
+        writer.send(JOBS.of(run), b"k", b"job", partition=0)
+        writer.send(UPDATES.of(run), b"k", b"update")
+        writer.send_offsets({(JOBS.of(run), 2): 7}, f"{run}.g")
+    reader = broker.reader([JOBS.of(run), UPDATES.of(run)])
+    assert sorted(read(reader, 2)) == [b"job", b"update"]
+    assert broker.group_offsets(f"{run}.g") == {(JOBS.of(run), 2): 7}
+    reader.close()
+    writer.close()
+
+
+def test_an_aborted_transaction_is_never_seen(broker, run):
+    writer = broker.writer(name=f"{run}.t", transactional=True)
+    with pytest.raises(ZeroDivisionError), writer.transaction():
+        writer.send(UPDATES.of(run), b"k", b"aborted")
+        writer.send_offsets({(UPDATES.of(run), 0): 5}, f"{run}.g")
+        raise ZeroDivisionError
+    with writer.transaction():
+        writer.send(UPDATES.of(run), b"k", b"committed")
+    reader = broker.reader([UPDATES.of(run)])
+    assert read(reader, 1) == [b"committed"]
+    assert broker.group_offsets(f"{run}.g") == {}
+    reader.close()
+    writer.close()
+
+
+def test_a_newer_writer_of_the_same_name_fences_the_older(broker, run):
+    older = broker.writer(name=f"{run}.t", transactional=True)
+    with older.transaction():
+        older.send(UPDATES.of(run), b"k", b"older")
+    newer = broker.writer(name=f"{run}.t", transactional=True)
+    with pytest.raises(Fenced), older.transaction():
+        older.send(UPDATES.of(run), b"k", b"zombie")
+    with newer.transaction():
+        newer.send(UPDATES.of(run), b"k", b"newer")
+    reader = broker.reader([UPDATES.of(run)])
+    assert read(reader, 2) == [b"older", b"newer"]
+    reader.close()
+    newer.close()
+
+
+def test_large_records_pass(broker, run):
+    value = bytes(8 << 20)
+    write(broker, UPDATES.of(run), value)
+    reader = broker.reader([UPDATES.of(run)])
+    assert read(reader, 1) == [value]
+    reader.close()
+
+
+def test_a_broker_that_is_not_there_is_named_with_the_remedy():
+    from stream.kafka import KafkaBroker
+
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1 .*rucksack broker start"):
+        KafkaBroker("127.0.0.1:1", timeout_s=1)
+
+
+def test_a_setting_that_no_client_knows_is_refused():
+    from stream.kafka import KafkaBroker
+
+    with pytest.raises(UserError, match="sasl_mechanismus"):
+        KafkaBroker("127.0.0.1:1", {"sasl_mechanismus": "PLAIN"})
