@@ -1,0 +1,110 @@
+import pytest
+from rich.console import Console
+
+from infra.board import Board
+from infra.screen import WorkerRow, one_line, render, spark, time_text
+from stream.messages import Evaluation, GroupEnd, Heartbeat, Update
+
+
+def heartbeat(worker: str, at: float, pid: int = 1, state: str = "running", **metrics: float) -> Heartbeat:
+    named = {key.replace("__", "/"): value for key, value in metrics.items()}
+    return Heartbeat(worker=worker, pid=pid, host="h", state=state, metrics=named, created_s=at)
+
+
+def update(step: int, at: float, groups: bool = True, **metrics: float) -> Update:
+    end = GroupEnd(group_id="g", ending="trained", num_rollouts=8, num_graded=8, reward_sum=4.0, staleness=0)
+    named = {f"learner/{key.replace('__', '/')}": value for key, value in metrics.items()}
+    ends = (end,) if groups else ()
+    return Update(step=step, version=step, parent_version=step - 1, groups=ends, metrics=named, created_s=at)
+
+
+def evaluation(version: int, accuracy: float, name: str = "heldout") -> Evaluation:
+    return Evaluation(
+        name=name, policy_version=version, min_policy_version=version, max_policy_version=version, accuracy=accuracy,
+        temperature=0.0, scores=(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board("demo", num_updates=100)
+
+
+def test_rates_add_up_over_workers_and_survive_a_restart(board):
+    board.note(heartbeat("producer-0", 0, pid=1, producer__rollouts=1000, producer__tokens=5000))
+    board.note(heartbeat("producer-1", 0, pid=2, producer__rollouts=0, producer__tokens=0))
+    board.note(heartbeat("producer-0", 5, pid=1, producer__rollouts=1100, producer__tokens=5500))
+    board.note(heartbeat("producer-0", 10, pid=3, producer__rollouts=30, producer__tokens=100))
+    board.note(heartbeat("producer-1", 10, pid=2, producer__rollouts=70, producer__tokens=400))
+    assert board.totals == {"producer/rollouts": 200, "producer/tokens": 1000}
+    assert board.rate("producer/rollouts") == 20.0
+    assert board.rate("producer/tokens") == 100.0
+
+
+def test_time_left_follows_the_pace_of_the_updates(board):
+    assert board.time_left_s() is None
+    for step in range(1, 11):
+        board.note(update(step, at=2.0 * step))
+    assert board.time_left_s() == 180.0
+
+
+def test_a_resumed_learner_moves_the_step_and_no_figure(board):
+    board.note(update(7, 0, reward__mean=0.5))
+    board.note(update(5, 1, groups=False, resumed=1.0))
+    assert (board.step, board.figure("learner/reward/mean"), board.rewards) == (5, 0.5, [0.5])
+
+
+def test_ungraded_answers_are_counted_over_verifiers(board):
+    board.note(heartbeat("verifier-0", 0, verifier__outcome__correct=90, verifier__outcome__timeout=10))
+    board.note(heartbeat("verifier-1", 0, verifier__outcome__wrong=95, verifier__outcome__error=5, verifier__alarms=1))
+    share = board.ungraded()
+    assert (share.num_ungraded, share.num_verdicts, board.alarms) == (15, 200, 1)
+
+
+def test_status_has_first_and_last_accuracy(board):
+    for version, accuracy in ((0, 0.3), (20, 0.5)):
+        board.note(evaluation(version, accuracy))
+    board.note(evaluation(20, 0.9, name="pool"))
+    board.note(evaluation(0, 0.1, name="base"))
+    status = board.status()
+    assert (status["heldout_accuracy_base"], status["heldout_accuracy"]) == (0.3, 0.5)
+    assert board.pool == [(20, 0.9)]
+
+
+def text_of(board: Board, rows: list[WorkerRow]) -> str:
+    console = Console(width=130, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(render(board, rows, elapsed_s=75))
+    return console.export_text()
+
+
+def test_the_screen_shows_the_figures_and_fits(board):
+    rows = [WorkerRow("producer-0", "running", 12, 70.0, 0), WorkerRow("learner-0", "waiting", None, 0.0, 2)]
+    board.note(evaluation(0, 0.345))
+    board.note(evaluation(20, 0.55))
+    board.note(heartbeat("producer-0", 1, pid=12, producer__in_flight=64, producer__idle_share=0.25))
+    figures = {"reward__mean": 0.4, "staleness__min": 0.0, "staleness__mean": 0.5, "staleness__max": 1.0}
+    board.note(update(40, 1, **figures, effective_gradient_ratio__samples=0.61, effective_gradient_ratio__prompts=0.42))
+    board.lag = {"jobs": 3, "trajectories": 0}
+    text = text_of(board, rows)
+    for part in ("0.345 -> 0.550 (+0.205)", "update 40/100", "0.610", "0.420", "0.0 / 0.5 / 1.0", "jobs 3, trajectories 0",
+                 "64 in flight", "25%", "1 min 15 s elapsed", "waiting"):  # fmt: skip
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 130
+    assert "ALARM" not in text
+
+
+def test_an_alarm_is_loud_on_the_screen_and_in_the_line(board):
+    board.note(heartbeat("verifier-0", 0, verifier__outcome__timeout=60, verifier__outcome__wrong=140, verifier__alarms=1))
+    board.note(update(1, 0))
+    assert "ALARM: 60 of 200 answers got no grade" in text_of(board, [])
+    assert "ALARM: 60 of 200 answers got no grade" in one_line(board, [])
+
+
+def test_before_the_first_update_the_line_tells_what_is_starting(board):
+    assert one_line(board, [WorkerRow("producer-0", "running", 1, 1.0, 0)]) == "no update yet: producer-0 running"
+
+
+def test_small_texts():
+    assert spark([0, 0.5, 1]) == "▁▅█"
+    assert [time_text(s) for s in (None, 5.4, 65, 3720)] == ["-", "5 s", "1 min 05 s", "1 h 02 min"]
