@@ -21,11 +21,14 @@ def check_budget(budget: int, low: Ints, high: Ints) -> None:
 
     Raises:
         ValueError: no prompts, low < 2 (a group of one has no advantage), low > high, or a budget outside their sums.
+
     """
     if low.size == 0:
         raise ValueError("there are 0 prompts; want at least 1 to spend a budget on")
     if low.min() < 2:
-        raise ValueError(f"the lower bound is {low.min()}; want >= 2: a group of one rollout has no advantage to learn from")
+        raise ValueError(
+            f"the lower bound is {low.min()}; want >= 2: a group of one rollout has no advantage to learn from"
+        )
     if (low > high).any():
         raise ValueError(f"the lower bound {low[low > high][0]} exceeds the upper bound {high[low > high][0]}")
     if not int(low.sum()) <= budget <= int(high.sum()):
@@ -49,7 +52,7 @@ def solve(marginal: Marginal, budget: int, low: Ints, high: Ints) -> tuple[Ints,
 
 
 def _demand(marginal: Marginal, price: float, low: Ints, high: Ints) -> Ints:
-    """low + the number of increments worth at least `price`, by bisection in n. [M]"""
+    """Low + the number of increments worth at least `price`, by bisection in n. [M]"""
     left, right = low.copy(), high.copy()
     while (left < right).any():
         middle = (left + right) // 2

@@ -1,5 +1,6 @@
 """Every open group, rollout by rollout: what has come back, what must be issued again, what is given up. No clock of
-its own: times are passed in, in seconds of any one clock."""
+its own: times are passed in, in seconds of any one clock.
+"""
 
 from collections import defaultdict
 from dataclasses import dataclass, field

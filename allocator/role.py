@@ -276,9 +276,7 @@ class Allocator:
             created_s=time.time(),
         )
         reason = f"no verdict after {self._config.allocator.max_attempts} issues"
-        verdict = Verdict(
-            trajectory=trajectory, outcome="abandoned", reward=0.0, reason=reason, created_s=time.time()
-        )
+        verdict = Verdict(trajectory=trajectory, outcome="abandoned", reward=0.0, reason=reason, created_s=time.time())
         self._stream.send_of_group(VERDICTS, entry.group.group_id, verdict)
 
     # -- start --------------------------------------------------------------------------------------------------------

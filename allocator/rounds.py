@@ -1,5 +1,6 @@
 """One round: which prompts take part, and how many rollouts each gets. Pure and deterministic, so that a round that is
-planned again after a crash is the same round, with the same group ids."""
+planned again after a crash is the same round, with the same group ids.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence

@@ -56,7 +56,13 @@ def usage() -> str:
     width = max(map(len, COMMANDS)) + 2
     lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
     return "\n".join(
-        ["usage: rucksack COMMAND ...", "", *lines, "", "`rucksack COMMAND --help` tells more; recipes are in configs/."]
+        [
+            "usage: rucksack COMMAND ...",
+            "",
+            *lines,
+            "",
+            "`rucksack COMMAND --help` tells more; recipes are in configs/.",
+        ]
     )
 
 
@@ -113,7 +119,9 @@ def _status(arguments: list[str]) -> int:
     for column in ("name", "state", "pid", "uptime_s", "restarts"):
         workers.add_column(column, justify="left" if column in ("name", "state") else "right")
     for row in reply["workers"]:
-        workers.add_row(row["name"], row["state"], str(row["pid"] or "-"), f"{row['uptime_s']:.0f}", str(row["restarts"]))
+        workers.add_row(
+            row["name"], row["state"], str(row["pid"] or "-"), f"{row['uptime_s']:.0f}", str(row["restarts"])
+        )
     console.print(figures)
     console.print(workers)
     return 0
@@ -151,7 +159,9 @@ def _run_parser(name: str, text: str, changes: bool = False) -> argparse.Argumen
     parser = argparse.ArgumentParser(prog=f"rucksack {name}", description=f"{text[0].upper()}{text[1:]}.")
     if changes:
         parser.add_argument("changes", nargs="+", metavar="ROLE=NUMBER", help="producers=2, verifiers=4")
-    parser.add_argument("--run", metavar="RUN", help="name of a run, or path of its folder (default: the one that is up)")
+    parser.add_argument(
+        "--run", metavar="RUN", help="name of a run, or path of its folder (default: the one that is up)"
+    )
     parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder that holds the runs (default: runs)")
     return parser
 
@@ -174,8 +184,9 @@ def _folder(options: argparse.Namespace) -> Path:
         return found[0]
     names = ", ".join(folder.name for folder in found)
     raise UserError(
-        f"{len(found)} runs are up in {options.dir} ({names}); say which with --run" if found else
-        f"no run is up in {options.dir}; start one with `rucksack up CONFIG`, or say where with --dir"
+        f"{len(found)} runs are up in {options.dir} ({names}); say which with --run"
+        if found
+        else f"no run is up in {options.dir}; start one with `rucksack up CONFIG`, or say where with --dir"
     )
 
 
@@ -185,7 +196,9 @@ def _folder(options: argparse.Namespace) -> Path:
 def _broker(arguments: list[str]) -> int:
     from infra.kafka.local import LocalKafka
 
-    parser = argparse.ArgumentParser(prog="rucksack broker", description="Start or stop a local Kafka broker by itself.")
+    parser = argparse.ArgumentParser(
+        prog="rucksack broker", description="Start or stop a local Kafka broker by itself."
+    )
     parser.add_argument("action", choices=("start", "stop"))
     parser.add_argument("--nodes", type=int, default=1, choices=(1, 3), help="nodes of a new cluster (default: 1)")
     parser.add_argument("--data-dir", type=Path, default=Path("broker"), help="what it keeps (default: broker)")

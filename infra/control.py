@@ -68,6 +68,7 @@ def ask(folder: Path, request: dict[str, Any], timeout_s: float = 30.0) -> dict[
 
     Raises:
         UserError: none runs there, or it refuses the request.
+
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)

@@ -33,6 +33,7 @@ def claimed(config: Config) -> Iterator[Path]:
 
     Raises:
         UserError: a run of this name has another configuration, or is up already.
+
     """
     folder = config.run.path
     try:

@@ -133,7 +133,11 @@ def one_line(board: Board, workers: Sequence[WorkerRow]) -> str:
 
 def render(board: Board, workers: Sequence[WorkerRow], elapsed_s: float) -> RenderableType:
     """The whole screen."""
-    parts: list[RenderableType] = [_header(board, elapsed_s), Padding(_figures(board), (1, 0)), _workers(board, workers)]
+    parts: list[RenderableType] = [
+        _header(board, elapsed_s),
+        Padding(_figures(board), (1, 0)),
+        _workers(board, workers),
+    ]
     if board.alarms:
         parts.insert(1, Text(_alarm(board).removeprefix(" | "), style="bold white on red"))
     return Group(*parts)
@@ -183,7 +187,9 @@ def _workers(board: Board, workers: Sequence[WorkerRow]) -> RenderableType:
         heartbeat = board.heartbeats.get(row.name)
         if heartbeat is not None and heartbeat.pid != row.pid:
             heartbeat = None  # of the process before it
-        state = "starting" if row.state == "running" and (heartbeat is None or heartbeat.state == "starting") else row.state
+        state = (
+            "starting" if row.state == "running" and (heartbeat is None or heartbeat.state == "starting") else row.state
+        )
         metrics = heartbeat.metrics if heartbeat is not None else {}
         idle = next((value for key, value in metrics.items() if key.endswith("/idle_share")), None)
         table.add_row(

@@ -90,6 +90,7 @@ class Supervisor:
 
         Args:
             endless: roles that run until they are told to stop: they are restarted whatever they exit with.
+
         """
         now = time.monotonic()
         for worker in list(self.workers.values()):

@@ -39,6 +39,7 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
     Raises:
         UserError: something that the recipe names is not there or not as it must be.
         BrokerUnavailable: the broker does not answer.
+
     """
     config = load(recipe, list(overrides))
     check(config)
@@ -63,6 +64,7 @@ def check(config: Config) -> None:
 
     Raises:
         UserError: no such model, no prompts, a prompt without an answer, ...
+
     """
     model = Path(config.run.model)
     looks_like_path = model.is_absolute() or config.run.model.count("/") != 1 or model.parent.is_dir()
@@ -217,7 +219,13 @@ class Run:
         command = request.get("command")
         if command == "status":
             rows = [
-                {"name": row.name, "state": row.state, "pid": row.pid, "uptime_s": row.uptime_s, "restarts": row.restarts}
+                {
+                    "name": row.name,
+                    "state": row.state,
+                    "pid": row.pid,
+                    "uptime_s": row.uptime_s,
+                    "restarts": row.restarts,
+                }
                 for row in self._rows()
             ]
             return {"status": self._board.status(), "workers": rows}

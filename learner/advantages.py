@@ -20,6 +20,7 @@ def advantages(rewards: Floats, group: Ints, kind: str, clamp: float | None = No
 
     Raises:
         ValueError: an unknown kind.
+
     """
     size = np.bincount(group).astype(np.float64)
     centred = rewards - (np.bincount(group, rewards) / size)[group]
@@ -44,6 +45,7 @@ def rollout_weights(num_tokens: Ints, group: Ints, kind: str) -> Floats:
 
     Raises:
         ValueError: an unknown kind.
+
     """
     tokens = num_tokens.astype(np.float64)
     if kind == "token_mean":

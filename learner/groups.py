@@ -51,6 +51,7 @@ class Assembler:
 
         Raises:
             ValueError: it contradicts its group's number of rollouts.
+
         """
         job, rollout = verdict.trajectory.job, verdict.trajectory.rollout
         group = self.open.get(job.group_id)
@@ -60,7 +61,9 @@ class Assembler:
         if group is None:
             group = self.open[job.group_id] = Group(job.group_id, job.num_rollouts)
         if job.num_rollouts != group.num_rollouts:
-            raise ValueError(f"group {job.group_id} has {group.num_rollouts} rollouts, this verdict says {job.num_rollouts}")
+            raise ValueError(
+                f"group {job.group_id} has {group.num_rollouts} rollouts, this verdict says {job.num_rollouts}"
+            )
         group.verdicts[rollout] = verdict
         if group.complete:
             self.seen.add(job.group_id)

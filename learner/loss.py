@@ -30,7 +30,7 @@ class TokenStatistics:
 
 
 def importance_ratio(current_logprobs: Tensor, behavior_logprobs: Tensor) -> Tensor:
-    """pi / mu, without gradient. [T]"""
+    """Pi / mu, without gradient. [T]"""
     log_ratio = (current_logprobs.detach() - behavior_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return log_ratio.exp()
 
@@ -73,6 +73,6 @@ def combine(statistics: list[TokenStatistics]) -> dict[str, float]:
 
 
 def chosen_logprobs(logits: Tensor, token_ids: Tensor, temperature: Tensor) -> Tensor:
-    """log softmax(logits / temperature) of the chosen tokens, in float32. [T, V], [T], [T] -> [T]"""
+    """Log softmax(logits / temperature) of the chosen tokens, in float32. [T, V], [T], [T] -> [T]"""
     scaled = logits.float() / temperature.unsqueeze(-1)
     return torch.gather(scaled, -1, token_ids.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(scaled, dim=-1)

@@ -24,6 +24,7 @@ def load_model(path: str, device: torch.device) -> Any:
 
     Raises:
         UserError: it does not load, or its logits are changed behind the output embedding.
+
     """
     from transformers import AutoModelForCausalLM
 
@@ -34,7 +35,9 @@ def load_model(path: str, device: torch.device) -> Any:
         raise UserError(f"run.model is {path!r}, which does not load ({first}); give a transformers model") from None
     changed = [name for name in _LOGIT_CHANGES if getattr(model.config, name, None)]
     if changed:
-        raise UserError(f"run.model {path!r} sets {changed[0]}, which the learner does not support; choose another model")
+        raise UserError(
+            f"run.model {path!r} sets {changed[0]}, which the learner does not support; choose another model"
+        )
     return model.to(device).eval()  # no dropout: the ratio compares the same function with itself
 
 

@@ -26,7 +26,6 @@ from stream.errors import RucksackError, UserError
 from stream.messages import FinishReason, Span
 
 if TYPE_CHECKING:
-    from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.outputs import RequestOutput
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -102,6 +101,7 @@ class Engine:
         Raises:
             UserError: no model there, or vLLM refuses it or a setting.
             EngineDied: its process did not come up; its own message stands on standard error.
+
         """
         folder = model_folder(model_path)
         read_tensors(folder)
@@ -149,6 +149,7 @@ class Engine:
         Raises:
             ValueError: a prompt or parameter that vLLM refuses.
             EngineDied: the engine is gone, and with it all that was in flight.
+
         """
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -226,6 +227,7 @@ class Engine:
             UserError: the weights are missing, broken or of another model, or the version is older than the one
                 served; the engine goes on with what it has.
             EngineDied: loading broke off, so that nobody knows what is loaded.
+
         """
         offered = await asyncio.to_thread(read_tensors, weights_dir)
         check_fit(self._tensors, offered, weights_dir)
@@ -321,7 +323,7 @@ def _start_llm(settings: dict[str, Any], forked: bool) -> "AsyncLLM":
 
 def _kill(llm: "AsyncLLM") -> None:
     """SIGKILL the engine's processes; vLLM notices, and fails whatever waits for them."""
-    manager = cast(Any, llm.engine_core).resources.engine_manager
+    manager = cast("Any", llm.engine_core).resources.engine_manager
     for process in manager.processes:
         process.kill()
 
@@ -342,7 +344,7 @@ def _rollout(output: "RequestOutput", *, queued_s: float, generated_s: float) ->
     """What vLLM says of a finished request, checked: one logprob and one version for each token."""
     completion = output.outputs[0]
     tokens = np.asarray(completion.token_ids, np.int32)
-    logprobs = np.asarray(cast(Any, completion.logprobs).logprobs if tokens.size else [], np.float32)
+    logprobs = np.asarray(cast("Any", completion.logprobs).logprobs if tokens.size else [], np.float32)
     if logprobs.shape != tokens.shape:
         raise EngineDied(f"vLLM gave {logprobs.size} logprobs for the {tokens.size} tokens of {output.request_id}")
     versions = [(span.version, span.start, span.end) for span in completion.weight_versions or ()]
@@ -351,7 +353,7 @@ def _rollout(output: "RequestOutput", *, queued_s: float, generated_s: float) ->
         token_ids=tokens,
         behavior_logprobs=logprobs,
         spans=version_spans(versions, tokens.size),
-        finish_reason=cast(FinishReason, reason if reason in ("stop", "length", "abort") else "abort"),
+        finish_reason=cast("FinishReason", reason if reason in ("stop", "length", "abort") else "abort"),
         queued_s=queued_s,
         generated_s=generated_s,
     )

@@ -58,6 +58,7 @@ def prepare_environment() -> bool:
     Returns:
         Whether the engine may be forked: only on a CPU, and only from a process that has never run torch, whose thread
         pool does not survive a fork.
+
     """
     for name, value in (QUIET | CPU if on_cpu() else QUIET).items():
         os.environ.setdefault(name, value)

@@ -98,9 +98,7 @@ class Producer:
                 )
             )
             self._in_flight += 1
-            future.add_done_callback(
-                lambda done, rollout=rollout: self._finished.append((assignment, rollout, done))
-            )
+            future.add_done_callback(lambda done, rollout=rollout: self._finished.append((assignment, rollout, done)))
 
     def work(self) -> bool:
         """Publish what is finished; follow the newest policy."""
@@ -207,9 +205,7 @@ def run(config: Config, stream: Log, stop: threading.Event) -> None:
         loop.call_soon_threadsafe(loop.stop)
 
 
-def _start_engine(
-    config: Config, stream: Log, loop: asyncio.AbstractEventLoop, stop: threading.Event
-) -> Engine | None:
+def _start_engine(config: Config, stream: Log, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> Engine | None:
     """The engine, ready; None if the process was told to stop meanwhile. Shows signs of life while it starts."""
     table, started = config.producer, time.monotonic()
     pulse = Pulse(stream)

@@ -14,6 +14,7 @@ def version_spans(stretches: Iterable[tuple[str, int, int]], num_tokens: int) ->
 
     Raises:
         ValueError: a token has no version or two, or a label is not a policy version.
+
     """
     spans: list[Span] = []
     covered = 0
@@ -37,6 +38,7 @@ def policy_version(label: str) -> int:
 
     Raises:
         ValueError: the label was not set by us: tokens were sampled before the first version was told.
+
     """
     if not label.isdecimal():
         raise ValueError(f"weight version is {label!r}; want a policy version such as '12'")

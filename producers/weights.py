@@ -21,6 +21,7 @@ def model_folder(path: str | Path) -> Path:
 
     Raises:
         UserError: there is none.
+
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
@@ -36,6 +37,7 @@ def read_tensors(folder: str | Path) -> Tensors:
 
     Raises:
         UserError: no safetensors file, or one that is cut short or broken.
+
     """
     files = sorted(model_folder(folder).glob("*.safetensors"))
     if not files:
@@ -56,6 +58,7 @@ def read_header(file: Path) -> Tensors:
 
     Raises:
         ValueError: the file is shorter or longer than its header says, or the header is no JSON.
+
     """
     with file.open("rb") as stream:
         header_bytes = int.from_bytes(stream.read(8), "little")
@@ -74,6 +77,7 @@ def check_fit(served: Tensors, offered: Tensors, folder: str | Path) -> None:
 
     Raises:
         UserError: a tensor is missing, unknown, or has another shape.
+
     """
     wrong = sorted(name for name in served.keys() | offered.keys() if served.get(name) != offered.get(name))
     if wrong:

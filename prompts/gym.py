@@ -16,6 +16,7 @@ def generate_gym_prompts(
 
     Raises:
         UserError: reasoning-gym is not installed, an unknown task, or an option it does not know.
+
     """
     pool_texts: set[str] = set()
     if split == "heldout":

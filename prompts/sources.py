@@ -25,6 +25,7 @@ def load_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
 
     Raises:
         UserError: a missing file or dataset, a prompt without text or answer, an id that stands twice, too few prompts.
+
     """
     table = config.prompts
     if table.heldout_source or _has_splits(table.source):
@@ -65,6 +66,7 @@ def load_tokenizer(model: str) -> Any:
 
     Raises:
         UserError: no such model.
+
     """
     from transformers import AutoTokenizer
 
@@ -72,7 +74,9 @@ def load_tokenizer(model: str) -> Any:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise UserError(f"run.model is {model!r}, which has no tokenizer that loads ({first}); give a model folder") from None
+        raise UserError(
+            f"run.model is {model!r}, which has no tokenizer that loads ({first}); give a model folder"
+        ) from None
 
 
 def _token_ids(tokenizer: Any, text: str, config: Config) -> list[int]:

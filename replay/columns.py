@@ -46,7 +46,7 @@ def columns_of(message_type: type[Any]) -> list[Column]:
         for path, owner in level:
             for name, hint in _fields(owner):
                 if dataclasses.is_dataclass(hint):
-                    inner.append(((*path, name), typing.cast(type[Any], hint)))
+                    inner.append(((*path, name), typing.cast("type[Any]", hint)))
                     continue
                 column = _column_name(path, name, columns)
                 columns[column] = Column(column, (*path, name), arrow_type(hint))
@@ -84,7 +84,7 @@ def arrow_type(hint: Any) -> Any:
     if origin is tuple:
         return pa.list_(arrow_type(arguments[0]))
     if dataclasses.is_dataclass(hint):
-        return pa.struct([(name, arrow_type(inner)) for name, inner in _fields(typing.cast(type[Any], hint))])
+        return pa.struct([(name, arrow_type(inner)) for name, inner in _fields(typing.cast("type[Any]", hint))])
     if origin is not None and issubclass(origin, typing.Mapping):
         return pa.map_(*map(arrow_type, arguments))
     raise TypeError(f"no arrow type for {hint!r}")

@@ -49,6 +49,7 @@ def export_run(broker: Broker, run: str, out: Path, progress: Progress = lambda 
 
     Args:
         progress: told (topic, records passed, records in all) now and then.
+
     """
     out.mkdir(parents=True, exist_ok=True)
     return [_export_topic(broker, run, topic, out, progress) for topic in TOPICS]

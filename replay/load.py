@@ -106,6 +106,7 @@ def read_run(broker: Broker, run: str, progress: Callable[[int, int], None] = no
 
     Args:
         progress: told (records passed, records in all) now and then.
+
     """
     counts: dict[str, TopicCount] = {}
     updates: list[Update] = []

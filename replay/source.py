@@ -47,6 +47,7 @@ def open_run(place: Place, run: str) -> Iterator[tuple[Broker, str, Path]]:
     Raises:
         UserError: there is no such run.
         BrokerUnavailable: its broker does not answer and cannot be started here.
+
     """
     path = place.path_of(run)
     name = path.resolve().name

@@ -60,6 +60,7 @@ def summarize(data: RunData, folder: Path | None = None) -> Summary:
 
     Args:
         folder: of the run; report and model are named if they are there.
+
     """
     surviving = data.lineage.surviving
     ended = [end for update in surviving for end in update.groups]

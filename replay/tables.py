@@ -73,6 +73,7 @@ def lineage_of(updates: Sequence[Update]) -> Lineage:
 
     Args:
         updates: all records of the topic, in its order.
+
     """
     by_version: dict[int, Update] = {}
     for update in updates:

@@ -48,6 +48,7 @@ class Writer(Protocol):
 
         Raises:
             Fenced: a newer writer has the same transactional id.
+
         """
 
     def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:

@@ -25,6 +25,7 @@ def encode(message: object) -> bytes:
 
     Raises:
         BadRecord: the message is larger than MAX_RECORD_BYTES.
+
     """
     data = _ENCODER.encode((*SCHEMA_VERSION, type(message).__name__, message))
     if len(data) > MAX_RECORD_BYTES:
@@ -37,6 +38,7 @@ def decode(data: bytes, message_type: type[M]) -> M:
 
     Raises:
         BadRecord: not msgpack, another class, another major version, a field missing or of another type.
+
     """
     try:
         major, _minor, name, body = _HEADER.decode(data)

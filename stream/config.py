@@ -293,6 +293,7 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Config:
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key, or a value of the wrong kind; one line per mistake.
+
     """
     file = Path(path)
     _check_toml(file)

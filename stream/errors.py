@@ -1,11 +1,11 @@
 """The errors that people see, in one tree.
 
-    RucksackError
-    +- UserError          (also ValueError) a mistake that its text tells how to mend: printed as one line, exit code 2
-    |  +- ConfigError     a configuration file or command-line value
-    +- BadRecord          (also ValueError) a record that cannot be read: it goes to `deadletters`, the role goes on
-    +- BrokerUnavailable  no broker answers, or it answered with an error that does not pass: exit code 3
-    +- Fenced             another process with the same name has taken over: exit code 4
+RucksackError
++- UserError          (also ValueError) a mistake that its text tells how to mend: printed as one line, exit code 2
+|  +- ConfigError     a configuration file or command-line value
++- BadRecord          (also ValueError) a record that cannot be read: it goes to `deadletters`, the role goes on
++- BrokerUnavailable  no broker answers, or it answered with an error that does not pass: exit code 3
++- Fenced             another process with the same name has taken over: exit code 4
 """
 
 

@@ -27,8 +27,13 @@ log = logging.getLogger(__name__)
 SESSION_TIMEOUT_MS = 10_000
 _LARGEST = MAX_RECORD_BYTES + (1 << 20)
 # librdkafka-like batching: 800-byte records went from 4,600 to 24,000 a second with it (issue 3, measured).
-_WRITER = {"linger_ms": 20, "batch_size": 262_144, "max_request_size": _LARGEST, "acks": "all",
-           "metrics_enabled": False}
+_WRITER = {
+    "linger_ms": 20,
+    "batch_size": 262_144,
+    "max_request_size": _LARGEST,
+    "acks": "all",
+    "metrics_enabled": False,
+}
 _READER = {
     "metrics_enabled": False,
     "enable_auto_commit": False,
@@ -43,7 +48,9 @@ _READER = {
 class KafkaBroker:
     """A Kafka cluster. `settings` (SASL, TLS, ...) go to kafka-python's clients as they are."""
 
-    def __init__(self, bootstrap_servers: str, settings: Mapping[str, Any] | None = None, timeout_s: float = 30) -> None:
+    def __init__(
+        self, bootstrap_servers: str, settings: Mapping[str, Any] | None = None, timeout_s: float = 30
+    ) -> None:
         self._common = {
             "bootstrap_servers": bootstrap_servers.split(","),
             "bootstrap_timeout_ms": int(timeout_s * 1000),
@@ -94,7 +101,9 @@ class KafkaBroker:
 
     def all_end_offsets(self, topics: Sequence[str]) -> dict[str, dict[int, int]]:
         """`end_offsets` of several topics in one question."""
-        wanted = {TopicPartition(topic, number): OffsetSpec.LATEST for topic in topics for number in self.partitions(topic)}
+        wanted = {
+            TopicPartition(topic, number): OffsetSpec.LATEST for topic in topics for number in self.partitions(topic)
+        }
         found = self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED) if wanted else {}
         result: dict[str, dict[int, int]] = {topic: {} for topic in topics}
         for place, end in found.items():
@@ -151,7 +160,9 @@ def _check(settings: Mapping[str, Any]) -> None:
     clients = (KafkaAdminClient, KafkaConsumer, KafkaProducer)
     for key in settings:
         if not any(key in client.DEFAULT_CONFIG for client in clients):
-            raise UserError(f"broker.settings has {key!r}, which kafka-python does not know; want e.g. security_protocol")
+            raise UserError(
+                f"broker.settings has {key!r}, which kafka-python does not know; want e.g. security_protocol"
+            )
 
 
 class KafkaWriter:

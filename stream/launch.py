@@ -1,6 +1,6 @@
 """Starting one role as a process: configuration, logging, broker, signals, exit code.
 
-    rucksack learner configs/demo.toml --learner.lr 3e-4        or        python -m learner configs/demo.toml
+rucksack learner configs/demo.toml --learner.lr 3e-4        or        python -m learner configs/demo.toml
 """
 
 import logging
@@ -38,6 +38,7 @@ def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> in
 
     Args:
         main: takes the configuration, the run's log and an event that is set on SIGTERM and SIGINT.
+
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     worker = os.environ.get(WORKER_VARIABLE) or f"{role}-{socket.gethostname()}-{os.getpid()}"
@@ -71,6 +72,7 @@ def connect(config: Config) -> Broker:
 
     Raises:
         BrokerUnavailable: nothing answers within broker.timeout_s, or no local broker was started.
+
     """
     from stream.kafka import KafkaBroker
 

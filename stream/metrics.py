@@ -1,6 +1,6 @@
 """A worker's figures for Prometheus: the newest heartbeat's, as gauges named after their keys.
 
-    learner/reward/mean -> rucksack_learner_reward_mean{worker="learner-0"}
+learner/reward/mean -> rucksack_learner_reward_mean{worker="learner-0"}
 """
 
 import re
@@ -42,6 +42,7 @@ def serve(port: int, worker: str) -> Metrics:
 
     Raises:
         UserError: the port is in use.
+
     """
     metrics, registry = Metrics(worker), CollectorRegistry()
     registry.register(metrics)

@@ -11,6 +11,7 @@ def digest_of(folder: str | Path) -> str:
 
     Raises:
         FileNotFoundError: the folder is gone, or holds no weights.
+
     """
     with (Path(folder) / WEIGHTS_FILE).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

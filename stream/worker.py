@@ -130,6 +130,7 @@ class Role(Protocol):
 
         Raises:
             BadRecord: it cannot be used; the loop buries it.
+
         """
 
     def work(self) -> bool:
@@ -142,11 +143,14 @@ class Role(Protocol):
         """Stop what runs beside the loop."""
 
 
-def run_loop(role: Role, stream: Log, reader: Reader, stop: threading.Event, *, commits: bool, poll_s: float = 0.02) -> None:
+def run_loop(
+    role: Role, stream: Log, reader: Reader, stop: threading.Event, *, commits: bool, poll_s: float = 0.02
+) -> None:
     """Run a role until it has finished or `stop` is set.
 
     Args:
         commits: note progress for the reader's consumer group; False where the role keeps its offsets itself.
+
     """
     watermark = Watermark()
     pulse = Pulse(stream)

@@ -13,8 +13,8 @@ from stream.config import Config
 from stream.memory import MemoryBroker
 from stream.messages import Evaluation, GroupEnd, Job, Update, Verdict
 from stream.topics import BELIEFS, EVALUATIONS, JOBS, TOPICS, UPDATES, VERDICTS
-from stream.worker import Log, _hand_over
 from stream.watermark import Watermark
+from stream.worker import Log, _hand_over
 
 PROMPTS = [make_prompt(f"p{i}") for i in range(12)]
 TOKENS = {prompt.prompt_id: np.array([1, 2], dtype=np.int32) for prompt in PROMPTS}
@@ -202,5 +202,3 @@ def test_jobs_beliefs_and_offsets_appear_together_or_not_at_all(monkeypatch: pyt
     bench.start()
     bench.turn()
     assert len(groups_of(bench.jobs())) == 8
-
-

@@ -95,7 +95,9 @@ def test_the_screen_shows_the_figures_and_fits(board):
 
 
 def test_an_alarm_is_loud_on_the_screen_and_in_the_line(board):
-    board.note(heartbeat("verifier-0", 0, verifier__outcome__timeout=60, verifier__outcome__wrong=140, verifier__alarms=1))
+    board.note(
+        heartbeat("verifier-0", 0, verifier__outcome__timeout=60, verifier__outcome__wrong=140, verifier__alarms=1)
+    )
     board.note(update(1, 0))
     assert "ALARM: 60 of 200 answers got no grade" in text_of(board, [])
     assert "ALARM: 60 of 200 answers got no grade" in one_line(board, [])

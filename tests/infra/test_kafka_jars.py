@@ -112,7 +112,7 @@ def test_altered_download_never_reaches_the_cache(repository: Repository, lock: 
 
 def test_jar_that_cannot_be_had_is_named(repository: Repository, lock: Path, tmp_path: Path) -> None:
     repository.jar("beta").unlink()
-    with pytest.raises(BrokerUnavailable, match="org.test:beta:1.0: cannot be downloaded"):
+    with pytest.raises(BrokerUnavailable, match=r"org\.test:beta:1\.0: cannot be downloaded"):
         resolve_jars(lock, tmp_path / "cache")
 
 

@@ -54,6 +54,5 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_a_broken_config_file_is_named(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
-        with claimed(config_of(tmp_path)):
-            pass
+    with pytest.raises(UserError, match=r"config\.json cannot be read"), claimed(config_of(tmp_path)):
+        pass

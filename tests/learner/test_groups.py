@@ -35,7 +35,10 @@ def test_groups_come_out_in_the_order_of_completion() -> None:
 
 def test_first_verdict_counts_also_after_the_group_was_taken() -> None:
     assembler = assemble(
-        make_verdict("a", 0, 1.0, 2), make_verdict("a", 0, 0.0, 2), make_verdict("a", 1, 0.0, 2), make_verdict("a", 1, 1.0, 2)
+        make_verdict("a", 0, 1.0, 2),
+        make_verdict("a", 0, 0.0, 2),
+        make_verdict("a", 1, 0.0, 2),
+        make_verdict("a", 1, 1.0, 2),
     )
     (taken,) = assembler.take(1)
     assert [v.reward for v in taken.graded] == [1.0, 0.0]

@@ -35,7 +35,9 @@ def test_statistics_of_micro_batches_combine_to_those_of_the_whole() -> None:
     torch.manual_seed(0)
     current, behavior = torch.randn(50, dtype=torch.float64), torch.randn(50, dtype=torch.float64)
     whole = combine([token_statistics(current, behavior, 2.0)])
-    parts = combine([token_statistics(current[:7], behavior[:7], 2.0), token_statistics(current[7:], behavior[7:], 2.0)])
+    parts = combine(
+        [token_statistics(current[:7], behavior[:7], 2.0), token_statistics(current[7:], behavior[7:], 2.0)]
+    )
     assert parts == pytest.approx(whole)
     ratio = (current - behavior).exp()
     assert whole["learner/ess"] == pytest.approx((ratio.sum() ** 2 / (50 * ratio.square().sum())).item())

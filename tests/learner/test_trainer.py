@@ -94,7 +94,11 @@ def test_update_raises_the_probability_of_what_was_rewarded(tiny_model: Path) ->
 
 def test_ungraded_rollouts_take_no_part(tiny_model: Path) -> None:
     trainer, (group, *_) = make_trainer(tiny_model), random_groups()
-    job = make_job(group.group_id, group.num_rollouts + 1, prompt_token_ids=next(iter(group.verdicts.values())).trajectory.job.prompt_token_ids)
+    job = make_job(
+        group.group_id,
+        group.num_rollouts + 1,
+        prompt_token_ids=next(iter(group.verdicts.values())).trajectory.job.prompt_token_ids,
+    )
     late = make_verdict(rollout=group.num_rollouts, reward=0.0, outcome="timeout", job=job)
     larger = Group(group.group_id, group.num_rollouts + 1, {**group.verdicts, group.num_rollouts: late})
     assert torch.equal(gradient(trainer, [group], 1000), gradient(trainer, [larger], 1000))
@@ -115,7 +119,11 @@ def test_on_policy_ratios_are_one_and_the_engine_gap_is_measured(tiny_model: Pat
             exact = trainer.current_logprobs(batch).detach().numpy() + np.float32(1e-3)
             trajectory = verdict.trajectory
             group.verdicts[rollout] = make_verdict(
-                rollout=rollout, reward=verdict.reward, job=trajectory.job, token_ids=trajectory.token_ids, behavior_logprobs=exact
+                rollout=rollout,
+                reward=verdict.reward,
+                job=trajectory.job,
+                token_ids=trajectory.token_ids,
+                behavior_logprobs=exact,
             )
     metrics = trainer.update(groups, version=0, step=0)
     assert metrics["learner/importance_ratio/mean"] == pytest.approx(np.exp(-1e-3), abs=1e-5)

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+from tiny_models import make_model, make_tokenizer
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    folder = make_model(tmp_path_factory.mktemp("model"), seed=0)
+    make_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_weights(tmp_path_factory) -> Path:
+    return make_model(tmp_path_factory.mktemp("other"), seed=1)
