@@ -123,7 +123,7 @@ def train(model: Any, stage: Stage, batches: Iterator[Tensor], describe: str) ->
     for _ in track(range(stage.steps), description=describe):
         loss = answer_loss(model, next(batches))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -179,7 +179,7 @@ def _folder(options: argparse.Namespace) -> Path:
     if options.run:
         named: Path = options.dir / options.run
         return named if named.is_dir() else Path(options.run)
-    found = sorted(file.parent for file in options.dir.glob(f"*/{SOCKET_FILE}"))
+    found: list[Path] = sorted(file.parent for file in options.dir.glob(f"*/{SOCKET_FILE}"))
     if len(found) == 1:
         return found[0]
     names = ", ".join(folder.name for folder in found)

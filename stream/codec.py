@@ -49,7 +49,8 @@ def decode(data: bytes, message_type: type[M]) -> M:
     if name != message_type.__name__:
         raise BadRecord(f"record holds a {name}; this topic carries {message_type.__name__}")
     try:
-        return _decoder(message_type).decode(body)
+        message: M = _decoder(message_type).decode(body)
+        return message
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise BadRecord(f"{name}: {error}") from None
 
@@ -85,5 +86,5 @@ _HEADER: msgspec.msgpack.Decoder[tuple[int, int, str, msgspec.Raw]] = msgspec.ms
 
 
 @cache
-def _decoder(message_type: type[M]) -> msgspec.msgpack.Decoder[M]:
+def _decoder(message_type: type[Any]) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(message_type, ext_hook=_unpack_array, dec_hook=_check_array)
