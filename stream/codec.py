@@ -4,7 +4,6 @@ A record is the array [major, minor, class name, body]. A newer minor version is
 passed over), another major version is refused. Nothing is ever unpickled or evaluated (law 7).
 """
 
-from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -85,6 +84,11 @@ _HEADER: msgspec.msgpack.Decoder[tuple[int, int, str, msgspec.Raw]] = msgspec.ms
 )
 
 
-@cache
+_DECODERS: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {}
+
+
 def _decoder(message_type: type[Any]) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(message_type, ext_hook=_unpack_array, dec_hook=_check_array)
+    if message_type not in _DECODERS:
+        decoder = msgspec.msgpack.Decoder(message_type, ext_hook=_unpack_array, dec_hook=_check_array)
+        _DECODERS[message_type] = decoder
+    return _DECODERS[message_type]
