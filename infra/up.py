@@ -46,7 +46,7 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
     stop = stop_on_signals()
     with ExitStack() as stack:
         folder = stack.enter_context(claimed(config))
-        log_to(folder / "logs" / "up.log")
+        stack.enter_context(logging_to(folder / "logs" / "up.log"))
         kafka = stack.enter_context(local_broker(config, folder, console))
         broker = connect(config)
         stack.callback(broker.close)
@@ -76,15 +76,23 @@ def check(config: Config) -> None:
     load_prompts(config)
 
 
-def log_to(file: Path) -> None:
-    """Send our own log lines to a file: the terminal is for the screen."""
+@contextmanager
+def logging_to(file: Path) -> Iterator[None]:
+    """Send our own log lines to a file while inside: the terminal is for the screen."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root = logging.getLogger()
+    before, level = root.handlers, root.level
     root.handlers = [handler]
     root.setLevel(logging.INFO)
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.handlers = before
+        root.setLevel(level)
+        handler.close()
 
 
 @contextmanager

@@ -1,0 +1,100 @@
+"""A user's mistake gives one clear line and a non-zero exit: no traceback, nothing started, nothing left behind."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from tiny_models import make_model, make_tokenizer
+
+from infra.cli import main
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_model(tmp_path_factory.mktemp("model"), seed=0)
+    make_tokenizer(folder)
+    return folder
+
+
+def write_recipe(folder: Path, model: Path | str, prompts: str = "codes", extra: str = "") -> Path:
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        f'[run]\nname = "r"\nmodel = "{model}"\ndir = "{folder / "runs"}"\nprompts_per_update = 2\n'
+        f'[prompts]\nsource = "{prompts}"\nnum_prompts = 8\nnum_heldout = 4\n[broker]\ntimeout_s = 1.0\n{extra}'
+    )
+    return recipe
+
+
+def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 2) -> str:
+    assert main(arguments) == code
+    error = capsys.readouterr().err.strip()
+    assert "Traceback" not in error
+    return error
+
+
+def test_unknown_key_is_named_with_the_one_that_was_meant(tmp_path, model, capsys) -> None:
+    recipe = write_recipe(tmp_path, model, extra="[learner]\nlearning_rat = 1e-3\n")
+    error = complaint(capsys, ["up", str(recipe)])
+    assert error.startswith(f"rucksack up: {recipe}: unknown key learner.learning_rat; ")
+    assert len(error.splitlines()) == 1
+
+
+def test_unknown_key_on_the_command_line_is_refused(tmp_path, model, capsys) -> None:
+    error = complaint(capsys, ["up", str(write_recipe(tmp_path, model)), "--learner.lrr", "1"])
+    assert "learner.lrr" in error
+
+
+def test_missing_recipe_prompts_and_model_are_named(tmp_path, model, capsys) -> None:
+    assert "configuration file nowhere.toml does not exist" in complaint(capsys, ["up", "nowhere.toml"])
+    missing = tmp_path / "missing.jsonl"
+    error = complaint(capsys, ["up", str(write_recipe(tmp_path, model, str(missing)))])
+    assert error == f"rucksack up: prompts file {missing} does not exist; give prompts.source an existing .jsonl file"
+    error = complaint(capsys, ["up", str(write_recipe(tmp_path, tmp_path / "no-model"))])
+    assert "which is not a folder with a config.json" in error
+
+
+def test_prompt_without_an_answer_is_named_by_number_and_id(tmp_path, model, capsys) -> None:
+    file = tmp_path / "prompts.jsonl"
+    rows = [
+        {"prompt_id": "one", "prompt": "1 + 1", "answer": "2"},
+        {"prompt_id": "two", "prompt": "1 + 2", "answer": ""},
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    error = complaint(capsys, ["up", str(write_recipe(tmp_path, model, str(file)))])
+    assert error == (
+        f"rucksack up: {file}: prompt 2 (id two) has no answer; want a non-empty key 'answer' (prompts.answer_key names it)"
+    )
+
+
+def test_broker_that_is_not_there_is_named_with_the_remedy(tmp_path, model, capsys) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    recipe = write_recipe(tmp_path, model, extra=f'bootstrap_servers = "{address}"\n')
+    error = complaint(capsys, ["up", str(recipe)], code=3)
+    assert f"no Kafka broker answers at {address}" in error
+    assert "rucksack broker start" in error
+
+
+def test_port_in_use_is_named(tmp_path, capsys) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        error = complaint(capsys, ["broker", "start", "--data-dir", str(tmp_path / "broker"), "--ports", str(port)])
+    assert f"{port} is in use" in error
+
+
+def test_run_name_of_another_config_is_refused(tmp_path, model, capsys) -> None:
+    recipe = write_recipe(tmp_path, model, extra='bootstrap_servers = "127.0.0.1:1"\n')
+    complaint(capsys, ["up", str(recipe)], code=3)  # claims the name
+    error = complaint(capsys, ["up", str(recipe), "--learner.lr", "0.5"])
+    assert "learner.lr is 0.5, there it is 0.0002; choose another run.name" in error
+
+
+def test_unknown_command_and_run_are_named(tmp_path, capsys) -> None:
+    assert "there is no command 'fly'; known: up, status" in complaint(capsys, ["fly"])
+    assert f"no run is up in {tmp_path}" in complaint(capsys, ["status", "--dir", str(tmp_path)])
+    assert "there is no run 'x'" in complaint(capsys, ["replay", "report", "x", "--dir", str(tmp_path)])
+    assert "producers=two" in complaint(capsys, ["scale", "producers=two", "--dir", str(tmp_path)])
