@@ -3,8 +3,13 @@
 Legend: N rollouts of an update, all groups together. Groups have 2 to 128 rollouts; `group` [N] numbers them from 0.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
+
+Advantage = Literal["mean", "std", "leave_one_out", "batch_std"]
+Weighting = Literal["token_mean", "prompt_mean", "prompt_mean_unbiased", "sequence_mean", "constant"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -12,47 +17,75 @@ Ints = NDArray[np.int64]
 STD_EPSILON = 1e-6
 
 
-def advantages(rewards: Floats, group: Ints, kind: str, clamp: float | None = None) -> Floats:
+def advantages(
+    rewards: Floats, group: Ints, kind: str, clamp: float | None = None, epsilon: float = STD_EPSILON
+) -> Floats:
     """Advantage of every rollout. [N]
 
-    mean: r - mean (Dr. GRPO, prime-rl); std: the same over the group's std (ddof 1) + 1e-6 (GRPO as in verl);
-    leave_one_out: r minus the mean of the others, (r - mean) N/(N-1) (RLOO). A group of one gets 0 in all three.
+    mean: r - mean of its group (Dr. GRPO, prime-rl).
+    std: the same over the group's std (ddof 1) + epsilon (GRPO; verl has epsilon 1e-6, TRL 1e-4).
+    leave_one_out: r minus the mean of the others, (r - mean) N/(N-1) (RLOO).
+    batch_std: r - mean of its group, over the std (ddof 1) of all N rewards + epsilon (TRL's scale_rewards = "batch").
+    A group of one gets 0 in all four. `clamp` bounds the result to [-clamp, clamp].
 
     Raises:
         ValueError: an unknown kind.
 
     """
     size = np.bincount(group).astype(np.float64)
-    centred = rewards - (np.bincount(group, rewards) / size)[group]
+    centred: Floats = rewards - (np.bincount(group, rewards) / np.maximum(size, 1))[group]
     others = np.maximum(size - 1, 1)
+    result: Floats
     if kind == "mean":
         result = centred
     elif kind == "std":
         std = np.sqrt(np.bincount(group, centred**2) / others)
-        result = centred / (std[group] + STD_EPSILON)
+        result = centred / (std[group] + epsilon)
     elif kind == "leave_one_out":
         result = centred * (size / others)[group]
+    elif kind == "batch_std":
+        result = centred / ((float(rewards.std(ddof=1)) if rewards.size > 1 else 0.0) + epsilon)
     else:
-        raise ValueError(f"advantage is {kind!r}; want mean, std or leave_one_out")
+        raise ValueError(f"advantage is {kind!r}; want one of {', '.join(get_args(Advantage))}")
     return result if clamp is None else np.clip(result, -clamp, clamp)
 
 
-def rollout_weights(num_tokens: Ints, group: Ints, kind: str) -> Floats:
-    """Weight of each token of every rollout; over all tokens they sum to 1. [N]
+def rollout_weights(num_tokens: Ints, group: Ints, kind: str, length_constant: float = 1.0) -> Floats:
+    """Weight of each token of every rollout. [N]
 
     token_mean: every token counts the same, so a 93-rollout prompt pulls far more than an 8-rollout one (A7).
-    prompt_mean: every prompt counts the same, its tokens share its weight. sequence_mean: every rollout counts the same.
+    prompt_mean: every prompt counts the same, its tokens share its weight (ScaleRL).
+    prompt_mean_unbiased: the same times n/(n-1) for a prompt of n rollouts. A group's own mean as baseline shrinks the
+        expected gradient to (n-1)/n of it, less for large groups; this undoes it (as `leave_one_out` does in the
+        advantage: use one of the two).
+    sequence_mean: every rollout counts the same, its tokens share its weight (GRPO).
+    constant: every token counts 1 / (N length_constant), however long its rollout is (Dr. GRPO).
+
+    Over all tokens the means sum to 1. Rollouts without tokens count neither as rollouts nor for their prompt.
 
     Raises:
         ValueError: an unknown kind.
 
     """
     tokens = num_tokens.astype(np.float64)
+    num_rollouts = max(int(np.count_nonzero(tokens)), 1)
+
+    def full(weight: float) -> Floats:
+        return np.full(tokens.size, weight)
+
     if kind == "token_mean":
-        return np.full(tokens.size, 1.0 / max(tokens.sum(), 1.0))
-    if kind == "prompt_mean":
+        return full(1.0 / max(tokens.sum(), 1.0))
+    if kind in ("prompt_mean", "prompt_mean_unbiased"):
         per_group = np.bincount(group, tokens)
-        return 1.0 / (np.maximum(per_group, 1.0)[group] * np.count_nonzero(per_group))
+        weights: Floats = 1.0 / (np.maximum(per_group, 1.0)[group] * max(int(np.count_nonzero(per_group)), 1))
+        if kind == "prompt_mean":
+            return weights
+        size = np.bincount(group, tokens > 0)
+        unbiased: Floats = weights * (size / np.maximum(size - 1, 1))[group]
+        return unbiased
     if kind == "sequence_mean":
-        return 1.0 / (np.maximum(tokens, 1.0) * max(np.count_nonzero(tokens), 1))
-    raise ValueError(f"weighting is {kind!r}; want token_mean, prompt_mean or sequence_mean")
+        shared: Floats = 1.0 / (np.maximum(tokens, 1.0) * num_rollouts)
+        return shared
+    if kind == "constant":
+        return full(1.0 / (num_rollouts * length_constant))
+    raise ValueError(f"weighting is {kind!r}; want one of {', '.join(get_args(Weighting))}")

@@ -1,6 +1,7 @@
 """From groups to tensors: trained rollouts, sorted by length, cut into micro-batches of bounded size.
 
-Legend: N rollouts, B rollouts of a micro-batch, L its longest sequence, T its completion tokens, flat.
+Legend: N rollouts, B rollouts of a micro-batch, L its longest sequence, C its longest completion, T its completion
+tokens, flat.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,22 +13,31 @@ from torch import Tensor
 
 from learner.advantages import advantages, rollout_weights
 from learner.groups import Group
+from learner.objectives import Objective
+from learner.overlong import KEEP, Overlong
 from stream.messages import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
-    """Right-padded sequences and, flat, what the loss needs of their completion tokens."""
+    """Right-padded sequences and what the loss needs of their completions."""
 
     input_ids: Tensor  # [B, L] int64
+    num_tokens: int
+    """Of prompts and completions, without padding."""
     rows: Tensor  # [T] int64: sequence of each completion token
     columns: Tensor  # [T] int64: position whose logits predict it
     token_ids: Tensor  # [T] int64
-    behavior_logprobs: Tensor  # [T] float32
-    policy_versions: Tensor  # [T] int64: weights that sampled it
-    advantages: Tensor  # [T] float32
-    weights: Tensor  # [T] float32
     temperature: Tensor  # [T] float32
+    mask: Tensor  # [B, C] bool: where the completions have tokens, T in all
+    behavior_logprobs: Tensor  # [B, C] float32
+    policy_versions: Tensor  # [B, C] int64: weights that sampled each token
+    advantages: Tensor  # [B] float32
+    weights: Tensor  # [B] float32: of each token
+
+    def padded(self, flat: Tensor) -> Tensor:
+        """Values of the tokens, 0 in the padding; differentiable. [T] -> [B, C]"""
+        return flat.new_zeros(self.mask.shape).masked_scatter(self.mask, flat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +55,23 @@ class Rollout:
         return int(trajectory.job.prompt_token_ids.size + trajectory.token_ids.size)
 
 
-def weigh(groups: Sequence[Group], advantage: str, clamp: float | None, weighting: str) -> list[Rollout]:
-    """All rollouts of the groups that have a grade and tokens, with advantages and weights; groups as they stand."""
-    verdicts = [verdict for group in groups for verdict in group.graded]
-    number = np.array([i for i, group in enumerate(groups) for _ in group.graded], dtype=np.int64)
-    rewards = np.array([verdict.reward for verdict in verdicts], dtype=np.float64)
-    num_tokens = np.array([verdict.trajectory.token_ids.size for verdict in verdicts], dtype=np.int64)
-    values = advantages(rewards, number, advantage, clamp)
-    weights = rollout_weights(num_tokens, number, weighting)
+def weigh(groups: Sequence[Group], objective: Objective, overlong: Overlong = KEEP) -> list[Rollout]:
+    """The rollouts of the groups that are in the loss, with advantages and weights; groups as they stand.
+
+    All graded rollouts count in their group's mean, also those that are not in the loss.
+    """
+    numbered = [(i, verdict) for i, group in enumerate(groups) for verdict in group.graded]
+    if not numbered:
+        return []
+    number = np.array([i for i, _ in numbered], dtype=np.int64)
+    verdicts = [verdict for _, verdict in numbered]
+    rewards = np.array([overlong.reward(verdict) for verdict in verdicts], dtype=np.float64)
+    values = advantages(rewards, number, objective.advantage, objective.advantage_clamp)
+    num_tokens = np.array([v.trajectory.token_ids.size * overlong.trains(v) for v in verdicts], dtype=np.int64)
+    allowed = max(verdict.trajectory.job.sampling.max_tokens for verdict in verdicts)
+    weights = rollout_weights(num_tokens, number, objective.weighting, objective.length_constant or allowed)
     rollouts = map(Rollout, verdicts, values.tolist(), weights.tolist())
-    return [rollout for rollout in rollouts if rollout.verdict.trajectory.token_ids.size]
+    return [rollout for rollout in rollouts if overlong.trains(rollout.verdict)]
 
 
 def micro_batches(rollouts: Sequence[Rollout], max_tokens: int) -> Iterator[list[Rollout]]:
@@ -79,24 +96,30 @@ def collate(rollouts: Sequence[Rollout], pad_token_id: int, device: torch.device
         input_ids[row, : prompt.size] = prompt
         input_ids[row, prompt.size : prompt.size + completion.size] = completion
         columns.append(np.arange(prompt.size - 1, prompt.size - 1 + completion.size))
-    sizes = [trajectory.token_ids.size for trajectory in trajectories]
+    sizes = np.array([trajectory.token_ids.size for trajectory in trajectories])
+    mask = np.arange(sizes.max()) < sizes[:, None]
 
-    def flat(arrays: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
-        return torch.as_tensor(np.concatenate(arrays), dtype=dtype, device=device)
+    def flat(values: np.ndarray | Sequence[float], dtype: torch.dtype) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
 
-    def spread(values: Sequence[float], dtype: torch.dtype) -> Tensor:
-        return torch.as_tensor(np.repeat(values, sizes), dtype=dtype, device=device)
+    def padded(arrays: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
+        filled = np.zeros(mask.shape, arrays[0].dtype)
+        filled[mask] = np.concatenate(arrays)
+        return torch.as_tensor(filled, dtype=dtype, device=device)
 
+    versions = [
+        np.repeat([s.policy_version for s in t.spans], [s.stop - s.start for s in t.spans]) for t in trajectories
+    ]
     return MicroBatch(
         input_ids=torch.as_tensor(input_ids, device=device),
-        rows=spread(range(len(rollouts)), torch.int64),
-        columns=flat(columns, torch.int64),
-        token_ids=flat([t.token_ids for t in trajectories], torch.int64),
-        behavior_logprobs=flat([t.behavior_logprobs for t in trajectories], torch.float32),
-        policy_versions=flat(
-            [np.full(s.stop - s.start, s.policy_version) for t in trajectories for s in t.spans], torch.int64
-        ),
-        advantages=spread([r.advantage for r in rollouts], torch.float32),
-        weights=spread([r.weight for r in rollouts], torch.float32),
-        temperature=spread([t.job.sampling.temperature for t in trajectories], torch.float32),
+        num_tokens=sum(rollout.length for rollout in rollouts),
+        rows=flat(np.repeat(np.arange(len(rollouts)), sizes), torch.int64),
+        columns=flat(np.concatenate(columns), torch.int64),
+        token_ids=flat(np.concatenate([t.token_ids for t in trajectories]), torch.int64),
+        temperature=flat(np.repeat([t.job.sampling.temperature for t in trajectories], sizes), torch.float32),
+        mask=torch.as_tensor(mask, device=device),
+        behavior_logprobs=padded([t.behavior_logprobs for t in trajectories], torch.float32),
+        policy_versions=padded(versions, torch.int64),
+        advantages=flat([r.advantage for r in rollouts], torch.float32),
+        weights=flat([r.weight for r in rollouts], torch.float32),
     )

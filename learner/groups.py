@@ -7,6 +7,7 @@ The first verdict of a rollout counts (law 2); a group is complete when every ro
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from learner.overlong import KEEP, Overlong
 from stream.messages import GroupEnd, GroupEnding, Verdict
 
 
@@ -82,23 +83,23 @@ class Assembler:
         return [verdict for group in groups for verdict in group.verdicts.values()]
 
 
-def ending_of(group: Group, staleness: int, stale_after: int) -> GroupEnding:
+def ending_of(group: Group, staleness: int, stale_after: int, overlong: Overlong = KEEP) -> GroupEnding:
     """How a complete group ends (law 1)."""
-    rewards = {verdict.reward for verdict in group.graded}
-    if any(verdict.outcome == "abandoned" for verdict in group.verdicts.values()) and len(group.graded) < 2:
+    graded = group.graded
+    if any(verdict.outcome == "abandoned" for verdict in group.verdicts.values()) and len(graded) < 2:
         return "abandoned"
-    if len(rewards) < 2:
+    if len({overlong.reward(verdict) for verdict in graded}) < 2 or not any(map(overlong.trains, graded)):
         return "zero_variance"
     return "stale" if staleness > stale_after else "trained"
 
 
-def group_end(group: Group, version: int, stale_after: int) -> GroupEnd:
+def group_end(group: Group, version: int, stale_after: int, overlong: Overlong = KEEP) -> GroupEnd:
     """The record of how a group ended in an update of the weights of `version`."""
     oldest = group.min_policy_version
     staleness = 0 if oldest is None else version - oldest
     return GroupEnd(
         group_id=group.group_id,
-        ending=ending_of(group, staleness, stale_after),
+        ending=ending_of(group, staleness, stale_after, overlong),
         num_rollouts=group.num_rollouts,
         num_graded=len(group.graded),
         reward_sum=sum(verdict.reward for verdict in group.graded),

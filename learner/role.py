@@ -14,7 +14,8 @@ from typing import Any
 
 from learner import checkpoint
 from learner.groups import Assembler, Group, group_end
-from learner.trainer import Trainer, load_model
+from learner.model import load_model
+from learner.trainer import Trainer
 from learner.weights import PolicyStore, pick_device, save_final
 from stream.config import Config
 from stream.errors import BadRecord
@@ -38,7 +39,8 @@ class Learner:
         table = config.learner
         model = load_model(config.run.model, pick_device(table.device))
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self._trainer = Trainer(model, table, pad)
+        reference = load_model(config.run.model, model.device) if table.kl_coef else None
+        self._trainer = Trainer(model, table, pad, reference)
         self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
         self._assembler = Assembler()
         self._step, self._version, self._num_rollouts = 0, 0, 0
@@ -112,7 +114,9 @@ class Learner:
     def _start_update(self, batch: list[Group]) -> None:
         self._idle_s = time.monotonic() - self._idle_since
         self._batch = batch
-        self._ends = [group_end(group, self._version, self._config.learner.stale_after) for group in batch]
+        self._ends = [
+            group_end(group, self._version, self._config.learner.stale_after, self._trainer.overlong) for group in batch
+        ]
         trained = [group for group, end in zip(batch, self._ends, strict=True) if end.ending == "trained"]
         self._training = self._thread.submit(self._trainer.update, trained, self._version, self._step)
 

@@ -28,6 +28,10 @@ Positive = Annotated[int, Gt(0)]
 NonNegative = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+ObjectiveName = Literal[
+    "tis", "reinforce", "grpo", "dapo", "dr_grpo", "gspo", "cispo", "areal", "prime_rl", "pipeline_rl", "icepop",
+    "knapsack_paper",
+]  # fmt: skip
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -203,16 +207,64 @@ class LearnerTable(Table):
     """Second-moment decay of AdamW."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this norm."""
-    advantage: Literal["mean", "std", "leave_one_out"] = "std"
-    """Group-relative advantage: reward minus the group's mean, also divided by its std, or minus the others' mean."""
+    objective: ObjectiveName = "tis"
+    """Preset of what is maximised; the keys down to entropy_coef, where given, replace parts of it (docs/learner.md)."""
+    ratio: Literal["none", "behavior", "proximal"] | None = None
+    """Of the policy to itself (no correction), to the weights that sampled, or to those at the update's start."""
+    level: Literal["token", "sequence_mean", "sequence_product"] | None = None
+    """What has a ratio: every token, or a rollout, by the mean (GSPO) or the sum of its log-ratios."""
+    trust_region: Literal["none", "ppo_clip", "cispo", "tis", "icepop", "dppo"] | None = None
+    """How large ratios are handled."""
+    clip_low: PositiveFloat | None = None
+    """Epsilon below 1 of ppo_clip and cispo."""
+    clip_high: PositiveFloat | None = None
+    """Epsilon above 1 of ppo_clip and cispo."""
+    dual_clip: Annotated[float, Gt(1)] | None = None
+    """Cap of ppo_clip's ratio where the advantage is negative."""
+    tis_cap: PositiveFloat | None = None
+    """Cap C of the truncated importance ratio min(pi/mu, C)."""
+    mask_low: Annotated[float, Ge(0)] | None = None
+    """icepop rejects tokens with a smaller ratio."""
+    mask_high: PositiveFloat | None = None
+    """icepop rejects tokens with a larger ratio."""
+    dppo_low: PositiveFloat | None = None
+    """Probability that dppo lets a token lose."""
+    dppo_high: PositiveFloat | None = None
+    """Probability that dppo lets a token gain."""
+    opsm: PositiveFloat | None = None
+    """Rollouts with a negative advantage that drifted further than this, in nats a token, are dropped."""
+    correction: Literal["none", "tis", "icepop"] | None = None
+    """How the ratio of the update's start to the weights that sampled is handled, where ratio is proximal."""
+    correction_level: Literal["token", "sequence_mean", "sequence_product"] | None = None
+    """Level of that ratio."""
+    advantage: Literal["mean", "std", "leave_one_out", "batch_std"] | None = None
+    """Reward minus the group's mean; that over the group's std, or the batch's; or reward minus the others' mean."""
     advantage_clamp: PositiveFloat | None = None
     """Advantages are clamped to plus or minus this (the paper's code: 5)."""
-    tis_cap: PositiveFloat = 2.0
-    """Cap C of the truncated importance ratio min(pi/mu, C)."""
-    weighting: Literal["token_mean", "prompt_mean", "sequence_mean"] = "prompt_mean"
-    """What counts equally in the loss: every token, every prompt, or every rollout."""
+    weighting: Literal["token_mean", "prompt_mean", "prompt_mean_unbiased", "sequence_mean", "constant"] | None = None
+    """What counts equally in the loss: every token, prompt or rollout, or a token whatever the batch (Dr. GRPO)."""
+    length_constant: PositiveFloat | None = None
+    """Tokens that weighting constant divides every rollout by; the most that were allowed, if not given."""
+    kl_coef: PositiveFloat | None = None
+    """Coefficient of the KL to the model that the run started from; it is held in memory beside the policy."""
+    kl: Literal["k1", "k2", "k3"] | None = None
+    """Estimator of that KL."""
+    behavior_penalty: PositiveFloat | None = None
+    """Coefficient of the squared log-ratio to the weights that sampled."""
+    entropy_coef: PositiveFloat | None = None
+    """Coefficient of an entropy bonus."""
+    minibatches: Positive = 1
+    """Optimizer steps of an update, each on its share of the prompts."""
+    overlong: Literal["keep", "filter", "penalty"] = "keep"
+    """Rollouts cut off at max_tokens: trained on as they are, left out of the loss, or all long ones lose reward (DAPO)."""
+    overlong_buffer: NonNegative = 0
+    """Tokens below max_tokens over which the penalty grows from 0 to overlong_factor."""
+    overlong_factor: PositiveFloat = 1.0
+    """Reward that a rollout of max_tokens loses."""
     micro_batch_tokens: Positive = 8192
     """Most tokens (padding included) of one forward and backward pass."""
+    gradient_checkpointing: bool = False
+    """Keep only each block's input for the backward pass: less memory, about a third more time."""
     stale_after: Positive = 16
     """Groups whose oldest token is more versions behind are dropped as `stale`: the last resort, pacing comes first."""
     checkpoint_every: Positive = 10

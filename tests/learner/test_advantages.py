@@ -15,6 +15,7 @@ GROUPS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 3])
     [
         ("std", [0.8660239038, -0.8660239038, -0.8660239038, 0.8660239038, 0.7071057812, -0.7071057812, 0, 0, 0, 0]),
         ("mean", [0.5, -0.5, -0.5, 0.5, 0.5, -0.5, 0, 0, 0, 0]),
+        ("batch_std", [v / (0.4830458915 + 1e-6) for v in (0.5, -0.5, -0.5, 0.5, 0.5, -0.5, 0, 0, 0, 0)]),
         ("leave_one_out", [0.6666666667, -0.6666666667, -0.6666666667, 0.6666666667, 1, -1, 0, 0, 0, 0]),
     ],
 )
@@ -33,7 +34,7 @@ def test_clamp_acts_from_27_rollouts_with_one_success() -> None:
 def test_every_kind_sums_to_zero_in_every_group(groups: list[list[float]]) -> None:
     rewards = np.array([reward for group in groups for reward in group])
     number = np.array([i for i, group in enumerate(groups) for _ in group])
-    for kind in ("mean", "std", "leave_one_out"):
+    for kind in ("mean", "std", "leave_one_out", "batch_std"):
         assert np.bincount(number, advantages(rewards, number, kind)) == pytest.approx(np.zeros(len(groups)), abs=1e-6)
 
 
@@ -54,7 +55,39 @@ def test_weights_sum_to_one_over_all_tokens(tokens: list[int], data: st.DataObje
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="advantage is 'gae'; want mean, std or leave_one_out"):
+    with pytest.raises(ValueError, match="advantage is 'gae'; want one of mean, std, leave_one_out, batch_std"):
         advantages(REWARDS, GROUPS, "gae")
-    with pytest.raises(ValueError, match="weighting is 'x'; want token_mean, prompt_mean or sequence_mean"):
+    with pytest.raises(ValueError, match="weighting is 'x'; want one of token_mean, prompt_mean, "):
         rollout_weights(np.array([1]), np.array([0]), "x")
+
+
+def test_epsilon_is_trls_or_verls() -> None:
+    group = np.zeros(4, dtype=int)
+    assert advantages(REWARDS[:4], group, "std", epsilon=1e-4)[0] == pytest.approx(0.8658754298, abs=1e-9)
+
+
+def test_constant_weighting_does_not_know_the_batch() -> None:
+    weights = rollout_weights(np.array([2, 4, 0]), np.array([0, 0, 1]), "constant", length_constant=8)
+    assert weights.tolist() == [1 / 16] * 3
+
+
+@pytest.mark.parametrize(
+    ("advantage", "weighting", "factor"),
+    [
+        ("mean", "prompt_mean", (1 / 2, 4 / 5)),
+        ("mean", "prompt_mean_unbiased", (1, 1)),
+        ("leave_one_out", "prompt_mean", (1, 1)),
+    ],
+)
+def test_which_choices_are_unbiased_by_enumeration(advantage: str, weighting: str, factor: tuple[float, float]) -> None:
+    """Completions of one token, right with probability sigmoid(theta): the expected gradient should be p (1 - p)."""
+    p = 0.3
+    for size, expected in zip((2, 5), factor, strict=True):
+        total = 0.0
+        for outcome in range(2**size):
+            rewards = np.array([(outcome >> i) & 1 for i in range(size)], dtype=float)
+            chance = np.prod(np.where(rewards == 1, p, 1 - p))
+            group = np.zeros(size, dtype=int)
+            weights = rollout_weights(np.ones(size, dtype=int), group, weighting)
+            total += chance * (weights * advantages(rewards, group, advantage) * (rewards - p)).sum()
+        assert total == pytest.approx(expected * p * (1 - p))

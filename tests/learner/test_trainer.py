@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from learner import checkpoint
 from learner.batches import collate, micro_batches, weigh
 from learner.groups import Group
-from learner.trainer import Trainer, load_model
+from learner.model import load_model
+from learner.presets import PRESETS
+from learner.trainer import Trainer
 from learner.weights import PolicyStore
 from stream.config import LearnerTable
 from stream.errors import UserError
@@ -43,9 +45,25 @@ def random_groups(seed: int = 0, num_groups: int = 3) -> list[Group]:
     return groups
 
 
+def on_policy(groups: list[Group], trainer: Trainer, gap: float = 0.0) -> list[Group]:
+    """The same groups, as if the trainer's weights had sampled them with logprobs that are `gap` too high."""
+    for group in groups:
+        for rollout, verdict in group.verdicts.items():
+            batch = collate(weigh([Group("x", 1, {0: verdict})], trainer.objective), 0, CPU)
+            logprobs = trainer.current_logprobs(batch)[0][0].detach().numpy() + np.float32(gap)
+            group.verdicts[rollout] = make_verdict(
+                rollout=rollout,
+                reward=verdict.reward,
+                job=verdict.trajectory.job,
+                token_ids=verdict.trajectory.token_ids,
+                behavior_logprobs=logprobs,
+            )
+    return groups
+
+
 def gradient(trainer: Trainer, groups: list[Group], max_tokens: int) -> torch.Tensor:
-    for part in micro_batches(weigh(groups, "std", None, "prompt_mean"), max_tokens):
-        trainer._backward(collate(part, 0, CPU), version=0)
+    for part in micro_batches(weigh(groups, trainer.objective), max_tokens):
+        trainer.backward(collate(part, 0, CPU), version=0)
     flat = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
     trainer.optimizer.zero_grad()
     return flat
@@ -53,7 +71,7 @@ def gradient(trainer: Trainer, groups: list[Group], max_tokens: int) -> torch.Te
 
 def test_current_logprobs_are_those_of_the_whole_model_without_padding(tiny_model: Path) -> None:
     trainer, groups = make_trainer(tiny_model), random_groups()
-    rollouts = weigh(groups, "std", None, "token_mean")
+    rollouts = weigh(groups, PRESETS["dapo"])
     batch = collate(rollouts, 0, CPU)
     expected = []
     for rollout in rollouts:
@@ -63,7 +81,7 @@ def test_current_logprobs_are_those_of_the_whole_model_without_padding(tiny_mode
         with torch.no_grad():
             logits = trainer.model(torch.cat([prompt, completion])[None]).logits[0, prompt.numel() - 1 : -1]
         expected.append(torch.log_softmax(logits, -1).gather(-1, completion[:, None])[:, 0])
-    assert torch.allclose(trainer.current_logprobs(batch), torch.cat(expected), atol=1e-6)
+    assert torch.allclose(trainer.current_logprobs(batch)[0][batch.mask], torch.cat(expected), atol=1e-6)
 
 
 def test_gradient_does_not_depend_on_how_the_batch_is_cut(tiny_model: Path) -> None:
@@ -74,7 +92,7 @@ def test_gradient_does_not_depend_on_how_the_batch_is_cut(tiny_model: Path) -> N
 
 
 def test_micro_batches_hold_every_rollout_once_within_the_token_budget() -> None:
-    rollouts = weigh(random_groups(num_groups=8), "std", None, "token_mean")
+    rollouts = weigh(random_groups(num_groups=8), PRESETS["dapo"])
     parts = list(micro_batches(rollouts, 24))
     assert sorted(id(r) for part in parts for r in part) == sorted(id(r) for r in rollouts)
     assert all(len(part) * max(r.length for r in part) <= 24 for part in parts)
@@ -83,12 +101,12 @@ def test_micro_batches_hold_every_rollout_once_within_the_token_budget() -> None
 def test_update_raises_the_probability_of_what_was_rewarded(tiny_model: Path) -> None:
     trainer = make_trainer(tiny_model, lr=1e-2)
     groups = random_groups()
-    batch = collate(weigh(groups, "std", None, "prompt_mean"), 0, CPU)
-    before = trainer.current_logprobs(batch).detach()
+    batch = collate(weigh(groups, PRESETS["tis"]), 0, CPU)
+    before = trainer.current_logprobs(batch)[0].detach()
     metrics = trainer.update(groups, version=0, step=0)
-    change = trainer.current_logprobs(batch).detach() - before
+    change = (trainer.current_logprobs(batch)[0].detach() - before).sum(-1)
     assert change[batch.advantages > 0].mean() > 0 > change[batch.advantages < 0].mean()
-    assert metrics["learner/num_tokens"] == batch.token_ids.numel()
+    assert metrics["learner/num_tokens"] == batch.token_ids.numel() == batch.mask.sum()
     assert metrics["learner/lr"] == 1e-2
 
 
@@ -104,6 +122,48 @@ def test_ungraded_rollouts_take_no_part(tiny_model: Path) -> None:
     assert torch.equal(gradient(trainer, [group], 1000), gradient(trainer, [larger], 1000))
 
 
+def test_minibatches_are_steps_of_their_own_with_the_ratio_to_the_start_of_the_update(tiny_model: Path) -> None:
+    """On records of the weights' own, the second of two steps sees ratios that the first has moved away from 1."""
+    groups = on_policy(random_groups(num_groups=4), make_trainer(tiny_model))
+    fields = {"objective": "areal", "lr": 1e-2, "clip_low": 1e-4, "clip_high": 1e-4}
+    one, two = make_trainer(tiny_model, **fields), make_trainer(tiny_model, minibatches=2, **fields)
+    by_hand = make_trainer(tiny_model, **(fields | {"objective": "grpo", "weighting": "token_mean"}))
+    metrics = one.update(groups, version=0, step=0), two.update(groups, version=0, step=0)
+    by_hand.update(groups[:2], version=0, step=0)
+    by_hand.update(groups[2:], version=0, step=0)
+    assert metrics[0]["learner/truncated_fraction"] == 0.0
+    assert metrics[1]["learner/truncated_fraction"] > 0.1
+    for a, b in zip(two.model.parameters(), by_hand.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_kl_holds_the_policy_at_its_reference(tiny_model: Path) -> None:
+    groups = random_groups()
+    moved = []
+    for fields in ({}, {"kl_coef": 100.0}):
+        reference = load_model(str(tiny_model), CPU)
+        trainer = Trainer(load_model(str(tiny_model), CPU), LearnerTable(lr=1e-3, **fields), 0, reference)
+        before = [p.clone() for p in reference.parameters()]
+        for step in range(4):
+            metrics = trainer.update(groups, version=0, step=step)
+        assert all(map(torch.equal, before, reference.parameters()))
+        moved.append(sum((a - b).abs().sum().item() for a, b in zip(before, trainer.model.parameters(), strict=True)))
+    assert moved[1] < 0.8 * moved[0]
+    assert metrics["learner/kl"] > 0
+
+
+def test_an_entropy_bonus_raises_the_entropy(tiny_model: Path) -> None:
+    groups, entropies = random_groups(), []
+    for fields in ({}, {"entropy_coef": 1.0}):
+        trainer = make_trainer(tiny_model, lr=1e-2, **fields)
+        for step in range(3):
+            trainer.update(groups, version=0, step=step)
+        _, entropy = trainer.current_logprobs(collate(weigh(groups, trainer.objective), 0, CPU), with_entropy=True)
+        assert entropy is not None
+        entropies.append(entropy.sum().item())
+    assert entropies[1] > entropies[0]
+
+
 def test_no_groups_change_nothing(tiny_model: Path) -> None:
     trainer = make_trainer(tiny_model)
     before = [p.clone() for p in trainer.model.parameters()]
@@ -111,24 +171,27 @@ def test_no_groups_change_nothing(tiny_model: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
 
 
-def test_on_policy_ratios_are_one_and_the_engine_gap_is_measured(tiny_model: Path) -> None:
-    trainer, groups = make_trainer(tiny_model), random_groups()
-    for group in groups:
-        for rollout, verdict in group.verdicts.items():
-            batch = collate(weigh([Group("x", 1, {0: verdict})], "mean", None, "token_mean"), 0, CPU)
-            exact = trainer.current_logprobs(batch).detach().numpy() + np.float32(1e-3)
-            trajectory = verdict.trajectory
-            group.verdicts[rollout] = make_verdict(
-                rollout=rollout,
-                reward=verdict.reward,
-                job=trajectory.job,
-                token_ids=trajectory.token_ids,
-                behavior_logprobs=exact,
-            )
+def test_on_policy_ratios_are_one(tiny_model: Path) -> None:
+    """What a synchronous run (max_staleness = 0) sees: tokens sampled by the weights that are trained."""
+    trainer = make_trainer(tiny_model)
+    metrics = trainer.update(on_policy(random_groups(num_groups=8), trainer), version=0, step=0)
+    for which in ("mean", "min", "max"):
+        assert metrics[f"learner/importance_ratio/{which}"] == pytest.approx(1.0, abs=1e-5)
+    assert metrics["learner/ess"] == pytest.approx(1.0, abs=1e-9)
+    assert metrics["learner/logprob_gap/max"] < 1e-5
+    assert metrics["learner/staleness/share_from_0"] == 1.0
+
+
+def test_the_gap_between_engine_and_learner_is_measured_at_equal_weights_only(tiny_model: Path) -> None:
+    trainer = make_trainer(tiny_model)
+    groups = on_policy(random_groups(), trainer, gap=1e-3)
     metrics = trainer.update(groups, version=0, step=0)
     assert metrics["learner/importance_ratio/mean"] == pytest.approx(np.exp(-1e-3), abs=1e-5)
     assert metrics["learner/logprob_gap/max"] == pytest.approx(1e-3, abs=1e-5)
     assert metrics["learner/truncated_fraction"] == 0.0
+    later = trainer.update(groups, version=1, step=1)
+    assert "learner/logprob_gap/max" not in later
+    assert later["learner/staleness/share_from_1"] == 1.0
 
 
 def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tiny_model: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def recipe(tmp_path: Path) -> Path:
 def test_command_line_wins_over_file_and_file_over_defaults(recipe: Path) -> None:
     config = load(recipe, ["--learner.lr", "3e-4", "--run.seed=7"])
     assert (config.run.name, config.learner.lr, config.run.seed) == ("x", 3e-4, 7)
-    assert config.learner.tis_cap == 2.0
+    assert config.learner.max_grad_norm == 1.0
     assert load(recipe).learner.lr == 1e-3
 
 

@@ -1,0 +1,273 @@
+"""Objectives as formulas: a ratio, a trust region, a correction, an advantage and a weighting, each chosen by name.
+
+    L = sum_t w_t ( - c_t k_t s_t + kl_coef KL_t + behavior_penalty (log pi_t / mu_t)^2 - entropy_coef H_t )
+
+    ratio         log r = log pi - log anchor                  anchor: mu (behavior), pi_old (proximal), sg(pi) (none)
+    level         of r: token | sequence_mean: mean_t log r, GSPO | sequence_product: sum_t log r
+    trust_region  s = r A                                                none
+                  s = min(r A, clip(r, 1-clip_low, 1+clip_high) A)       ppo_clip; where A < 0 also >= dual_clip A
+                  s = sg(clip(r, 1-clip_low, 1+clip_high)) A log pi      cispo
+                  s = sg(min(r, tis_cap)) A log pi                       tis
+                  s = sg(r 1[mask_low <= r <= mask_high]) A log pi       icepop
+                  s = r A, k = 0 where the probability has moved too far dppo: pi - anchor > dppo_high if A > 0,
+                                                                         pi - anchor < -dppo_low otherwise
+    opsm          k = 0 for a whole rollout with A < 0 and mean_t (log mu - log pi) > opsm
+    correction    c = 1 (none) | sg(min(rho, tis_cap)) (tis) | sg(rho 1[mask_low <= rho <= mask_high]) (icepop),
+                  rho = pi_old / mu at correction_level; only with ratio = proximal, else it would count twice
+    KL            to a reference, d = log ref - log pi: k1 = -d, k2 = d^2 / 2, k3 = e^d - d - 1
+
+pi are the weights being trained (`current`), mu those that sampled each token (`behavior`, exact engine logprobs),
+pi_old those at the start of the update (`proximal`); sg stops the gradient. Legend: N rollouts, T tokens of the longest.
+
+The denominators stand in w (learner.advantages.rollout_weights) and count every token that the mask holds, rejected
+or not: rejecting tokens makes the step smaller and never divides by zero. What the mask leaves out is out of every
+sum, mean and ratio, whatever it holds. Sources: algorithms.md B1.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal, get_args, get_type_hints
+
+import torch
+from torch import Tensor
+
+from learner.advantages import Advantage, Weighting, rollout_weights
+
+Ratio = Literal["none", "behavior", "proximal"]
+Level = Literal["token", "sequence_mean", "sequence_product"]
+TrustRegion = Literal["none", "ppo_clip", "cispo", "tis", "icepop", "dppo"]
+Correction = Literal["none", "tis", "icepop"]
+Kl = Literal["k1", "k2", "k3"]
+
+MAX_LOG_RATIO = 20.0
+"""Log-ratios are clamped to this before exp (verl)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What is maximised; the formulas are at the top of this file.
+
+    Raises:
+        ValueError: an unknown name, or a correction without a proximal policy.
+
+    """
+
+    ratio: Ratio = "behavior"
+    level: Level = "token"
+    trust_region: TrustRegion = "tis"
+    clip_low: float = 0.2
+    """Epsilon below 1 (ppo_clip, cispo); 1 or more is no lower bound."""
+    clip_high: float = 0.2
+    """Epsilon above 1 (ppo_clip, cispo)."""
+    dual_clip: float | None = None
+    """Cap of the ratio where the advantage is negative (ppo_clip)."""
+    tis_cap: float = 2.0
+    """Cap of the truncated ratio (tis)."""
+    mask_low: float = 0.5
+    """Ratios below it are rejected (icepop)."""
+    mask_high: float = 5.0
+    """Ratios above it are rejected (icepop)."""
+    dppo_low: float = 0.2
+    """Probability that a token may lose (dppo)."""
+    dppo_high: float = 0.2
+    """Probability that a token may gain (dppo)."""
+    opsm: float | None = None
+    """Rollouts with a negative advantage are dropped if they drifted further than this, in nats a token."""
+    correction: Correction = "none"
+    correction_level: Level = "token"
+    advantage: Advantage = "std"
+    advantage_clamp: float | None = None
+    weighting: Weighting = "prompt_mean"
+    length_constant: float | None = None
+    """Tokens that every rollout is divided by (weighting `constant`); None takes the most that were allowed."""
+    kl_coef: float = 0.0
+    kl: Kl = "k3"
+    behavior_penalty: float = 0.0
+    """Coefficient of (log pi / mu)^2 (prime-rl: 1e-3)."""
+    entropy_coef: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            choices, value = get_args(kind), getattr(self, name)
+            if choices and isinstance(choices[0], str) and value not in choices:
+                raise ValueError(f"{name} is {value!r}; want one of {', '.join(choices)}")
+        if self.correction != "none" and self.ratio != "proximal":
+            raise ValueError(
+                f"correction is {self.correction!r} with ratio {self.ratio!r}, which corrects already; want ratio "
+                "'proximal', or that name as trust_region"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """The scalar to minimise, and what the trust region did to each token. No gradient but in `value`."""
+
+    value: Tensor  # []
+    clipped: Tensor  # [N, T] bool: its ratio was clipped or truncated, in the trust region or the correction
+    rejected: Tensor  # [N, T] bool: it gives no gradient, as icepop, dppo or opsm has put it out
+    kl: Tensor = field(default_factory=lambda: torch.zeros(()))  # [] weighted sum of the KL to the reference
+
+
+def policy_loss(
+    objective: Objective,
+    current: Tensor,
+    behavior: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    weights: Tensor | None = None,
+    group: Tensor | None = None,
+    proximal: Tensor | None = None,
+    reference: Tensor | None = None,
+    entropy: Tensor | None = None,
+) -> Loss:
+    """The loss of N rollouts, for any objective. Differentiable in `current` (and `entropy`); any float dtype.
+
+    Args:
+        objective: what is maximised, e.g. `learner.presets.PRESETS["dapo"]`.
+        current: log-probabilities of the tokens under the weights being trained. [N, T]
+        behavior: the same under the weights that sampled them. [N, T]
+        advantages: of each rollout, or of each token. [N] or [N, T]
+        mask: True (or 1) for completion tokens, False for padding and whatever is not to be trained on. [N, T]
+        weights: of each token of a rollout, [N] or [N, T]; None takes the objective's weighting over this batch.
+        group: number of each rollout's prompt, from 0; needed by the weightings that tell prompts apart. [N]
+        proximal: log-probabilities at the start of the update; needed if ratio is `proximal`. [N, T]
+        reference: log-probabilities of the reference; needed if kl_coef > 0. [N, T]
+        entropy: of the policy at each token; needed if entropy_coef > 0. [N, T]
+
+    Raises:
+        ValueError: something that the objective needs was not given.
+
+    """
+    o, mask = objective, mask.bool()
+
+    def known(values: Tensor | None, name: str, why: str) -> Tensor:
+        if values is None:
+            raise ValueError(f"{name} is None, but the objective has {why}")
+        return torch.where(mask, values, 0.0)
+
+    current, behavior = known(current, "current", ""), known(behavior, "behavior", "")
+    if o.ratio == "proximal":
+        anchor = known(proximal, "proximal", "ratio = proximal").detach()
+    else:
+        anchor = behavior if o.ratio == "behavior" else current.detach()
+    a = (advantages if advantages.dim() == 2 else advantages.unsqueeze(-1)).to(current.dtype).expand_as(current)
+
+    r = ratio_of(current - anchor, mask, o.level)
+    surrogate, clipped, kept = trust_region(o, r, current, anchor, a)
+    if o.opsm is not None:
+        drift = _mean((behavior - current).detach(), mask)
+        kept = kept & ~((a < 0) & (drift > o.opsm))
+    if o.correction != "none":
+        rho = ratio_of(anchor - behavior, mask, o.correction_level)
+        factor = _truncate(rho, o) if o.correction == "tis" else _reject(rho, o)
+        surrogate = factor * surrogate
+        clipped, kept = clipped | ((o.correction == "tis") & (rho > o.tis_cap)), kept & (factor > 0)
+
+    per_token = -torch.where(kept, surrogate, 0.0)
+    kl = torch.zeros_like(per_token)
+    if o.kl_coef:
+        kl = kl_to(current, known(reference, "reference", f"kl_coef = {o.kl_coef}").detach(), o.kl)
+        per_token = per_token + o.kl_coef * kl
+    if o.behavior_penalty:
+        per_token = per_token + o.behavior_penalty * (current - behavior).square()
+    if o.entropy_coef:
+        per_token = per_token - o.entropy_coef * known(entropy, "entropy", f"entropy_coef = {o.entropy_coef}")
+    w = _weights_of(o, mask, group, current) if weights is None else weights.to(current.dtype)
+    w = torch.where(mask, w if w.dim() == 2 else w.unsqueeze(-1), 0.0)
+    return Loss(
+        value=(w * per_token).sum(),
+        clipped=clipped & mask,
+        rejected=~kept & mask,
+        kl=(w * kl).detach().sum(),
+    )
+
+
+def trust_region(o: Objective, r: Tensor, current: Tensor, anchor: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Surrogate, where the ratio was clipped, and which tokens are kept. All [N, T]."""
+    everywhere = torch.ones_like(r, dtype=torch.bool)
+    if o.trust_region == "ppo_clip":
+        clipped = r.clamp(1 - o.clip_low, 1 + o.clip_high)
+        surrogate = torch.minimum(r * a, clipped * a)
+        touched = clipped * a < r * a
+        if o.dual_clip is not None:
+            floor = torch.where(a < 0, o.dual_clip * a, -torch.inf)
+            surrogate, touched = torch.maximum(surrogate, floor), touched | (floor > surrogate)
+        return surrogate, touched, everywhere
+    if o.trust_region == "cispo":
+        clipped = r.detach().clamp(1 - o.clip_low, 1 + o.clip_high)
+        return clipped * a * current, clipped != r, everywhere
+    if o.trust_region == "tis":
+        return _truncate(r, o) * a * current, r > o.tis_cap, everywhere
+    if o.trust_region == "icepop":
+        factor = _reject(r, o)
+        return factor * a * current, ~everywhere, factor > 0
+    if o.trust_region == "dppo":
+        moved = (current.exp() - anchor.exp()).detach()
+        return r * a, ~everywhere, ~torch.where(a > 0, moved > o.dppo_high, moved < -o.dppo_low)
+    return r * a, ~everywhere, everywhere
+
+
+def ratio_of(log_ratio: Tensor, mask: Tensor, level: Level) -> Tensor:
+    """The ratio at its level, the same for all tokens of a rollout at the sequence levels. [N, T] -> [N, T]"""
+    log_ratio = torch.where(mask, log_ratio, 0.0)
+    if level == "sequence_mean":
+        log_ratio = _mean(log_ratio, mask)
+    elif level == "sequence_product":
+        log_ratio = log_ratio.sum(-1, keepdim=True)
+    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    return ratio.expand_as(mask)
+
+
+def kl_to(current: Tensor, reference: Tensor, kind: Kl) -> Tensor:
+    """Estimate of KL(pi || reference) at each token, by samples of pi. [N, T]"""
+    d = (reference - current).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    if kind == "k1":
+        return -d
+    return d.square() / 2 if kind == "k2" else d.exp() - d - 1
+
+
+def _truncate(ratio: Tensor, o: Objective) -> Tensor:
+    return ratio.detach().clamp(max=o.tis_cap)
+
+
+def _reject(ratio: Tensor, o: Objective) -> Tensor:
+    ratio = ratio.detach()
+    return torch.where((ratio >= o.mask_low) & (ratio <= o.mask_high), ratio, 0.0)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Over the tokens of each rollout. [N, T] -> [N, 1]"""
+    return torch.where(mask, values, 0.0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+
+
+def _weights_of(o: Objective, mask: Tensor, group: Tensor | None, like: Tensor) -> Tensor:
+    if group is None and o.weighting.startswith("prompt"):
+        raise ValueError(f"group is None, but the objective has weighting = {o.weighting}")
+    number = torch.zeros(len(mask), dtype=torch.int64) if group is None else group
+    weights = rollout_weights(
+        mask.sum(-1).cpu().numpy(), number.cpu().numpy(), o.weighting, o.length_constant or mask.shape[-1]
+    )
+    return torch.as_tensor(weights, dtype=like.dtype, device=like.device)
+
+
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "ppo_clip": ("clip_low", "clip_high", "dual_clip"),
+    "cispo": ("clip_low", "clip_high"),
+    "tis": ("tis_cap",),
+    "icepop": ("mask_low", "mask_high"),
+    "dppo": ("dppo_low", "dppo_high"),
+}
+"""What each trust region (or correction) takes: a value for another one has no effect."""
+
+
+def without_effect(objective: Objective, names: set[str]) -> list[str]:
+    """Those of the parameters `names` that this objective does not use, in the order of its fields."""
+    used = {*PARAMETERS.get(objective.trust_region, ()), *PARAMETERS.get(objective.correction, ())}
+    idle = {name for parameters in PARAMETERS.values() for name in parameters} - used
+    if objective.correction == "none":
+        idle.add("correction_level")
+    if objective.weighting != "constant":
+        idle.add("length_constant")
+    if not objective.kl_coef:
+        idle.add("kl")
+    return [f.name for f in fields(objective) if f.name in names & idle]

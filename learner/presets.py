@@ -1,0 +1,87 @@
+"""Objectives under the names of what they reproduce. No preset has a KL to a reference or an entropy bonus.
+
+The papers behind grpo, dapo, dr_grpo, gspo and cispo know two policies, the one being trained and the one that sampled:
+their ratio is to `behavior`. areal, icepop and knapsack_paper know a third, recomputed at the start of each update:
+their ratio is to `proximal`, and what the engine did differently is a correction of its own. With one optimizer step an
+update (learner.minibatches = 1) a proximal ratio is 1, and the correction does all the work. Where a system leaves a
+choice to its user, its documented recipe was taken; algorithms.md B1 has the sources.
+"""
+
+from dataclasses import fields, replace
+from typing import Any
+
+from learner.objectives import Objective, without_effect
+from stream.config import LearnerTable
+from stream.errors import UserError
+
+PRESETS: dict[str, Objective] = {
+    # This project's default: two policies, truncated importance sampling on the engine's own logprobs.
+    "tis": Objective(ratio="behavior", trust_region="tis", tis_cap=2.0, advantage="std", weighting="prompt_mean"),
+    # No correction at all: what sampled the tokens is taken for the policy. Right only if that is so.
+    "reinforce": Objective(ratio="none", trust_region="none", advantage="std", weighting="prompt_mean"),
+    # DeepSeekMath's GRPO as verl and TRL ship it, without its KL.
+    "grpo": Objective(ratio="behavior", trust_region="ppo_clip", advantage="std", weighting="sequence_mean"),
+    # DAPO: clip higher, every token the same.
+    "dapo": Objective(
+        ratio="behavior", trust_region="ppo_clip", clip_high=0.28, advantage="std", weighting="token_mean"
+    ),
+    # Dr. GRPO: no std, no division by the length.
+    "dr_grpo": Objective(ratio="behavior", trust_region="ppo_clip", advantage="mean", weighting="constant"),
+    # GSPO: the ratio of a sequence is the geometric mean of its tokens' ratios.
+    "gspo": Objective(
+        ratio="behavior", level="sequence_mean", trust_region="ppo_clip", clip_low=3e-4, clip_high=4e-4,
+        advantage="std", weighting="sequence_mean",
+    ),
+    # MiniMax-M1's CISPO: only an upper bound (verl's example: 1.2), and every token keeps its gradient.
+    "cispo": Objective(
+        ratio="behavior", trust_region="cispo", clip_low=10.0, clip_high=0.2, advantage="std", weighting="token_mean"
+    ),
+    # AReaL's decoupled PPO: tokens that the engine found five times less likely are rejected.
+    "areal": Objective(
+        ratio="proximal", trust_region="ppo_clip", correction="icepop", mask_low=0.0, mask_high=5.0,
+        advantage="std", weighting="token_mean",
+    ),
+    # prime-rl: DPPO's mask on probabilities, and a small penalty on the distance to the engine.
+    "prime_rl": Objective(
+        ratio="behavior", trust_region="dppo", behavior_penalty=1e-3, advantage="mean", weighting="token_mean"
+    ),
+    # PipelineRL (conf/base.yaml): ratios truncated at 1.02, a rollout counts as the sum of its tokens.
+    "pipeline_rl": Objective(
+        ratio="behavior", trust_region="tis", tis_cap=1.02, advantage="leave_one_out",
+        weighting="constant", length_constant=1.0,
+    ),
+    # IcePop (Ring-1T): PPO, with tokens rejected where engine and learner disagree.
+    "icepop": Objective(
+        ratio="proximal", trust_region="ppo_clip", correction="icepop", mask_low=0.5, mask_high=5.0,
+        advantage="std", weighting="token_mean",
+    ),
+    # arXiv 2509.25849 as its scripts mean it: its code multiplies the truncated ratio in after the sum, so not at all.
+    "knapsack_paper": Objective(
+        ratio="proximal", trust_region="ppo_clip", clip_high=0.28, dual_clip=10.0, correction="tis", tis_cap=2.0,
+        advantage="std", advantage_clamp=5.0, weighting="token_mean",
+    ),
+}  # fmt: skip
+
+
+def objective_of(table: LearnerTable) -> Objective:
+    """The objective that a configuration asks for: its preset, with the parts that it names itself put in.
+
+    Raises:
+        UserError: parts that do not go together, or a parameter that would have no effect.
+
+    """
+    given: dict[str, Any] = {
+        field.name: getattr(table, field.name) for field in fields(Objective) if getattr(table, field.name) is not None
+    }
+    try:
+        objective = replace(PRESETS[table.objective], **given)
+    except ValueError as error:
+        raise UserError(f"learner.objective {table.objective!r}: {error}") from None
+    idle = without_effect(objective, set(given))
+    if idle:
+        raise UserError(
+            f"learner.{idle[0]} is {given[idle[0]]!r}, which has no effect with learner.objective {table.objective!r} "
+            f"(trust_region {objective.trust_region}, correction {objective.correction}, weighting "
+            f"{objective.weighting}); leave it out or choose what uses it"
+        )
+    return objective

@@ -1,0 +1,100 @@
+"""What the tokens of an update looked like: sums and maxima that combine over micro-batches and ranks, then metrics.
+
+Legend: N rollouts, T tokens of the longest. w = pi / mu is the ratio of the weights being trained to those that sampled.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.objectives import MAX_LOG_RATIO, Loss
+
+STALENESS_EDGES = (0, 1, 2, 4, 8, 16)
+"""Versions behind from which a bin of the histogram starts; the last one is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Of some tokens; `maxima` holds minima negated."""
+
+    sums: dict[str, float]
+    maxima: dict[str, float]
+
+
+def token_statistics(
+    current: Tensor, behavior: Tensor, mask: Tensor, versions: Tensor, version: int, loss: Loss
+) -> Statistics:
+    """Of one micro-batch. All [N, T]; `versions` are those that sampled the tokens, `version` that of the weights now."""
+    mask = mask.bool()
+    now, then = current.detach()[mask].double(), behavior[mask].double()
+    log_ratio = (now - then).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    ratio = log_ratio.exp()
+    fresh = versions[mask] == version
+    gap = (now - then).abs()[fresh]
+    num_tokens = mask.sum(-1)
+    drift = torch.where(mask, (behavior - current.detach()).double(), 0.0).sum(-1)[num_tokens > 0]
+    drift = (drift / num_tokens[num_tokens > 0]).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    bins = torch.bucketize(
+        (version - versions[mask]).clamp(min=0), torch.tensor(STALENESS_EDGES[1:], device=mask.device), right=True
+    )
+    sums = {
+        "num_tokens": mask.sum(),
+        "num_rollouts": (num_tokens > 0).sum(),
+        "ratio": ratio.sum(),
+        "ratio_squared": ratio.square().sum(),
+        "k3": (ratio - log_ratio - 1).sum(),
+        "num_clipped": loss.clipped.sum(),
+        "num_rejected": loss.rejected.sum(),
+        "logprob": now.sum(),
+        "ppl_ratio": drift.exp().sum(),
+        "gap": gap.sum(),
+        "num_fresh": fresh.sum(),
+        "loss": loss.value.detach(),
+        "kl": loss.kl,
+    }
+    for start, count in zip(STALENESS_EDGES, torch.bincount(bins, minlength=len(STALENESS_EDGES)), strict=True):
+        sums[f"staleness_{start}"] = count
+    maxima = {
+        "ratio": ratio.max() if ratio.numel() else -torch.inf,
+        "minus_ratio": (-ratio).max() if ratio.numel() else -torch.inf,
+        "gap": gap.max() if gap.numel() else -torch.inf,
+    }
+    return Statistics({k: float(v) for k, v in sums.items()}, {k: float(v) for k, v in maxima.items()})
+
+
+def combine(statistics: Iterable[Statistics]) -> Statistics:
+    """Of all their tokens together."""
+    first, *others = statistics
+    sums, maxima = dict(first.sums), dict(first.maxima)
+    for other in others:
+        sums = {key: value + other.sums[key] for key, value in sums.items()}
+        maxima = {key: max(value, other.maxima[key]) for key, value in maxima.items()}
+    return Statistics(sums, maxima)
+
+
+def metrics_of(statistics: Statistics) -> dict[str, float]:
+    """Metrics of an update, under their public names (docs/metrics.md)."""
+    s, maxima = statistics.sums, statistics.maxima
+    num_tokens = max(s["num_tokens"], 1.0)
+    metrics = {
+        "learner/loss": s["loss"],
+        "learner/num_tokens": s["num_tokens"],
+        "learner/importance_ratio/mean": s["ratio"] / num_tokens,
+        "learner/importance_ratio/min": -maxima["minus_ratio"],
+        "learner/importance_ratio/max": maxima["ratio"],
+        "learner/ess": s["ratio"] ** 2 / (num_tokens * max(s["ratio_squared"], 1e-300)),
+        "learner/truncated_fraction": s["num_clipped"] / num_tokens,
+        "learner/rejected_fraction": s["num_rejected"] / num_tokens,
+        "learner/mismatch_k3": s["k3"] / num_tokens,
+        "learner/perplexity_ratio": s["ppl_ratio"] / max(s["num_rollouts"], 1.0),
+        "learner/entropy_estimate": -s["logprob"] / num_tokens,
+        "learner/kl": s["kl"],
+    }
+    for start in STALENESS_EDGES:
+        metrics[f"learner/staleness/share_from_{start}"] = s[f"staleness_{start}"] / num_tokens
+    if s["num_fresh"]:
+        metrics["learner/logprob_gap/mean"] = s["gap"] / s["num_fresh"]
+        metrics["learner/logprob_gap/max"] = maxima["gap"]
+    return metrics
