@@ -169,3 +169,12 @@ def test_a_setting_that_no_client_knows_is_refused():
 
     with pytest.raises(UserError, match="sasl_mechanismus"):
         KafkaBroker("127.0.0.1:1", {"sasl_mechanismus": "PLAIN"})
+
+
+def test_a_new_groups_only_member_always_gets_all_partitions(broker, run):
+    """Of 40 groups of kafka-python 3.0.12 that were formed before the topic's metadata had come, 5 got none for good."""
+    for number in range(15):
+        reader = broker.reader([JOBS.of(run)], consumer_group=f"{run}.{number}", member="m")
+        write(broker, JOBS.of(run), b"job")
+        assert read(reader, number + 1) == [b"job"] * (number + 1)
+        reader.close()
