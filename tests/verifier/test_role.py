@@ -1,0 +1,65 @@
+import threading
+from collections.abc import Callable
+
+from factories import make_job, make_prompt, make_trajectory
+
+from stream.config import Config, RunTable, VerifierTable
+from stream.memory import MemoryBroker
+from stream.messages import Verdict
+from stream.topics import TOPICS, TRAJECTORIES, VERDICTS, partition_of
+from stream.worker import Log, run_loop
+from verifier.pool import Pool
+from verifier.role import Verifier
+
+
+def make_log() -> Log:
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 4)
+    return Log(broker, "r", "verifier-0")
+
+
+def put(stream: Log, group_id: str, text: str, rollout: int = 0, **prompt: str) -> None:
+    job = make_job(group_id, prompt=make_prompt(group_id, **prompt))
+    stream.send_of_group(TRAJECTORIES, group_id, make_trajectory(job, rollout, text=text))
+
+
+def run_until(stream: Log, enough: Callable[[Verifier], bool], **table: float) -> Verifier:
+    config = Config(run=RunTable(name="r"), verifier=VerifierTable(**table))
+    role = Verifier(config, stream, Pool(1, timeout_s=1))
+    stop = threading.Event()
+
+    class Watched:
+        wants_input = property(lambda _: role.wants_input)
+        finished = property(lambda _: enough(role))
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(role, name)
+
+    reader = stream.reader(TRAJECTORIES, consumer_group="verifiers")
+    run_loop(Watched(), stream, reader, stop, commits=True, poll_s=0.001)  # type: ignore[arg-type]
+    return role
+
+
+def verdicts(stream: Log) -> list[Verdict]:
+    return stream.read_all(VERDICTS)
+
+
+def test_every_trajectory_gets_a_verdict_in_its_groups_partition_and_is_committed() -> None:
+    stream = make_log()
+    texts = {"g0": "2", "g1": "3", "g2": "two", "g3": ""}
+    for group_id, text in texts.items():
+        put(stream, group_id, text)
+    run_until(stream, lambda role: role.metrics()["verifier/verdicts"] == 4)
+    found = {v.trajectory.job.group_id: v for v in verdicts(stream)}
+    assert {group: v.outcome for group, v in found.items()} == {
+        "g0": "correct",
+        "g1": "wrong",
+        "g2": "unparsable",
+        "g3": "unparsable",
+    }
+    assert (found["g0"].reward, found["g0"].verifier, found["g0"].graded) == (1.0, "integer", True)
+    assert found["g0"].trajectory.text == "2"
+    for group_id in texts:
+        partition = partition_of(group_id, 4)
+        assert group_id.encode() in {record.key for record in stream.broker.logs["r.verdicts"][partition]}
+    assert sum(stream.broker.group_offsets("r.verifiers").values()) == 4

@@ -1,0 +1,211 @@
+r"""Where in a model's message its answer is.
+
+In this order: the last balanced `\boxed{}`, the last `<answer>`, a line `#### x`, the last "answer is ...", the message
+itself if it is no prose, the last formula or number. Always one place: a message that names several candidates cannot
+collect the reward by one of them being right.
+"""
+
+import re
+from dataclasses import dataclass
+
+from verifier.latex import unwrap
+
+TAIL_CHARS = 20_000
+"""Only so much of the end of a message is searched: answers stand last."""
+MAX_CANDIDATE = 3_000
+"""Longest text that is taken for an answer, in characters."""
+
+_BOX = re.compile(r"\\+(?:boxed|fbox)\s*")
+_GLUE = re.compile(
+    r"(?:\s|[,;.&]|\$+|\\[()\[\]]|\\(?:quad|qquad|,|;|:|!)|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
+)
+_NAMED_GLUE = re.compile(r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])[^\\{}]{0,25}|[^\\{}]{0,12}(?:=\s*)?", re.DOTALL)
+_WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
+_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_HASHES = re.compile(r"^\s*####\s*(\S.*)$", re.MULTILINE)
+_SAID = [
+    re.compile(
+        noun + r"s?\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|:|=|\bbe\b|\bequals\b)"
+        r"(?:\s*(?:approximately|equal to|simply|just|therefore|exactly|given by|now|:|\*\*))*\s*(?=\S)",
+        re.IGNORECASE,
+    )
+    for noun in (r"final\s+answer", r"\banswer", r"\b(?:solution|result)")
+]
+_FORMULA = re.compile(
+    r"(?<!\\)\$\$(?P<a>[^$]{1,3000}?)\$\$|(?<![\\\d])\$(?P<b>(?:\\\$|[^$\n]){1,3000}?)(?<!\\)\$(?!\d)"
+    r"|\\\[(?P<c>.{1,3000}?)\\\]|\\\((?P<d>.{1,3000}?)\\\)",
+    re.DOTALL,
+)
+_ARITHMETIC = re.compile(
+    r"(?<![\w\\.])[-+(]*(?:[$€£¥]\s?)?-?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?"
+)
+_SENTENCE_END = re.compile(r"\.(?=\s|$)|\n|(?<=\d),\s(?=[a-z])|\s+(?:because|since|as|so|which)\s")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_MATH_WORDS = frozenset(
+    """and or sin cos tan cot sec csc log ln exp sqrt pi inf infinity oo frac dfrac tfrac boxed text mathrm mathbf begin
+    end pmatrix bmatrix matrix array cases aligned left right cdot times leq geq neq le ge ne in cup cap infty lim sum
+    int to percent pct mod gcd lcm max min arcsin arccos arctan sinh cosh tanh det binom dx dy dt dz quad ldots dots
+    degrees degree cm mm km kg ft mi lb hr""".split()
+)
+MAX_WORDS = 2
+"""More words than this (names of functions aside) make a text prose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A candidate, and by what it was found."""
+
+    text: str
+    by: str
+    """box, tag, hashes, said, whole, last or none."""
+
+
+def find_answer(message: str, *, numeric: bool = False) -> Found:
+    """The text in the message that is its answer; `by` is "none" if there is none.
+
+    Args:
+        numeric: the gold answer is a number, so that the last number may stand for an answer that nothing announces.
+
+    """
+    text = after_thinking(message.rstrip())[-TAIL_CHARS:].strip()
+    if not text:
+        return Found("", "none")
+    boxes = last_boxes(text)
+    if boxes is not None:
+        return Found(boxes, "box" if boxes.strip() else "none")
+    for pattern, by in ((_ANSWER_TAG, "tag"), (_HASHES, "hashes")):
+        matches = pattern.findall(text)
+        if matches and matches[-1].strip():
+            inner = find_answer(matches[-1], numeric=numeric) if by == "tag" else Found(matches[-1], by)
+            return Found(inner.text, by if inner.by != "none" else "none")
+    text = text.partition("<|")[0].strip() or text
+    if len(text) <= MAX_CANDIDATE and not is_prose(text) and not _introduces(text, numeric):
+        return Found(unwrap(text), "whole")
+    said = _said(text, numeric)
+    if said:
+        return Found(said, "said")
+    last = _last(text, numeric)
+    return Found(last, "last") if last else Found("", "none")
+
+
+def _introduces(text: str, numeric: bool) -> bool:
+    """Whether a short text is words and, behind them, the answer: `Answer $9$`, `Total: 9`."""
+    formula = _FORMULA.search(text)
+    words = [word for word in _WORD.finditer(text) if word[0].lower() not in _MATH_WORDS]
+    outside = [word for word in words if not (text[: word.start()].endswith("\\") or _in_text(text, word.start()))]
+    if not outside:
+        return False
+    if formula:
+        return outside[0].start() < formula.start()
+    return numeric and re.search(r"\d", text[outside[0].end() :]) is not None
+
+
+def _in_text(text: str, place: int) -> bool:
+    return re.search(r"\\text\w*\s*\{[^{}]*$", text[:place]) is not None
+
+
+def after_thinking(text: str) -> str:
+    """What follows the thinking; nothing if the thinking never ended."""
+    head, end, tail = text.rpartition("</think>")
+    if end:
+        return tail
+    return "" if "<think>" in head + tail else text
+
+
+def last_boxes(text: str) -> str | None:
+    """Content of the last balanced box, with those that it is listed with, comma between; None if there is no box."""
+    boxes: list[str] = []
+    after = -1  # where the box behind starts
+    for match in reversed(list(_BOX.finditer(text))[-50:]):
+        content, end = _content(text, match.end())
+        if content is None:
+            continue
+        if boxes:
+            between = text[end:after]
+            if not (_GLUE.fullmatch(between) or (len(between) <= 90 and _NAMED_GLUE.fullmatch(_plain(between)))):
+                break
+        if content not in boxes:
+            boxes.insert(0, content)
+        after = match.start()
+    return ", ".join(boxes) if boxes else None
+
+
+def _plain(between: str) -> str:
+    return _WRAPPING.sub(lambda match: match[1] or "", between)
+
+
+def _content(text: str, start: int) -> tuple[str | None, int]:
+    if text[start : start + 1] == "{":
+        depth = 0
+        for index in range(start, min(len(text), start + MAX_CANDIDATE + 2)):
+            if text[index] == "\\":
+                continue
+            escaped = text[index - 1] == "\\" and text[index - 2 : index] != "\\\\"
+            if text[index] in "{}" and not escaped:
+                depth += 1 if text[index] == "{" else -1
+                if depth == 0:
+                    return _inner(text[start + 1 : index]), index + 1
+        return None, start
+    bare = re.match(r"[-+]?[\w.,/]*\w", text[start : start + 100])
+    return (bare[0], start + bare.end()) if bare else (None, start)
+
+
+def _inner(content: str) -> str:
+    """A box in a box is one box."""
+    inner = _BOX.match(content.strip())
+    if inner:
+        found, end = _content(content.strip(), inner.end())
+        if found is not None and end == len(content.strip()):
+            return found
+    return content
+
+
+def is_prose(text: str) -> bool:
+    r"""Whether a text is sentences. What stands in `\text{}` belongs to a formula."""
+    plain = re.sub(r"\\text\w*\s*\{[^{}]*\}", " ", text)
+    plain = re.sub(r"\\[A-Za-z]+", " ", plain)
+    words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS]
+    return len(words) > MAX_WORDS or any(word.lower() in ("answer", "is", "are", "therefore", "thus") for word in words)
+
+
+def _said(text: str, numeric: bool) -> str:
+    """What follows the last "final answer is", or else the last "answer is"."""
+    for pattern in _SAID:
+        for match in reversed(list(pattern.finditer(text))[-3:]):
+            rest = text[match.end() : match.end() + MAX_CANDIDATE].lstrip(" :*\n")
+            found = _stated(rest, numeric)
+            if found:
+                return found
+    return ""
+
+
+def _stated(rest: str, numeric: bool) -> str:
+    """The answer at the beginning of a text."""
+    sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
+    formula = _FORMULA.match(rest)
+    if formula and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
+        return _formula_text(formula, rest)
+    if not is_prose(sentence) and sentence.strip():
+        return unwrap(sentence)
+    return _last(sentence, numeric)
+
+
+def _last(text: str, numeric: bool) -> str:
+    """The last formula, or the last number that stands outside of formulas, whichever comes later."""
+    formulas = list(_FORMULA.finditer(text))
+    best, end = "", -1
+    if formulas:
+        best, end = _formula_text(formulas[-1], text), formulas[-1].end()
+    if numeric or not formulas:
+        outside = _FORMULA.sub(lambda m: " " * len(m[0]), text)
+        numbers = list(_ARITHMETIC.finditer(outside[-5000:]))
+        shift = max(0, len(outside) - 5000)
+        if numbers and numbers[-1].end() + shift > end:
+            return unwrap(numbers[-1][0])
+    return unwrap(best)
+
+
+def _formula_text(match: re.Match[str], text: str) -> str:
+    content = next(group for group in match.groups() if group is not None)
+    behind = re.match(r"\s*(?:\\?%|percent(?:age)?\b|pct\b)", text[match.end() :])
+    return unwrap(content) + (" %" if behind else "")

@@ -1,0 +1,174 @@
+"""Text of an answer, in LaTeX or not, brought into one plain form of LaTeX. Pure string work, linear in the text."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+OPENING, CLOSING = "([{", ")]}"
+
+_CHARACTERS = {
+    "−": "-", "–": "-", "—": "-", "﹣": "-", "－": "-", "‐": "-", "‑": "-",
+    "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "÷": "/", "⁄": "/", "∕": "/",
+    "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "∞": r"\infty ", "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ",
+    "φ": r"\phi ", "ω": r"\omega ", "μ": r"\mu ", "σ": r"\sigma ", "∅": r"\emptyset ", "∪": r"\cup ", "∩": r"\cap ",
+    "∈": r"\in ", "∉": r"\notin ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+    "°": r"^\circ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "：": ":", "，": ",", "；": ";", "（": "(",
+    "）": ")", "％": "%", "＝": "=", "＋": "+", "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "√": r"\sqrt ",
+    "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
+    "⅕": r" \frac{1}{5}", "⅖": r" \frac{2}{5}", "⅗": r" \frac{3}{5}", "⅘": r" \frac{4}{5}", "⅙": r" \frac{1}{6}",
+    "⅚": r" \frac{5}{6}", "⅛": r" \frac{1}{8}", "⅜": r" \frac{3}{8}", "⅝": r" \frac{5}{8}", "⅞": r" \frac{7}{8}",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "\ufeff": "", "\u2061": "", "\u200d": "",
+}  # fmt: skip
+_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+_SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+
+_REWRITES = [
+    (re.compile(pattern), to)
+    for pattern, to in (
+        (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|big|Big|bigg|Bigg)(?![A-Za-z])\.?", ""),
+        (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|phantom\{[^{}]*\})(?![A-Za-z])", ""),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\dbinom|\\tbinom", r"\\binom"),
+        (r"(?<=\d)\s*(?:\{,\}|\\[,!;:]|\\ |\{\\,\}|,\\!|\{\s*,\s*\})\s*(?=\d{3}(?!\d))", ","),
+        (r"\\[,!;: ]|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\})(?![A-Za-z])|~", " "),
+        (r"\\(?:textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph|textup)\s*(?=\{)", r"\\text"),
+        (r"\\math(?:rm|bf|it|sf|tt)\s*\{\s*([a-zA-Z])\s*\}", r" \1"),
+        (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
+        (r"\\(?:bm|boldsymbol|mathcal|mathscr|mathfrak|vec|overrightarrow|hat)\s*\{\s*([^{}]*)\s*\}", r" \1"),
+        (r"\{\\rm\s+([a-zA-Z])\s*\}", r" \1"),
+        (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
+        (r"\\leqslant|\\leq(?![a-z])|<=|=<|\\le(?![a-z])", r" \\le "),
+        (r"\\geqslant|\\geq(?![a-z])|>=|\\ge(?![a-z])", r" \\ge "),
+        (r"\\lt(?![a-z])|&lt;", " < "),
+        (r"\\gt(?![a-z])|&gt;", " > "),
+        (r"\\neq(?![a-z])|!=|\\ne(?![a-z])", r" \\ne "),
+        (r"\\approx(?![a-z])|~=|\\simeq|\\doteq|\\thickapprox", r" \\approx "),
+        (r"\\lbrace(?![a-z])", r"\\{"),
+        (r"\\rbrace(?![a-z])", r"\\}"),
+        (r"\\lvert|\\rvert|\\vert(?![a-z])|\\mid(?![a-z])", "|"),
+        (r"\\varnothing", r"\\emptyset "),
+        (r"\\%|(?<![a-zA-Z])(?:percent(?:age)?(?: points?)?|pct)(?![a-zA-Z])", "%"),
+        (r"\\text\{\s*%\s*\}", "%"),
+        (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\degree(?![a-z])|\\text\{\s*\^\\circ\s*\}", "°"),
+        (r"\\(?:text)?dollar(?![a-z])|\\\$|\$", "$"),
+        (r"\\euro(?![a-z])", "€"),
+        (r"\\pounds(?![a-z])|\\pound(?![a-z])", "£"),
+        (r"(?<![A-Za-z\\])(?:infinity|oo|inf)(?![A-Za-z])", r"\\infty "),
+        (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+        (r"\*\*(?=\s*[-\d({a-z])", "^"),
+        (r"\\(?:ldots|dots|cdots)(?![a-z])|…", "..."),
+    )
+]
+_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z(\[{])")
+_ENVIRONMENT = re.compile(r"\\begin\{(?:[pbvBV]?matrix|smallmatrix|array|cases|aligned)\}")
+_SQRT_PLAIN = re.compile(r"(?<![A-Za-z\\])sqrt(?![A-Za-z])")
+
+
+def clean(text: str) -> str:
+    """One form for what has many: brackets without size, one command per relation, no thin spaces, ASCII digits."""
+    text = _ascii(text)
+    if not _ENVIRONMENT.search(text):
+        text = _DOUBLED.sub(r"\\", text)
+    for pattern, to in _REWRITES:
+        text = pattern.sub(to, text)
+    text = _SQRT_PLAIN.sub(r"\\sqrt ", text)
+    text = _brace_arguments(text, r"\sqrt")
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _ascii(text: str) -> str:
+    """Unicode's mathematical signs and digits as LaTeX. Superscripts first: NFKC would make 5² a 52."""
+    if text.isascii():
+        return text
+    text = re.sub(f"[{''.join(_SUPERSCRIPTS)}]+", lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
+    text = re.sub(f"[{''.join(_SUBSCRIPTS)}]+", lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
+    text = "".join(_CHARACTERS.get(character, character) for character in text)
+    text = unicodedata.normalize("NFKC", text)
+    return "".join(str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in text)
+
+
+def _brace_arguments(text: str, command: str) -> str:
+    r"""`\sqrt(x+1)` and `\sqrt2` with braces around what they are taken of."""
+    parts = text.split(command)
+    for index in range(1, len(parts)):
+        rest = parts[index].lstrip()
+        if rest.startswith("("):
+            end = matching(rest, 0)
+            if end > 0:
+                parts[index] = "{" + rest[1:end] + "}" + rest[end + 1 :]
+        elif rest[:1].isalnum():
+            number = re.match(r"\d+(?!\d)|[a-zA-Z]", rest)
+            # \sqrt23 is the root of 2, times 3, to TeX; who writes "sqrt 23" or "√23" means 23
+            width = number.end() if number and parts[index].startswith(" ") else 1
+            parts[index] = "{" + rest[:width] + "}" + rest[width:]
+    return command.join(parts)
+
+
+def matching(text: str, start: int) -> int:
+    """Index of the bracket that closes the one at `start`, whatever its kind ([0, 1) closes too); -1 if none does."""
+    depth = 0
+    for index in range(start, len(text)):
+        if text[index] in OPENING:
+            depth += 1
+        elif text[index] in CLOSING:
+            depth -= 1
+            if depth == 0:
+                return index
+    return -1
+
+
+def depth_of(text: str) -> int:
+    """How deep the brackets nest."""
+    depth = deepest = 0
+    for character in text:
+        if character in OPENING:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in CLOSING:
+            depth = max(0, depth - 1)
+    return deepest
+
+
+def split_outside(text: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    """Split where the pattern matches outside of all brackets: pairs of (separator before, part); the first has none."""
+    pieces: list[tuple[str, str]] = []
+    start, separator = 0, ""
+    for match in _matches_outside(text, pattern):
+        pieces.append((separator, text[start : match.start()]))
+        start, separator = match.end(), match[0]
+    pieces.append((separator, text[start:]))
+    return pieces
+
+
+def _matches_outside(text: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    depths, depth = [], 0
+    for character in text:
+        depth -= character in CLOSING
+        depths.append(depth)
+        depth += character in OPENING
+    for match in pattern.finditer(text):
+        if depths[match.start()] == 0:
+            yield match
+
+
+def without_text(text: str) -> str:
+    r"""The content of every `\text{...}` in its place."""
+    return _TEXT.sub(r" \1 ", text)
+
+
+def unwrap(text: str) -> str:
+    """Without dollar signs, markdown, braces or parentheses around the whole, and without the full stop behind."""
+    while True:
+        before = text
+        text = text.strip().strip("`").rstrip(".,;:").strip()
+        for start, end in (("**", "**"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("__", "__")):
+            if len(text) >= len(start) + len(end) and text.startswith(start) and text.endswith(end):
+                inner = text[len(start) : len(text) - len(end)]
+                if start not in inner and end not in inner:
+                    text = inner
+        if text.startswith("{") and matching(text, 0) == len(text) - 1:
+            text = text[1:-1]
+        if text == before:
+            return text

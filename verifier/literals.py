@@ -1,0 +1,257 @@
+"""Numbers as people and models write them: integers, decimals, fractions, mixed and scientific, with units or percent.
+
+Exact: every value is a Fraction. An expression that has to be worked out (`6 + 10`, `2^4`) is no literal.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from verifier.latex import matching, without_text
+
+MAX_DIGITS = 1000
+"""Longest run of digits that is read; a longer answer is refused, not computed."""
+MAX_EXPONENT = 400
+
+_INTEGER = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d{1,3}(?:'\d{3})+|\d+"
+_UNSIGNED = rf"(?:(?:{_INTEGER})(?:\.\d*)?|\.\d+)"
+_NUMBER = rf"(?:\d{{1,3}}(?:\.\d{{3}})+,\d+|\d{{1,3}}(?:\.\d{{3}}){{2,}}|\d+,\d{{1,2}}|\d+,\d{{4,}}|0,\d+|{_UNSIGNED})"
+_REPEATING = r"\d*\.\d*\\overline\s*\{\d+\}|\d*\.\d*\\(?:bar|dot)\s*\{\d\}"
+_POWER_OF_TEN = r"\s*(?:\\times|\\cdot|\*|x|X)\s*10\s*\^\s*\{?\s*(?P<tens>[+-]?\d+)\s*\}?"
+_E = r"[eE](?P<e>[+-]?\d+)"
+_SLASH = r"(?P<top>[+-]?\d+(?:\.\d+)?)\s*/\s*(?P<bottom>[+-]?\d+(?:\.\d+)?)"
+_PLAIN = r"[+-]?\s*\d+(?:,\d{3})*(?:\.\d+)?"
+_FRAC = (
+    r"\\frac\s*(?:\{\s*(?P<top>" + _PLAIN + r")\s*\}|(?P<top1>\d))\s*(?:\{\s*(?P<bottom>" + _PLAIN + r")\s*\}|(?P<bottom1>\d))"
+)
+_OVER = r"\{?\s*(?P<top>\d+)\s*\\over\s*(?P<bottom>\d+)\s*\}?"
+_MIXED = r"(?P<whole>\d+)(?:\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)|\s*\\frac\s*\{(?P<topf>\d+)\}\s*\{(?P<bottomf>\d+)\}|\s*\\frac\s*(?P<top1>\d)\s*(?P<bottom1>\d))"
+_SIGN = r"(?P<sign>[+-]?)\s*"
+_FORMS = [
+    re.compile(_SIGN + form, re.ASCII)
+    for form in (
+        rf"(?P<number>{_NUMBER})(?:{_E}|{_POWER_OF_TEN})?",
+        rf"(?P<repeating>{_REPEATING})",
+        _MIXED,
+        _FRAC,
+        _SLASH,
+        _OVER,
+    )
+]
+_FINAL = [re.compile(form.pattern + r"(?![\d.]*\d)", re.ASCII) for form in _FORMS]
+_CURRENCY = r"\$|€|£|¥|₹|₽|USD|EUR|GBP|Rs\.?"
+_PREFIX = re.compile(rf"([+-]?)\s*(?:{_CURRENCY})\s*(?=[\d.\\+-])")
+_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?")
+_NOT_UNITS = frozenset(
+    """or and to not nor minus plus times divided over factorial squared cubed if but mod modulo than less more half
+    halves third thirds quarter quarters of choose permute is are was else either between from through
+    e i pi sin cos tan log ln exp sqrt frac one two three four five six seven eight nine ten""".split()
+)
+_SHORT_UNITS = frozenset(
+    """m cm mm km dm nm ft in yd mi kg g mg lb lbs oz s h hr hrs min ms l ml L mL J kJ N W kW V A Hz K C F mph kmh kph
+    rad deg ha cc pt pts am pm AM PM bps b B kB MB GB cents gal qt""".split()
+)
+_SAME_UNITS = {
+    "meter": "m", "metre": "m", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "millimetre": "mm",
+    "kilometer": "km", "kilometre": "km", "foot": "ft", "feet": "ft", "inch": "in", "inche": "in", "yard": "yd",
+    "mile": "mi", "kilogram": "kg", "gram": "g", "milligram": "mg", "pound": "lb", "lbs": "lb", "ounce": "oz",
+    "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h", "hrs": "h", "liter": "l", "litre": "l", "L": "l",
+    "mL": "ml", "milliliter": "ml", "millilitre": "ml", "day": "day", "week": "week", "year": "year", "month": "month",
+    "dollar": "$", "USD": "$", "euro": "€", "EUR": "€", "cent": "cent", "¢": "cent", "deg": "°", "degree": "°",
+    "radian": "rad",
+}  # fmt: skip
+_MEASURES = frozenset(_SAME_UNITS.values()) | {"£", "¥", "kW", "W", "J", "N", "V", "Hz"}
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A number that was written out."""
+
+    value: Fraction
+    decimals: int | None = None
+    """Places behind the point, None if the value is exact: an integer or a fraction."""
+    percent: bool = False
+    unit: str = ""
+    """Empty if there is none."""
+
+
+def literal(text: str) -> Literal | None:
+    """The number that a cleaned text (`verifier.latex.clean`) is, as a whole; None if it is anything else."""
+    text = text.strip()
+    if not any(character.isdigit() for character in text[:200]) or too_many_digits(text):
+        return None
+    text = _bare(text)
+    prefix = _PREFIX.match(text)
+    currency = ""
+    if prefix:
+        currency = text[len(prefix[1]) : prefix.end()].strip()
+        text = prefix[1] + text[prefix.end() :]
+    for form in _FINAL:
+        match = form.match(text)
+        if match:
+            value = _value(match)
+            rest = _rest(text[match.end() :].strip())
+            if value is not None and rest is not None:
+                number, decimals = value
+                scale, percent, unit = rest
+                return Literal(number * scale, decimals, percent, unit or currency)
+    return None
+
+
+def too_many_digits(text: str) -> bool:
+    """Whether a run of digits is longer than is ever read."""
+    return len(text) > MAX_DIGITS and re.search(r"\d{%d}" % (MAX_DIGITS + 1), text) is not None
+
+
+def _bare(text: str) -> str:
+    """Without parentheses or dollar signs around the number, a sign before them kept. (7,6) is a point, no 7.6."""
+    if text.count("$") == 2:
+        text = text.replace("$", "").strip()
+    for _ in range(3):
+        match = re.match(r"([+-]?)\s*[({]", text)
+        if not match or matching(text, match.end() - 1) != len(text) - 1:
+            break
+        inside = text[match.end() : -1].strip()
+        if "," in inside or (match[1] and inside[:1] in "+-"):
+            break
+        text = match[1] + inside
+    return text
+
+
+def _value(match: re.Match[str]) -> tuple[Fraction, int | None] | None:
+    groups = match.groupdict()
+    sign = -1 if groups["sign"] == "-" else 1
+    if groups.get("number"):
+        return _decimal(groups, sign)
+    if groups.get("repeating"):
+        return sign * _repeating(groups["repeating"]), None
+    top = groups.get("top") or groups.get("topf") or groups.get("top1")
+    bottom = groups.get("bottom") or groups.get("bottomf") or groups.get("bottom1")
+    assert top and bottom
+    denominator = _plain(bottom)
+    if denominator == 0 or (groups.get("whole") and denominator < 0):
+        return None
+    return sign * (int(groups.get("whole") or 0) + _plain(top) / denominator), None
+
+
+def _decimal(groups: dict[str, str | None], sign: int) -> tuple[Fraction, int | None] | None:
+    number = groups["number"]
+    assert number
+    exponent = int(groups.get("e") or groups.get("tens") or 0)
+    if abs(exponent) > MAX_EXPONENT:
+        return None
+    if re.fullmatch(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}", number):
+        number = number.replace(".", "").replace(",", ".")
+    elif re.fullmatch(r"\d+,\d{1,2}|\d+,\d{4,}|0,\d+", number):
+        number = number.replace(",", ".")
+    number = re.sub(r"[ ,']", "", number)
+    places = len(number.partition(".")[2])
+    value = Fraction(number if number[-1] != "." else number[:-1]) * Fraction(10) ** exponent
+    return sign * value, max(0, places - exponent) if places else None
+
+
+def _repeating(text: str) -> Fraction:
+    head, _, digits = re.sub(r"\\(?:overline|bar|dot)\s*", "", text).replace("}", "").partition("{")
+    whole, _, fixed = head.partition(".")
+    start = Fraction(int((whole or "0") + fixed), 10 ** len(fixed))
+    return start + Fraction(int(digits), 10 ** len(fixed) * (10 ** len(digits) - 1))
+
+
+def _plain(text: str) -> Fraction:
+    return Fraction(re.sub(r"[\s,]", "", text))
+
+
+def _rest(text: str) -> tuple[int, bool, str] | None:
+    """What follows a number: (scale, percent, unit); None if it makes the whole no literal."""
+    if not text:
+        return 1, False, ""
+    in_text = text.startswith(r"\text")
+    text = re.sub(r"\s+", " ", without_text(text)).strip(" .,;:!")
+    if text in ("", "%"):
+        return 1, text == "%", ""
+    scale = 1
+    first, _, others = text.partition(" ")
+    if first.lower().rstrip("s") in _SCALES:
+        scale, text = _SCALES[first.lower().rstrip("s")], others
+        if text.startswith("of "):
+            text = text[3:]
+        if not text:
+            return scale, False, ""
+    if text.startswith("%"):
+        return (scale, True, "") if _is_unit(text[1:].strip(), True) else None
+    if text.startswith("°"):
+        return (scale, False, "°" + text[1:2].strip()) if len(text) <= 2 else None
+    return (scale, False, _same(text)) if _is_unit(text, in_text) else None
+
+
+def _is_unit(text: str, in_text: bool) -> bool:
+    words = re.sub(r"\^\s*\{?-?\d\}?|[()]", "", text).replace("/", " ").replace(r"\cdot", " ").replace("-", " ").split()
+    if len(words) > (6 if in_text else 3) or any(word.lower().strip(".") in _NOT_UNITS for word in words):
+        return False
+    if not all(_UNIT_WORD.fullmatch(word) for word in words):
+        return False
+    return in_text or all(len(word.strip(".")) >= 3 or word.strip(".") in _SHORT_UNITS or word in "$€£¥₹" for word in words)
+
+
+def _same(unit: str) -> str:
+    """One name per unit of measure; others as they are."""
+    unit = re.sub(r"\s*\^\s*\{?(-?\d)\}?", r"^\1", unit).strip(" .")
+    for name, power in (("square ", "^2"), ("sq ", "^2"), ("cubic ", "^3"), ("cu ", "^3")):
+        if unit.lower().startswith(name):
+            unit = unit[len(name) :] + power
+    base, caret, power = unit.partition("^")
+    base = _SAME_UNITS.get(base, _SAME_UNITS.get(base.lower().removesuffix("s"), base))
+    return f"{base}^{power}" if caret else base
+
+
+def same_number(gold: Literal, answer: Literal) -> bool:
+    """Whether two literals are the same number.
+
+    Exact, but for what decimals mean: with six places or more a decimal stands for all that rounds to it. 28% is also
+    28, if one of the two is no percentage, and 0.28.
+    """
+    if _other_measure(gold.unit, answer.unit):
+        return False
+    if gold.percent != answer.percent:
+        plain, percentage = (gold, answer) if answer.percent else (answer, gold)
+        hundredth = Literal(percentage.value / 100, None if percentage.decimals is None else percentage.decimals + 2)
+        return _close(plain, hundredth) or (abs(plain.value) >= 1 and _close(plain, percentage))
+    return _close(gold, answer)
+
+
+def _close(a: Literal, b: Literal) -> bool:
+    if a.value == b.value:
+        return True
+    places = [x.decimals for x in (a, b) if x.decimals is not None]
+    if not places or a.value == 0 or b.value == 0:
+        return False
+    if max(places) >= 10 and abs(a.value - b.value) <= Fraction(1, 10**9) * abs(a.value):
+        return True  # a float's noise
+    # An exact value with few places of its own is meant exactly: 3 is not 2.9999999.
+    for exact in (x for x in (a, b) if x.decimals is None):
+        if _terminates(exact.value):
+            return False
+    fewest = min(places)
+    return fewest >= 6 and _rounded(a.value, fewest) == _rounded(b.value, fewest) != 0
+
+
+def _terminates(value: Fraction) -> bool:
+    denominator = value.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return denominator == 1
+
+
+def _rounded(value: Fraction, places: int) -> int:
+    """Half away from zero, in units of the last place."""
+    scaled = abs(value) * 10**places
+    return int(scaled + Fraction(1, 2)) * (1 if value > 0 else -1)
+
+
+def _other_measure(a: str, b: str) -> bool:
+    """Whether two units of measure are known to differ. Words such as `apples` are no measure."""
+    if not a or not b or a == b:
+        return False
+    return a.partition("^")[0] in _MEASURES and b.partition("^")[0] in _MEASURES

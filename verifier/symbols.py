@@ -1,0 +1,364 @@
+"""Expressions: parsed by latex2sympy, and compared by their values at points rather than by simplification.
+
+Two expressions are the same if they take the same values, to 30 digits, wherever both are real: fast, and exact where
+math-verify's own comparison is not (1/10^20 is not 2/10^20). What has no values (f(x), a set of sets) goes to it.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from latex2sympy2_extended.latex2sympy2 import (  # type: ignore[import-untyped]
+    ConversionConfig,
+    NormalizationConfig,
+    latex2sympy,
+    normalize_latex,
+)
+from math_verify import verify  # type: ignore[import-untyped]
+
+from verifier.latex import depth_of
+from verifier.literals import Literal, too_many_digits
+
+MAX_DEPTH = 25
+"""Deepest nesting of brackets that is parsed: the parser's time is exponential in it."""
+MAX_CHARS = 1500
+_NORMALIZE = NormalizationConfig(
+    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
+)
+_DIGITS = 30
+_POINTS = ("0.7310585786", "1.8393972059", "2.6180339887", "-0.5671432904", "-1.4142135624", "3.3598856662", "0.2801694990")
+_HUGE = re.compile(
+    r"\^\s*\{?\s*[+-]?\s*[\d(]+\s*\)?\s*\^\s*\{?\s*[\d(]+\s*\)?\s*\^"  # a tower of three
+    r"|\d{6,}\s*\}?\s*\)?\s*!|\^\s*\{?\s*\(?\s*-?\d{7,}|[)}!]\s*!\s*\)?\s*!|!\s*\)\s*!|\^\s*\{?\s*\d{3,}\s*\^|\*\*[^*]*\*\*[^*]*\*\*"
+)
+_UNIT = re.compile(r"(?<=[\d})a-z])\s*\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*\d\s*\}?)?\s*$")
+_UNIT_WORDS = re.compile(r"(?<=[\d})i])\s+(?:square |cubic |sq )?(?:units?|cm|mm|km|m|ft|in|inches|feet|meters?|miles?|degrees?|°)(?:\s*\^\s*\{?\d\}?)?\s*$")
+
+
+class TooLarge(ValueError):
+    """An expression that would take unbounded time or memory; never parsed."""
+
+
+def check_size(text: str) -> None:
+    """Refuse what sympy must not see.
+
+    Raises:
+        TooLarge: too long, too deep, too many digits, a tower of powers, a factorial of a factorial.
+
+    """
+    if len(text) > MAX_CHARS:
+        raise TooLarge(f"{len(text)} characters of formula; want at most {MAX_CHARS}")
+    if depth_of(text) > MAX_DEPTH:
+        raise TooLarge(f"brackets nested {depth_of(text)} deep; want at most {MAX_DEPTH}")
+    if too_many_digits(text):
+        raise TooLarge("too many digits")
+    if _HUGE.search(text):
+        raise TooLarge("a number too large to work out")
+
+
+def parse(text: str, *, complex_i: bool = False, fold_case: bool = False) -> Any | None:
+    """A sympy object, or None if the text is no expression. Nothing is evaluated, and nothing but LaTeX is understood.
+
+    Args:
+        complex_i: the letter i is the imaginary unit.
+        fold_case: capital letters are the same variables as small ones.
+
+    Raises:
+        TooLarge: see `check_size`.
+
+    """
+    check_size(text)
+    return _parse(_without_unit(text), complex_i, fold_case)
+
+
+@lru_cache(maxsize=2000)
+def _parse(text: str, complex_i: bool, fold_case: bool) -> Any | None:
+    try:
+        found = latex2sympy(
+            normalize_latex(text, _NORMALIZE),
+            is_real=not complex_i,
+            normalization_config=None,
+            conversion_config=ConversionConfig(lowercase_symbols=fold_case),
+        )
+    except Exception:  # the parser raises whatever it stumbles over
+        return None
+    if complex_i and isinstance(found, sympy.Basic):
+        units = {symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"}
+        found = found.xreplace(units) if units else found
+    return found
+
+
+def _without_unit(text: str) -> str:
+    shorter = _UNIT.sub("", text)
+    shorter = _UNIT_WORDS.sub("", shorter)
+    shorter = re.sub(r"(?<=[\d})])\s*°(?=\s*$)", "", shorter)
+    return re.sub(r"\s*\^?°", r" \\cdot \\frac{\\pi}{180}", shorter).strip()
+
+
+def same_expression(gold: str, answer: str) -> bool:
+    """Whether two formulas are equal wherever both have a real value."""
+    for complex_i, fold_case in _readings(gold, answer):
+        a, b = (parse(text, complex_i=complex_i, fold_case=fold_case) for text in (gold, answer))
+        if a is None or b is None:
+            return False
+        if _same(a, b):
+            return True
+    return False
+
+
+def _readings(gold: str, answer: str) -> list[tuple[bool, bool]]:
+    text = re.sub(r"\\[A-Za-z]+", " ", gold + " " + answer)
+    letters = set(re.findall(r"[A-Za-z]", text))
+    has_i = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])|\di(?![A-Za-z])", text) is not None or r"\sqrt{-" in gold + answer
+    both_cases = any(letter.lower() in letters for letter in letters if letter.isupper())
+    in_one = any(
+        letter.isupper() and letter.lower() in set(re.findall(r"[A-Za-z]", side))
+        for side in (re.sub(r"\\[A-Za-z]+", " ", gold), re.sub(r"\\[A-Za-z]+", " ", answer))
+        for letter in set(re.findall(r"[A-Za-z]", side))
+    )
+    readings = [(has_i, False)]
+    if both_cases and not in_one:
+        readings.append((has_i, True))
+    return readings
+
+
+def _same(a: Any, b: Any) -> bool:
+    if _is_value(a) and _is_value(b):
+        verdict = _equal_at_points(a, b)
+        if verdict is not None:
+            return verdict
+    elif _is_value(a) != _is_value(b):
+        return False
+    try:
+        if a == b:
+            return True
+        return bool(verify([a], [b], timeout_seconds=None))
+    except Exception:
+        return False
+
+
+def _is_value(x: Any) -> bool:
+    """Whether it is a number or a function of numbers."""
+    return isinstance(x, sympy.Expr) and not isinstance(x, sympy.MatrixExpr)
+
+
+def value_of(text: str) -> Any | None:
+    """The number, a sympy Float of 30 digits, that a formula without variables is; None if it is no number."""
+    complex_i = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])", text) is not None
+    expression = parse(text, complex_i=complex_i)
+    if expression is None or not _is_value(expression) or expression.free_symbols:
+        return None
+    return _evaluate(expression, {})
+
+
+def _evaluate(expression: Any, point: dict[Any, Any]) -> Any | None:
+    try:
+        value = expression.evalf(_DIGITS, subs=point) if point else expression.evalf(_DIGITS)
+    except Exception:
+        return None
+    if not isinstance(value, sympy.Expr) or not value.is_number:
+        return None
+    real, imaginary = value.as_real_imag()
+    if not all(part.is_Float or part.is_Rational for part in (real, imaginary)):
+        return None
+    return value
+
+
+def points_for(symbols: Sequence[Any]) -> list[dict[Any, Any]]:
+    """Places to compare expressions at: for one variable seven, for more, seven rows of a cyclic square."""
+    return [
+        {
+            symbol: sympy.Float(_POINTS[(row + 2 * column) % len(_POINTS)], _DIGITS) + column * sympy.Float("0.0173", _DIGITS)
+            for column, symbol in enumerate(symbols)
+        }
+        for row in range(len(_POINTS))
+    ]
+
+
+def _equal_at_points(a: Any, b: Any) -> bool | None:
+    """None if there are too few points where both have a value."""
+    symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
+    tolerance = "1e-10" if a.has(sympy.Float) or b.has(sympy.Float) else "1e-20"
+    if not symbols:
+        x, y = _evaluate(a, {}), _evaluate(b, {})
+        return None if x is None or y is None else _near(x, y, tolerance)
+    num_real = num_complex = 0
+    for point in points_for(symbols):
+        x, y = _evaluate(a, point), _evaluate(b, point)
+        if x is None or y is None:
+            continue
+        if x.is_real and y.is_real:
+            num_real += 1
+        else:
+            num_complex += 1
+            if num_real:
+                continue
+        if not _near(x, y, tolerance):
+            if x.is_real and y.is_real:
+                return False
+            num_complex -= 1
+    return True if num_real >= 2 or num_complex >= 4 else None
+
+
+def _near(x: Any, y: Any, tolerance: str) -> bool:
+    difference, size = abs(x - y), max(abs(x), abs(y))
+    return bool(difference <= sympy.Float(tolerance) * size) or (
+        bool(difference < sympy.Float("1e-25")) and bool(size > sympy.Float("1e-3"))
+    )
+
+
+def near_literal(gold: str, answer: Literal) -> bool:
+    """Whether a decimal of six places or more, or an exact number, is what a formula comes to."""
+    value = value_of(gold)
+    if value is None or not value.is_real:
+        return False
+    number = sympy.Rational(answer.value.numerator, answer.value.denominator)
+    for exact in {number, number / 100} if answer.percent else {number}:
+        if _near(value, sympy.Float(exact, _DIGITS), "1e-20"):
+            return True
+        if answer.decimals is not None and answer.decimals >= 6 and not answer.percent:
+            return bool(abs(value - exact) <= sympy.Rational(1, 2) / 10**answer.decimals)
+    return False
+
+
+def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> bool:
+    """Whether two relations (left, sign, right) say the same: one is the other times a constant."""
+    flip = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+    both = " ".join((*gold, *answer))
+    sides = [parse(side, fold_case=False) for side in (gold[0], gold[2], answer[0], answer[2])]
+    if any(side is None or not _is_value(side) for side in sides):
+        return _verify_relations(gold, answer)
+    a, b = sympy.Add(sides[0], -sides[1], evaluate=False), sympy.Add(sides[2], -sides[3], evaluate=False)
+    symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
+    ratios = []
+    for point in points_for(symbols):
+        x, y = _evaluate(a, point), _evaluate(b, point)
+        if x is not None and y is not None and x.is_real and y.is_real and abs(y) > sympy.Float("1e-12"):
+            ratios.append(x / y)
+    constant = len(ratios) >= 2 and all(_near(ratio, ratios[0], "1e-12") for ratio in ratios) and ratios[0] != 0
+    if constant:
+        positive = bool(ratios[0] > 0)
+        if gold[1] in ("=", r"\ne"):
+            return gold[1] == answer[1]
+        return answer[1] == (gold[1] if positive else flip.get(gold[1]))
+    return gold[1] == answer[1] == "=" and "\\" not in both and _verify_relations(gold, answer)
+
+
+def _verify_relations(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> bool:
+    a, b = (_parse(" ".join(relation), False, False) for relation in (gold, answer))
+    if a is None or b is None:
+        return False
+    try:
+        return bool(verify([a], [b], timeout_seconds=None))
+    except Exception:
+        return False
+
+
+def real_set(chain_sides: Sequence[str], relations: Sequence[str]) -> tuple[str, Any] | None:
+    """The variable and the set of reals of an inequality in one variable: `0 < x`, `-1 \\le x < 2`, `x \\ne 3`.
+
+    None unless one side is a variable and the others are numbers.
+    """
+    name = r"[A-Za-z](?:_\{?\w+\}?)?(?:\([A-Za-z]\))?"
+    values = [None if re.fullmatch(rf"{name}|\|\s*{name}\s*\|", side) else exact(side) for side in chain_sides]
+    names = [side for side, value in zip(chain_sides, values, strict=True) if value is None]
+    if len(names) != 1 or len(chain_sides) > 3:
+        return None
+    place = values.index(None)
+    found: Any = sympy.S.Reals
+    for index, relation in enumerate(relations):
+        left, right = values[index], values[index + 1]
+        if index not in (place, place - 1):
+            return None
+        bound, variable_is_left = (right, True) if index == place else (left, False)
+        piece = _half_line(relation, bound, variable_is_left)
+        if piece is None:
+            return None
+        found = found.intersect(piece)
+    if names[0].startswith("|"):
+        found = found.intersect(sympy.Interval(0, sympy.oo))
+        mirrored = sympy.Union(*(_mirrored(part) for part in (found.args if isinstance(found, sympy.Union) else (found,))))
+        return names[0].strip("| "), sympy.Union(found, mirrored)
+    return names[0], found
+
+
+def _mirrored(part: Any) -> Any:
+    if isinstance(part, sympy.Interval):
+        return sympy.Interval(-part.end, -part.start, part.right_open, part.left_open)
+    return sympy.imageset(sympy.Lambda(_X, -_X), part)
+
+
+_X = sympy.Symbol("x", real=True)
+
+
+def _half_line(relation: str, bound: Any, variable_is_left: bool) -> Any | None:
+    infinity = sympy.oo
+    below = {"<": True, r"\le": True, ">": False, r"\ge": False}
+    if relation == r"\ne":
+        return sympy.S.Reals - sympy.FiniteSet(bound)
+    if relation not in below:
+        return None
+    is_open = relation in "<>"
+    if below[relation] == variable_is_left:
+        return sympy.Interval(-infinity, bound, True, is_open)
+    return sympy.Interval(bound, infinity, is_open, True)
+
+
+def exact(text: str) -> Any | None:
+    """The exact real number, or infinity, that a formula without variables is."""
+    if re.fullmatch(r"[+-]?\s*\\infty", text.strip()):
+        return -sympy.oo if "-" in text else sympy.oo
+    from verifier.literals import literal
+
+    number = literal(text)
+    if number is not None:
+        return sympy.Rational(number.value.numerator, number.value.denominator)
+    found = parse(text)
+    if found is None or not _is_value(found) or found.free_symbols or _evaluate(found, {}) is None:
+        return None
+    value = _evaluate(found, {})
+    if value is None or not value.is_real:
+        return None
+    return found if not found.has(sympy.Float) else sympy.nsimplify(value)
+
+
+def interval(start: str, stop: str, opening: str, closing: str) -> Any | None:
+    """The interval between two numbers, None if they are no numbers in order."""
+    a, b = exact(start), exact(stop)
+    if a is None or b is None or not bool(a <= b):
+        return None
+    return sympy.Interval(a, b, opening == "(", closing == ")")
+
+
+def same_set(a: Any, b: Any) -> bool:
+    """Whether two sets of reals are the same."""
+    try:
+        return bool(a == b) or bool(a.symmetric_difference(b).is_empty)
+    except Exception:
+        return False
+
+
+def finite_set(texts: Sequence[str]) -> Any | None:
+    """The set of these numbers."""
+    values = [exact(text) for text in texts]
+    return None if any(value is None for value in values) else sympy.FiniteSet(*values)
+
+
+def literal_set(text: str) -> Any | None:
+    r"""What `\mathbb{R}`, `\emptyset` and differences of sets mean."""
+    found = parse(text)
+    return found if isinstance(found, sympy.Set) else None
+
+
+def union(sets: Sequence[Any]) -> Any:
+    """Of sets of reals."""
+    return sympy.Union(*sets)
+
+
+def intersection(sets: Sequence[Any]) -> Any:
+    """Of sets of reals."""
+    return sympy.Intersection(*sets)
+
+
