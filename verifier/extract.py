@@ -19,7 +19,10 @@ _BOX = re.compile(r"\\+(?:boxed|fbox)\s*")
 _GLUE = re.compile(
     r"(?:\s|[,;.&]|\$+|\\[()\[\]]|\\(?:quad|qquad|,|;|:|!)|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
 )
-_NAMED_GLUE = re.compile(r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])[^\\{}]{0,25}|[^\\{}]{0,12}(?:=\s*)?", re.DOTALL)
+_NAMED_GLUE = re.compile(
+    r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])[^\\{}]{0,25}|[^\\{}A-Za-z]{0,12}(?:[A-Za-z](?:_?\d)?\s*=\s*)?",
+    re.DOTALL,
+)
 _WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _HASHES = re.compile(r"^\s*####\s*(\S.*)$", re.MULTILINE)

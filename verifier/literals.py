@@ -22,7 +22,11 @@ _E = r"[eE](?P<e>[+-]?\d+)"
 _SLASH = r"(?P<top>[+-]?\d+(?:\.\d+)?)\s*/\s*(?P<bottom>[+-]?\d+(?:\.\d+)?)"
 _PLAIN = r"[+-]?\s*\d+(?:,\d{3})*(?:\.\d+)?"
 _FRAC = (
-    r"\\frac\s*(?:\{\s*(?P<top>" + _PLAIN + r")\s*\}|(?P<top1>\d))\s*(?:\{\s*(?P<bottom>" + _PLAIN + r")\s*\}|(?P<bottom1>\d))"
+    r"\\frac\s*(?:\{\s*(?P<top>"
+    + _PLAIN
+    + r")\s*\}|(?P<top1>\d))\s*(?:\{\s*(?P<bottom>"
+    + _PLAIN
+    + r")\s*\}|(?P<bottom1>\d))"
 )
 _OVER = r"\{?\s*(?P<top>\d+)\s*\\over\s*(?P<bottom>\d+)\s*\}?"
 _MIXED = r"(?P<whole>\d+)(?:\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)|\s*\\frac\s*\{(?P<topf>\d+)\}\s*\{(?P<bottomf>\d+)\}|\s*\\frac\s*(?P<top1>\d)\s*(?P<bottom1>\d))"
@@ -101,13 +105,15 @@ def literal(text: str) -> Literal | None:
 
 def too_many_digits(text: str) -> bool:
     """Whether a run of digits is longer than is ever read."""
-    return len(text) > MAX_DIGITS and re.search(r"\d{%d}" % (MAX_DIGITS + 1), text) is not None
+    return len(text) > MAX_DIGITS and re.search(rf"\d{{{MAX_DIGITS + 1}}}", text) is not None
 
 
 def _bare(text: str) -> str:
     """Without parentheses or dollar signs around the number, a sign before them kept. (7,6) is a point, no 7.6."""
     if text.count("$") == 2:
         text = text.replace("$", "").strip()
+    if in_text := re.fullmatch(r"\\text\s*\{([^{}]*)\}", text):
+        text = in_text[1].strip()
     for _ in range(3):
         match = re.match(r"([+-]?)\s*[({]", text)
         if not match or matching(text, match.end() - 1) != len(text) - 1:
@@ -167,7 +173,7 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
     if not text:
         return 1, False, ""
     in_text = text.startswith(r"\text")
-    text = re.sub(r"\s+", " ", without_text(text)).strip(" .,;:!")
+    text = re.sub(r"\s+", " ", without_text(text)).strip(" .,;:")
     if text in ("", "%"):
         return 1, text == "%", ""
     scale = 1
@@ -187,11 +193,15 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
 
 def _is_unit(text: str, in_text: bool) -> bool:
     words = re.sub(r"\^\s*\{?-?\d\}?|[()]", "", text).replace("/", " ").replace(r"\cdot", " ").replace("-", " ").split()
+    if not words:
+        return not text
     if len(words) > (6 if in_text else 3) or any(word.lower().strip(".") in _NOT_UNITS for word in words):
         return False
     if not all(_UNIT_WORD.fullmatch(word) for word in words):
         return False
-    return in_text or all(len(word.strip(".")) >= 3 or word.strip(".") in _SHORT_UNITS or word in "$€£¥₹" for word in words)
+    return in_text or all(
+        len(word.strip(".")) >= 3 or word.strip(".") in _SHORT_UNITS or word in "$€£¥₹" for word in words
+    )
 
 
 def _same(unit: str) -> str:

@@ -86,21 +86,24 @@ _AND = re.compile(
 _SEMICOLON = re.compile(r"\s*;\s*")
 _COMMA = re.compile(r"\s*,\s*")
 _CUP = re.compile(r"\s*\\cup(?![a-z])\s*|(?<=[)\]}])\s*U\s*(?=[(\[{\\])")
-_RELATION = re.compile(r"\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|\\approx(?![a-z])|\\equiv(?![a-z])|:=|[<>=]")
-_NAME = re.compile(
-    r"\\?[A-Za-z]+'*(?:_(?:\{[^{}]*\}|\w))?(?:\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
+_RELATION = re.compile(
+    r"\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|\\approx(?![a-z])|\\equiv(?![a-z])|:=|[<>=]"
 )
+_NAME = re.compile(r"\\?[A-Za-z]+'*(?:_(?:\{[^{}]*\}|\w))?(?:\s*\(\s*[A-Za-z0-9,\s_\\]*\))?")
 _LABEL = re.compile(
     rf"(?:{_NAME.pattern}\s*)+|\|\s*\\?[A-Za-z]+\s*\||\\(?:angle|triangle|overline|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
     rf"|(?:{_NAME.pattern}|S)\s*[:/]\s*{_NAME.pattern}|\\frac\s*\{{\s*[A-Za-z]+\s*\}}\s*\{{\s*[A-Za-z]+\s*\}}"
     rf"|\(\s*{_NAME.pattern}(?:\s*,\s*{_NAME.pattern})+\s*\)"
 )
-_FUNCTIONS = re.compile(r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|infty|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])")
+_FUNCTIONS = re.compile(
+    r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|infty|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])"
+)
 _MATRIX = re.compile(
     r"^[\[(|]?\s*\\begin\{(?P<kind>[pbvBV]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[\])|]?"
     r"(?:\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?$",
     re.DOTALL,
 )
+_IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[A-Za-z]|[A-Za-z]")
 _SINGLE_BRACES = re.compile(r"\\\{|\\\}")
 MAX_ITEMS = 200
@@ -154,9 +157,18 @@ def _words(text: str) -> Words | None:
         return Words(choice[1])
     if not plain or "\\" in plain or not (in_text or len(plain) > 3 or plain.lower() in ("no", "yes", "odd")):
         return None
-    if in_text and re.fullmatch(r"[^=<>^_{}\\+*/]*[A-Za-z]{2}[^=<>^_{}\\+*/]*", plain) and not re.match(r"[-+]?\s*[\d.]", plain):
+    in_text = in_text and re.fullmatch(r"[A-Za-z\s.,!?'-]*", _IN_TEXT.sub("", text)) is not None
+    if (
+        in_text
+        and re.fullmatch(r"[^=<>^_{}\\+*/]*[A-Za-z]{2}[^=<>^_{}\\+*/]*", plain)
+        and not re.match(r"[-+]?\s*[\d.]", plain)
+    ):
         return Words(_normal(plain))
-    if re.fullmatch(_PLAIN_WORDS, plain) and not re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", plain) and (" " in plain or len(plain) > 3):
+    if (
+        re.fullmatch(_PLAIN_WORDS, plain)
+        and not re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", plain)
+        and (" " in plain or len(plain) > 3)
+    ):
         if " " in plain and max(map(len, plain.split())) < 3:
             return None
         return Words(_normal(plain))
@@ -230,9 +242,6 @@ def _bracketed(text: str, depth: int) -> Shape | None:
     if set_braces and _SINGLE_BRACES.search(set_braces[1]) is None:
         inside = [piece for part in _items_or_none(set_braces[1]) for piece in _both_signs(part)]
         return Many(tuple(shape_of(item, depth + 1) for item in inside), braces=True)
-    angle = re.fullmatch(r"\\langle\s*(.*?)\s*\\rangle", text)
-    if angle:
-        text = f"({angle[1]})"
     if text[:1] in "([" and matching(text, 0) == len(text) - 1 and text[-1] in ")]":
         inside = _items(text[1:-1])
         if len(inside) > 1 and r"\pm" not in text[1:-1]:

@@ -6,17 +6,19 @@ math-verify's own comparison is not (1/10^20 is not 2/10^20). What has no values
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
+from math import factorial, prod
 from typing import Any
 
 import sympy
-from latex2sympy2_extended.latex2sympy2 import (  # type: ignore[import-untyped]
+from latex2sympy2_extended.latex2sympy2 import (
     ConversionConfig,
     NormalizationConfig,
     latex2sympy,
     normalize_latex,
 )
-from math_verify import verify  # type: ignore[import-untyped]
+from math_verify import verify
 
 from verifier.latex import depth_of
 from verifier.literals import Literal, too_many_digits
@@ -24,17 +26,30 @@ from verifier.literals import Literal, too_many_digits
 MAX_DEPTH = 25
 """Deepest nesting of brackets that is parsed: the parser's time is exponential in it."""
 MAX_CHARS = 1500
+MAX_BITS = 200_000
+MAX_FACTORIAL = 5_000
+"""Largest numbers that are worked out exactly."""
 _NORMALIZE = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
 _DIGITS = 30
-_POINTS = ("0.7310585786", "1.8393972059", "2.6180339887", "-0.5671432904", "-1.4142135624", "3.3598856662", "0.2801694990")
+_POINTS = (
+    "0.7310585786",
+    "1.8393972059",
+    "2.6180339887",
+    "-0.5671432904",
+    "-1.4142135624",
+    "3.3598856662",
+    "0.2801694990",
+)
 _HUGE = re.compile(
     r"\^\s*\{?\s*[+-]?\s*[\d(]+\s*\)?\s*\^\s*\{?\s*[\d(]+\s*\)?\s*\^"  # a tower of three
     r"|\d{6,}\s*\}?\s*\)?\s*!|\^\s*\{?\s*\(?\s*-?\d{7,}|[)}!]\s*!\s*\)?\s*!|!\s*\)\s*!|\^\s*\{?\s*\d{3,}\s*\^|\*\*[^*]*\*\*[^*]*\*\*"
 )
 _UNIT = re.compile(r"(?<=[\d})a-z])\s*\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*\d\s*\}?)?\s*$")
-_UNIT_WORDS = re.compile(r"(?<=[\d})i])\s+(?:square |cubic |sq )?(?:units?|cm|mm|km|m|ft|in|inches|feet|meters?|miles?|degrees?|°)(?:\s*\^\s*\{?\d\}?)?\s*$")
+_UNIT_WORDS = re.compile(
+    r"(?<=[\d})i])\s+(?:square |cubic |sq )?(?:units?|cm|mm|km|m|ft|in|inches|feet|meters?|miles?|degrees?|°)(?:\s*\^\s*\{?\d\}?)?\s*$"
+)
 
 
 class TooLarge(ValueError):
@@ -166,11 +181,41 @@ def _evaluate(expression: Any, point: dict[Any, Any]) -> Any | None:
     return value
 
 
+def rational(expression: Any) -> Fraction | None:
+    """The exact value of sums, products, powers and factorials of rationals; None for others and for large ones."""
+    if expression.is_Rational:
+        return Fraction(int(expression.p), int(expression.q))
+    if not isinstance(expression, sympy.Add | sympy.Mul | sympy.Pow | sympy.factorial | sympy.UnevaluatedExpr):
+        return None
+    parts = [rational(part) for part in expression.args]
+    values = [part for part in parts if part is not None]
+    if len(values) < len(parts) or sum(_bits(value) for value in values) > MAX_BITS:
+        return None
+    match expression:
+        case sympy.Add():
+            return sum(values, Fraction(0))
+        case sympy.Mul():
+            return prod(values, start=Fraction(1))
+        case sympy.factorial():
+            whole = values[0].denominator == 1 and 0 <= values[0] <= MAX_FACTORIAL
+            return Fraction(factorial(int(values[0]))) if whole else None
+        case sympy.Pow():
+            base, power = values
+            fits = power.denominator == 1 and abs(power) * _bits(base) <= MAX_BITS and (base or power > 0)
+            return base ** int(power) if fits else None
+    return values[0]
+
+
+def _bits(value: Fraction) -> int:
+    return value.numerator.bit_length() + value.denominator.bit_length()
+
+
 def points_for(symbols: Sequence[Any]) -> list[dict[Any, Any]]:
     """Places to compare expressions at: for one variable seven, for more, seven rows of a cyclic square."""
     return [
         {
-            symbol: sympy.Float(_POINTS[(row + 2 * column) % len(_POINTS)], _DIGITS) + column * sympy.Float("0.0173", _DIGITS)
+            symbol: sympy.Float(_POINTS[(row + 2 * column) % len(_POINTS)], _DIGITS)
+            + column * sympy.Float("0.0173", _DIGITS)
             for column, symbol in enumerate(symbols)
         }
         for row in range(len(_POINTS))
@@ -182,6 +227,9 @@ def _equal_at_points(a: Any, b: Any) -> bool | None:
     symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
     tolerance = "1e-10" if a.has(sympy.Float) or b.has(sympy.Float) else "1e-20"
     if not symbols:
+        p, q = rational(a), rational(b)
+        if p is not None and q is not None:
+            return p == q
         x, y = _evaluate(a, {}), _evaluate(b, {})
         return None if x is None or y is None else _near(x, y, tolerance)
     num_real = num_complex = 0
@@ -230,7 +278,7 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
     sides = [parse(side, fold_case=False) for side in (gold[0], gold[2], answer[0], answer[2])]
     if any(side is None or not _is_value(side) for side in sides):
         return _verify_relations(gold, answer)
-    a, b = sympy.Add(sides[0], -sides[1], evaluate=False), sympy.Add(sides[2], -sides[3], evaluate=False)
+    a, b = (sympy.Add(sides[i], sympy.Mul(-1, sides[i + 1], evaluate=False), evaluate=False) for i in (0, 2))
     symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
     ratios = []
     for point in points_for(symbols):
@@ -257,7 +305,7 @@ def _verify_relations(gold: tuple[str, str, str], answer: tuple[str, str, str]) 
 
 
 def real_set(chain_sides: Sequence[str], relations: Sequence[str]) -> tuple[str, Any] | None:
-    """The variable and the set of reals of an inequality in one variable: `0 < x`, `-1 \\le x < 2`, `x \\ne 3`.
+    r"""The variable and the set of reals of an inequality in one variable: `0 < x`, `-1 \le x < 2`, `x \ne 3`.
 
     None unless one side is a variable and the others are numbers.
     """
@@ -279,7 +327,9 @@ def real_set(chain_sides: Sequence[str], relations: Sequence[str]) -> tuple[str,
         found = found.intersect(piece)
     if names[0].startswith("|"):
         found = found.intersect(sympy.Interval(0, sympy.oo))
-        mirrored = sympy.Union(*(_mirrored(part) for part in (found.args if isinstance(found, sympy.Union) else (found,))))
+        mirrored = sympy.Union(
+            *(_mirrored(part) for part in (found.args if isinstance(found, sympy.Union) else (found,)))
+        )
         return names[0].strip("| "), sympy.Union(found, mirrored)
     return names[0], found
 
@@ -360,5 +410,3 @@ def union(sets: Sequence[Any]) -> Any:
 def intersection(sets: Sequence[Any]) -> Any:
     """Of sets of reals."""
     return sympy.Intersection(*sets)
-
-
