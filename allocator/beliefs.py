@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+from allocator.modes import MIN_TRIALS
 from stream.messages import Belief, OpenGroup, Visit
 
 WINDOW = 16
-"""Rollouts that an estimate looks back on (reward_buffer_length of the paper's code, algorithms.md A1)."""
-MIN_TRIALS = 8
-"""Fewer trials than this and a prompt counts as unseen (min_buffer_length)."""
+"""Rollouts that the paper's estimate looks back on (reward_buffer_length of its code, algorithms.md A1)."""
+DISCOUNT = 0.5
+"""What a group leaves of the weight of those before it: the policy has changed since."""
 
 
 def admit(belief: Belief, group: OpenGroup) -> Belief:
@@ -15,21 +16,23 @@ def admit(belief: Belief, group: OpenGroup) -> Belief:
     return replace(belief, num_groups=belief.num_groups + 1, open_group=group)
 
 
-def observe(belief: Belief, num_correct: float, num_graded: int) -> Belief:
-    """The open group's verdicts are all there; ungraded rollouts say nothing (law 6)."""
+def observe(belief: Belief, num_correct: float, num_graded: int, discount: float = DISCOUNT) -> Belief:
+    """The open group's verdicts are all there; ungraded rollouts say nothing (law 6).
+
+    A reward between 0 and 1 counts as that part of a success.
+    """
     assert belief.open_group is not None and not belief.open_group.observed
-    visits = belief.visits
+    observed = replace(belief, open_group=replace(belief.open_group, observed=True))
     if num_graded:
-        visits = _newest((*visits, Visit(num_correct=num_correct, num_graded=num_graded)))
-    return _close_if_over(
-        replace(
-            belief,
+        observed = replace(
+            observed,
             num_trials=belief.num_trials + num_graded,
             num_correct=belief.num_correct + num_correct,
-            visits=visits,
-            open_group=replace(belief.open_group, observed=True),
+            recent_trials=discount * belief.recent_trials + num_graded,
+            recent_correct=discount * belief.recent_correct + num_correct,
+            visits=_newest((*belief.visits, Visit(num_correct=num_correct, num_graded=num_graded))),
         )
-    )
+    return _close_if_over(observed)
 
 
 def end(belief: Belief) -> Belief:

@@ -1,71 +1,245 @@
-"""The rules that turn beliefs into budgets. Every one spends the budget exactly, within the bounds (law 4)."""
+"""The rules that turn beliefs into budgets. Every one spends the budget exactly, within the bounds (law 4); with costs
+it spends at most the budget. `allocate` is the whole of it as one function, numpy in and out.
+"""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from allocator.budget import Floats, Ints, check_budget, solve, spread_evenly
-from allocator.values import paper_marginal, paper_value, rollouts_needed
+from allocator.budget import Floats, Ints, check_budget, level, solve, spread, total_cost
+from allocator.prior import learn_prior
+from allocator.values import NO_GAIN, PAPER_GAIN, Gain, PlugIn, Shared, Value, VarianceRemoved, rollouts_needed
+
+MIN_TRIALS = 8
+"""Fewer trials than this and the paper's rule counts a prompt as unseen (min_buffer_length of its code)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beliefs:
+    """What is believed of the success rates of M prompts."""
+
+    rate: Floats  # [M]
+    """The paper's plug-in estimate; nan for a prompt that counts as unseen."""
+    a: Floats  # [M]
+    b: Floats  # [M]
+    """The posterior Beta(a, b)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """A round's decision for M prompts."""
+    """A decision for M prompts."""
 
-    num_rollouts: Ints  # [M], sums to the budget
-    value: Floats  # [M], V_i(N_i); 0 where the mode knows no value
+    num_rollouts: Ints  # [M]
+    """Sums to the budget (with costs: costs at most the budget)."""
+    value: Floats  # [M]
+    """V_i(N_i) under the mode's value function; 0 where it knows none (`uniform` and `paper`, prompts unseen)."""
+    success_rate: Floats  # [M]
+    """What was believed; nan for unseen."""
     price: float
-    """Least increment bought; 0 where the mode knows no price."""
+    """Value (per cost) of the least increment bought; 0 where the mode knows no price."""
+    spent: float
+    """Rollouts, or what they cost."""
+    gap: float
+    """The best total value under the budget is at most this above `value.sum()` (0 without costs: it is the best)."""
 
 
-def uniform(p: Floats, budget: int, low: int, high: int) -> Allocation:
-    """The same for all; a remainder goes to the first prompts. `p` [M] only gives the number of prompts."""
-    lows, highs = _bounds(p, budget, low, high)
-    rollouts = lows.copy()
-    spread_evenly(rollouts, np.ones(p.size, dtype=bool), budget - int(lows.sum()), highs)
-    return Allocation(num_rollouts=rollouts, value=_value(p, rollouts), price=0.0)
+Mode = Callable[[Beliefs, float, Ints, Ints, Floats | None], Allocation]
+"""(beliefs, budget, low [M], high [M], cost [M] or None) -> allocation."""
 
 
-def paper(p: Floats, budget: int, low: int, high: int) -> Allocation:
+def allocate(
+    successes: ArrayLike,
+    trials: ArrayLike,
+    budget: float,
+    *,
+    mode: str = "bayes",
+    min_rollouts: ArrayLike = 2,
+    max_rollouts: ArrayLike = 128,
+    cost: ArrayLike | None = None,
+    task: Sequence[Any] | ArrayLike | None = None,
+    level: Sequence[Any] | ArrayLike | None = None,
+    prior: tuple[float, float] | None = None,
+) -> Allocation:
+    """How many rollouts each of M prompts gets.
+
+    Args:
+        successes: [M] past successes; rewards between 0 and 1 count as fractions of a success.
+        trials: [M] past rollouts; 0 for a prompt never seen. Counts may be discounted.
+        budget: rollouts to spend, all of them; with `cost` the most that the rollouts may cost together.
+        mode: `bayes` (expected value under the posterior), `paper` (the rule of arXiv 2509.25849), `uniform`,
+            `p_nonzero` (most groups with a gradient), `variance` (least gradient variance, as VIP).
+        min_rollouts, max_rollouts: bounds, one for all or [M]; the lower one at least 2.
+        cost: [M] cost of one rollout of each prompt, e.g. its expected tokens.
+        task, level: [M] any labels; what is learned of a prompt is shared most within its level of its task.
+        prior: (A, B) of a fixed Beta prior; without it one is learned from the counts.
+
+    Raises:
+        ValueError: counts, costs or bounds that cannot be, an unknown mode, or a budget that no allocation meets.
+
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; want one of {', '.join(MODES)}")
+    wins, counts = _numbers("successes", successes), _numbers("trials", trials)
+    check_counts(wins, counts)
+    low, high = (_bounds(name, of, counts.size) for name, of in (("min", min_rollouts), ("max", max_rollouts)))
+    costs = None if cost is None else _numbers("cost", cost, counts.size)
+    if costs is None and budget != int(budget if np.isfinite(budget) else 0):
+        raise ValueError(f"the budget is {budget} rollouts; want a whole number")
+    check_budget(budget, low, high, costs)
+    a, b = _prior(wins, counts, _labels("task", task, counts.size), _labels("level", level, counts.size), prior)
+    rate = np.divide(wins, counts, out=np.full(counts.size, np.nan), where=counts >= MIN_TRIALS)
+    return MODES[mode](Beliefs(rate=rate, a=a + wins, b=b + counts - wins), budget, low, high, costs)
+
+
+# -- the modes --------------------------------------------------------------------------------------------------------
+
+
+def uniform(beliefs: Beliefs, budget: float, low: Ints, high: Ints, cost: Floats | None = None) -> Allocation:
+    """The same for all, as far as the bounds let it; what is left goes to the first prompts, one each."""
+    check_budget(budget, low, high, cost)
+    rollouts = level(low, high, budget - total_cost(low, cost), cost)
+    spread(rollouts, np.ones(low.size, dtype=bool), budget - total_cost(rollouts, cost), high, cost)
+    return _plug_in(beliefs, rollouts, cost)
+
+
+def paper(beliefs: Beliefs, budget: float, low: Ints, high: Ints, cost: Floats | None = None) -> Allocation:
     """The published rule with its fallback, and its code's defects mended (algorithms.md A1, A2).
 
-    Unseen prompts (p is nan) get the mean budget. Those never or always solved (p = 0, p = 1) get the lower bound. The
-    rest is spent by the knapsack on the others, up to what Theorem 1 says they need; a surplus (the fallback) goes
-    evenly to the prompts never solved, then to all others that have room.
+    Unseen prompts get what `uniform` would give them. Those never or always solved (p = 0, p = 1) get the lower bound.
+    The rest is spent by the knapsack on the others, up to what Theorem 1 says they need; a surplus (the fallback) goes
+    evenly to the prompts never solved; what these have no room for to the other two kinds, then to all.
     """
-    lows, highs = _bounds(p, budget, low, high)
-    unseen = np.isnan(p)
-    effective = ~unseen & (p > 0) & (p < 1)
-    rollouts = np.where(unseen, min(max(budget // p.size, low), high), lows)
-    price = 0.0
+    check_budget(budget, low, high, cost)
+    rate = beliefs.rate
+    effective, never = (rate > 0) & (rate < 1), rate == 0
+    if not (effective | never).any():
+        return uniform(beliefs, budget, low, high, cost)
+    even = level(low, high, budget - total_cost(low, cost), cost)
+    rollouts, price = np.where(np.isnan(rate), even, low), 0.0
     if effective.any():
-        share = _share_of_effective(p[effective], budget - int(rollouts[~effective].sum()), low, high)
-        rollouts[effective], price = solve(
-            lambda n: paper_marginal(p[effective], n), share, lows[effective], highs[effective]
+        p, of_these = rate[effective], (low[effective], high[effective], None if cost is None else cost[effective])
+        needed = np.clip(np.floor(rollouts_needed(p)), low[effective], high[effective]).astype(np.int64)
+        available = budget - total_cost(np.where(effective, 0, rollouts), cost)
+        share = min(available, total_cost(needed, of_these[2]))
+        solution = solve(PlugIn(p).marginal, share, *of_these)
+        rollouts[effective], price = solution.num_rollouts, solution.price
+    left = budget - total_cost(rollouts, cost)
+    for among in (never, ~effective, effective):
+        left = spread(rollouts, among, left, high, cost)
+    return _plug_in(beliefs, rollouts, cost, price if np.isfinite(price) else 0.0)
+
+
+def _plug_in(beliefs: Beliefs, rollouts: Ints, cost: Floats | None, price: float = 0.0) -> Allocation:
+    known = np.nan_to_num(beliefs.rate)
+    value = PlugIn(known).value(np.arange(known.size), rollouts)
+    return Allocation(
+        num_rollouts=rollouts,
+        value=np.where(np.isnan(beliefs.rate), 0.0, value),
+        success_rate=beliefs.rate,
+        price=price,
+        spent=total_cost(rollouts, cost),
+        gap=0.0,
+    )
+
+
+def _expected(gain: Gain) -> Mode:
+    return _optimal(lambda beliefs, low, high: Shared(beliefs.a, beliefs.b, low, high, gain))
+
+
+def _optimal(value_of: Callable[[Beliefs, int, int], Value]) -> Mode:
+    """The mode that maximises a value function, given the beliefs and the bounds of all N."""
+
+    def mode(beliefs: Beliefs, budget: float, low: Ints, high: Ints, cost: Floats | None = None) -> Allocation:
+        check_budget(budget, low, high, cost)
+        most = high if cost is not None else np.minimum(high, low + (int(budget) - int(low.sum())))
+        value = value_of(beliefs, int(low.min()), int(most.max()))
+        solution = solve(value.marginal, budget, low, high, cost)
+        return Allocation(
+            num_rollouts=solution.num_rollouts,
+            value=value.value(np.arange(low.size), solution.num_rollouts),
+            success_rate=beliefs.a / (beliefs.a + beliefs.b),
+            price=solution.price if np.isfinite(solution.price) else 0.0,
+            spent=solution.spent,
+            gap=solution.gap,
         )
-    left = budget - int(rollouts.sum())
-    for among in (p == 0, effective, unseen | (p == 1)):
-        left = spread_evenly(rollouts, among, left, highs)
-    return Allocation(num_rollouts=rollouts, value=_value(p, rollouts), price=price if np.isfinite(price) else 0.0)
+
+    return mode
 
 
-MODES = {"uniform": uniform, "paper": paper}
+MODES: dict[str, Mode] = {
+    "uniform": uniform,
+    "paper": paper,
+    "bayes": _expected(PAPER_GAIN),
+    "p_nonzero": _expected(NO_GAIN),
+    "variance": _optimal(lambda beliefs, low, high: VarianceRemoved(beliefs.a, beliefs.b)),
+}
 
 
-def _share_of_effective(p: Floats, available: int, low: int, high: int) -> int:
-    """Rollouts for the knapsack: what is available, but no more than Theorem 1 asks for."""
-    needed = int(np.clip(np.floor(rollouts_needed(p)), low, high).sum())
-    return max(min(available, needed), low * p.size)
+# -- input ------------------------------------------------------------------------------------------------------------
 
 
-def _bounds(p: Floats, budget: int, low: int, high: int) -> tuple[Ints, Ints]:
-    if ((p < 0) | (p > 1)).any():
-        raise ValueError(f"success rate {p[(p < 0) | (p > 1)][0]} is outside [0, 1]")
-    lows, highs = np.full(p.size, low, dtype=np.int64), np.full(p.size, high, dtype=np.int64)
-    check_budget(budget, lows, highs)
-    return lows, highs
+def check_counts(successes: Floats, trials: Floats) -> None:
+    """Refuse counts that cannot be.
+
+    Raises:
+        ValueError: the first prompt (from 0) whose counts are not finite, negative, or successes > trials.
+
+    """
+    for name, values in (("successes", successes), ("trials", trials)):
+        bad = ~np.isfinite(values) | (values < 0)
+        if bad.any():
+            raise ValueError(f"prompt {np.argmax(bad)} has {name} {values[bad][0]:g}; want a finite number >= 0")
+    if successes.size != trials.size:
+        raise ValueError(f"there are {successes.size} successes and {trials.size} trials; want one each per prompt")
+    over = successes > trials
+    if over.any():
+        raise ValueError(
+            f"prompt {np.argmax(over)} has {successes[over][0]:g} successes in {trials[over][0]:g} trials; "
+            "want successes <= trials"
+        )
 
 
-def _value(p: Floats, rollouts: NDArray[np.int64]) -> Floats:
-    return np.where(np.isnan(p), 0.0, paper_value(np.nan_to_num(p), rollouts))
+def _numbers(name: str, values: ArrayLike, size: int | None = None) -> Floats:
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} are not numbers ({error})") from None
+    if numbers.ndim != 1 or (size is not None and numbers.size != size):
+        raise ValueError(f"{name} has the shape {numbers.shape}; want one number per prompt")
+    return numbers
+
+
+def _bounds(name: str, of: ArrayLike, size: int) -> Ints:
+    numbers = np.asarray(of, dtype=np.float64)
+    if numbers.ndim > 1 or (numbers.ndim == 1 and numbers.size != size):
+        raise ValueError(f"{name}_rollouts has the shape {numbers.shape}; want one number, or one per prompt")
+    bad = ~((numbers == np.floor(numbers)) & (np.abs(numbers) <= 2**53))
+    if bad.any():
+        raise ValueError(f"{name}_rollouts is {np.atleast_1d(numbers)[np.atleast_1d(bad)][0]:g}; want whole numbers")
+    return np.broadcast_to(numbers, size).astype(np.int64)
+
+
+def _labels(name: str, values: Sequence[Any] | ArrayLike | None, size: int) -> Ints:
+    if values is None:
+        return np.zeros(size, dtype=np.int64)
+    _, numbers = np.unique(np.asarray(values), return_inverse=True)
+    if numbers.size != size:
+        raise ValueError(f"{name} has {numbers.size} labels; want one per prompt, {size}")
+    return numbers.reshape(-1)
+
+
+def _prior(
+    successes: Floats, trials: Floats, task: Ints, level: Ints, fixed: tuple[float, float] | None
+) -> tuple[Floats, Floats]:
+    if fixed is not None:
+        if not all(np.isfinite(x) and x > 0 for x in fixed):
+            raise ValueError(f"the prior is Beta({fixed[0]:g}, {fixed[1]:g}); want two positive, finite numbers")
+        return np.full(trials.size, float(fixed[0])), np.full(trials.size, float(fixed[1]))
+    if trials.size == 0:
+        return trials, trials
+    _, level_of_task = np.unique(task * (int(level.max()) + 1) + level, return_inverse=True)
+    prior = learn_prior(successes, trials, task, level_of_task)
+    return prior.a, prior.b

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allocator import beliefs as belief_rules
+from allocator.evidence import Evidence
 from allocator.ledger import Entry, Ledger, Slice
 from allocator.rounds import RoundPlan, choose_prompts, plan_round
 from prompts.sources import load_prompts, tokenize
@@ -56,6 +57,7 @@ class Allocator:
         self._pool = {prompt.prompt_id: prompt for prompt in pool if prompt.prompt_id in token_ids}
         self._token_ids = token_ids
         self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
+        self._evidence = Evidence(list(self._pool.values()), config.allocator.prior)
         self._changed: set[str] = set()
         self._ledger = Ledger()
         self._watermark = Watermark()
@@ -140,7 +142,8 @@ class Allocator:
     def _observe(self, entry: Entry) -> None:
         rewards = [reward for reward in entry.rewards.values() if reward is not None]
         belief = self._beliefs[entry.prompt_id]
-        self._believe(entry, belief_rules.observe(belief, float(sum(rewards)), len(rewards)))
+        discount = self._config.allocator.discount
+        self._believe(entry, belief_rules.observe(belief, float(sum(rewards)), len(rewards), discount))
         for place, offset in self._places.pop(entry.group.group_id, ()):
             self._watermark.finish(place, offset)
 
@@ -151,6 +154,7 @@ class Allocator:
 
     def _believe(self, entry: Entry, belief: Belief) -> None:
         self._beliefs[belief.prompt_id] = belief
+        self._evidence.note(belief)
         self._changed.add(belief.prompt_id)
         if belief.open_group is None:
             self._ledger.close(entry.group.group_id)
@@ -188,6 +192,7 @@ class Allocator:
         plan = plan_round(
             chosen,
             self._beliefs,
+            self._evidence.beliefs(chosen, self._beliefs),
             mode=table.mode,
             budget=run.budget,
             low=table.min_rollouts,
@@ -288,6 +293,7 @@ class Allocator:
                 self._beliefs[belief.prompt_id] = belief
         num_partitions, slice_rollouts = self._stream.num_partitions(JOBS), self._config.allocator.slice_rollouts
         for belief in self._beliefs.values():
+            self._evidence.note(belief)
             if belief.open_group is not None:
                 entry = self._ledger.open(
                     belief.prompt_id, belief.open_group, slice_rollouts, num_partitions, time.monotonic()

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from allocator.beliefs import success_rate
-from allocator.modes import MODES
+from allocator.modes import MODES, Beliefs
 from stream.messages import Belief, Budgeting, OpenGroup
 
 
@@ -33,6 +32,7 @@ def choose_prompts(prompt_ids: Sequence[str], beliefs: Mapping[str, Belief], num
 def plan_round(
     chosen: Sequence[str],
     beliefs: Mapping[str, Belief],
+    believed: Beliefs,
     *,
     mode: str,
     budget: int,
@@ -40,9 +40,9 @@ def plan_round(
     high: int,
     round_number: int,
 ) -> RoundPlan:
-    """Spend the budget on the chosen prompts."""
-    rates = np.array([success_rate(beliefs[prompt_id]) for prompt_id in chosen])
-    allocation = MODES[mode](rates, budget, low, high)
+    """Spend the budget on the chosen prompts; `believed` is what is believed of them, in their order."""
+    size = len(chosen)
+    allocation = MODES[mode](believed, budget, np.full(size, low), np.full(size, high), None)
     groups = tuple(
         OpenGroup(
             group_id=f"{prompt_id}.{beliefs[prompt_id].num_groups:04d}",
@@ -50,10 +50,10 @@ def plan_round(
             round=round_number,
             budgeting=Budgeting(
                 mode=mode,
-                success_rate=-1.0 if np.isnan(rates[i]) else float(rates[i]),
+                success_rate=-1.0 if np.isnan(allocation.success_rate[i]) else float(allocation.success_rate[i]),
                 num_observed=beliefs[prompt_id].num_trials,
                 value=float(allocation.value[i]),
-                price=float(allocation.price),
+                price=allocation.price,
             ),
         )
         for i, prompt_id in enumerate(chosen)

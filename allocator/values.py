@@ -1,12 +1,36 @@
-"""What rollouts on a prompt are worth, given its success rate p (Li et al., arXiv 2509.25849).
+"""What rollouts on a prompt are worth: functions of N that are concave, so that `allocator.budget` solves them exactly.
 
-V(N) = P(the group has both outcomes) x information gain = (1 - p^N - (1-p)^N) p (1-p)^2. Its increments are sums of
-geometric sequences in N, strictly falling, so V is concave (algorithms.md A4).
+The paper's (Li et al., arXiv 2509.25849): V(N) = P(the group has both outcomes) x information gain
+= (1 - p^N - q^N) p q^2, q = 1 - p. Its increments (p^n q + q^n p) p q^2 are sums of falling geometric sequences, and so
+is their mean over any belief in p (algorithms.md A4, A6). Legend: M prompts, K of them.
 """
+
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from allocator.budget import Floats, Ints
+
+Gain = tuple[int, int]
+"""Exponents (g, h) of the information gain p^g q^h of a group that has both outcomes."""
+PAPER_GAIN: Gain = (1, 2)
+NO_GAIN: Gain = (0, 0)
+MAX_TABLE, MAX_ROWS = 1 << 22, 1 << 12
+"""Entries (32 MiB) and rows of the largest table of increments that is written down."""
+
+
+class Value(Protocol):
+    """The value function of M prompts."""
+
+    def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """V_i(n) of the prompts i given. [K], [K] -> [K]"""
+
+    def marginal(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """V_i(n+1) - V_i(n), which never rises in n >= 2. [K], [K] -> [K]"""
+
+
+# -- for a known success rate -----------------------------------------------------------------------------------------
 
 
 def p_nonzero(p: Floats, num_rollouts: Ints) -> Floats:
@@ -20,7 +44,7 @@ def paper_value(p: Floats, num_rollouts: Ints) -> Floats:
 
 
 def paper_marginal(p: Floats, num_rollouts: Ints) -> Floats:
-    """V(N+1) - V(N) = (p^N q + q^N p) p q^2 with q = 1-p. [M]"""
+    """V(N+1) - V(N) of the paper. [M]"""
     q = 1.0 - p
     return (p**num_rollouts * q + q**num_rollouts * p) * p * q**2
 
@@ -32,3 +56,194 @@ def rollouts_needed(p: Floats, confidence: float = 0.9) -> Floats:
     """
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(1.0 - confidence) / np.log(np.maximum(p, 1.0 - p)))
+
+
+def rollouts_enough(p: Floats, confidence: float = 0.9) -> Floats:
+    """Rollouts that suffice for both outcomes: ln((1-confidence)/2) / ln(max(p, q)), as p^N + q^N <= 2 max^N. [M]"""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log((1.0 - confidence) / 2.0) / np.log(np.maximum(p, 1.0 - p)))
+
+
+class PlugIn:
+    """P(both outcomes) p^g q^h at success rates p [M] that are taken for true."""
+
+    def __init__(self, p: Floats, gain: Gain = PAPER_GAIN) -> None:
+        self._p = p
+        with np.errstate(divide="ignore"):
+            self._log_p, self._log_q = np.log(p), np.log1p(-p)
+        self._gain = p ** gain[0] * (1.0 - p) ** gain[1]
+        self._gain_p, self._gain_q = self._gain * (1.0 - p), self._gain * p
+
+    def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """V(N). [K]"""
+        return p_nonzero(self._p[prompts], num_rollouts) * self._gain[prompts]
+
+    def marginal(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """V(n+1) - V(n) = (p^n q + q^n p) p^g q^h. [K]"""
+        successes = np.exp(self._log_p[prompts] * num_rollouts) * self._gain_p[prompts]
+        failures = np.exp(self._log_q[prompts] * num_rollouts) * self._gain_q[prompts]
+        return np.asarray(successes + failures)
+
+
+# -- in expectation over a belief -------------------------------------------------------------------------------------
+
+
+class Expected:
+    """E[P(both outcomes) p^g q^h] over beliefs p ~ Beta(a, b) [M]: the paper's value with g, h = 1, 2 (algorithms.md A6).
+
+    No special case for 0, 1 or unseen. With moments m(i, j) = E[p^i q^j] = (a)_i (b)_j / (a+b)_(i+j), rising
+    factorials: V(N) = m(g, h) - m(N+g, h) - m(g, N+h), and V(n+1) - V(n) = m(n+g, h+1) + m(g+1, n+h).
+    """
+
+    def __init__(self, a: Floats, b: Floats, gain: Gain = PAPER_GAIN) -> None:
+        self._a, self._b, self._s = a, b, a + b
+        self._gain = gain
+        self._rising = _Rising(a), _Rising(b), _Rising(a + b)
+
+    def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """E[V(N)]. [K]"""
+        g, h = self._gain
+        a, b, s = self._a[prompts], self._b[prompts], self._s[prompts]
+        most = _times(_times(np.ones_like(s), a, s, g), b, s + g, h)
+        lost_p, lost_q = self._moments(prompts, num_rollouts, h, g)
+        return np.maximum(most - lost_p - lost_q, 0.0)
+
+    def marginal(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """E[V(n+1) - V(n)]. [K]"""
+        g, h = self._gain
+        successes, failures = self._moments(prompts, num_rollouts, h + 1, g + 1)
+        return successes + failures
+
+    def table(self, low: int, high: int) -> Floats:
+        """The increments at n = low to high - 1, by a recurrence that needs no special function. [high - low, M]"""
+        g, h = self._gain
+        prompts = np.arange(self._s.size)
+        successes, failures = self._moments(prompts, np.full(prompts.size, low), h + 1, g + 1)
+        table = np.empty((high - low, prompts.size))
+        for row, n in enumerate(range(low, high)):
+            np.add(successes, failures, out=table[row])
+            rest = self._s + (n + g + h + 1)
+            successes *= (self._a + (n + g)) / rest
+            failures *= (self._b + (n + h)) / rest
+        return table
+
+    def _moments(self, prompts: Ints, n: Ints, i: int, j: int) -> tuple[Floats, Floats]:
+        """E[p^(n+g) q^i] and E[p^j q^(n+h)]. [K] each"""
+        g, h = self._gain
+        a, b, s = self._a[prompts], self._b[prompts], self._s[prompts]
+        least = min(g, h)
+        p_m, q_m = self._powers(prompts, n + least)
+        p_m = _times(p_m, a + (n + least), s + (n + least), g - least)
+        q_m = _times(q_m, b + (n + least), s + (n + least), h - least)
+        return _times(p_m, b, s + (n + g), i), _times(q_m, a, s + (n + h), j)
+
+    def _powers(self, prompts: Ints, m: Ints) -> tuple[Floats, Floats]:
+        """E[p^m] = (a)_m / (a+b)_m, and E[q^m] = (b)_m / (a+b)_m. [K] each"""
+        of_a, of_b, of_s = self._rising
+        log_s, ten_s = of_s.at(prompts, m)
+        powers = []
+        for of in (of_a, of_b):
+            log_x, ten_x = of.at(prompts, m)
+            exponent = log_x - log_s + m * (of.log_y[prompts] - of_s.log_y[prompts])
+            powers.append(np.exp(exponent) * (ten_s / ten_x))
+        return powers[0], powers[1]
+
+
+def _times(product: Floats, x: Floats, s: Floats, num: int) -> Floats:
+    """The product times (x)_num / (s)_num."""
+    for k in range(num):
+        product = product * ((x + k) / (s + k))
+    return product
+
+
+class _Rising:
+    """Rising factorials (x)_m = x (x+1) ... (x+m-1) = G(x+m) / G(x) at any m, with relative errors of about m 1e-16.
+
+    Stirling's series at y = x + 10 gives log G(y+m)/G(y) = (y+m-1/2) log1p(m/y) + m log y - m + s(y+m) - s(y); the ten
+    factors that were added are divided out again. No two large numbers are subtracted, however large x is.
+    """
+
+    def __init__(self, x: Floats) -> None:
+        self._x = x
+        self._y = x + 10.0
+        self.log_y = np.log(self._y)
+        self._stirling = _stirling(self._y)
+        self._ten = _ten_factors(x)
+
+    def at(self, prompts: Ints, m: Ints) -> tuple[Floats, Floats]:
+        """(l, t) with (x)_m = exp(l + m log_y - m) / t."""
+        y = self._y[prompts]
+        log = (y + (m - 0.5)) * np.log1p(m / y) + (_stirling(y + m) - self._stirling[prompts])
+        return log, _ten_factors(self._x[prompts] + m) / self._ten[prompts]
+
+
+def _stirling(y: Floats) -> Floats:
+    """Stirling's series: log G(y) - (y - 1/2) log y + y - log(2 pi) / 2, within 2e-14 for y >= 10."""
+    r = 1.0 / y
+    rr = r * r
+    return r * (1 / 12 - rr * (1 / 360 - rr * (1 / 1260 - rr * (1 / 1680 - rr / 1188))))
+
+
+def _ten_factors(x: Floats) -> Floats:
+    """The product x (x+1) ... (x+9), in pairs from both ends."""
+    w = x * (x + 9.0)
+    return w * (w + 8.0) * (w + 14.0) * (w + 18.0) * (w + 20.0)
+
+
+class Shared:
+    """`Expected` for n from low to high, worked out once for all prompts of one belief, as a table where it is small."""
+
+    def __init__(self, a: Floats, b: Floats, low: int, high: int, gain: Gain = PAPER_GAIN) -> None:
+        kinds, self._kind = _kinds(a, b)
+        self._of_kind = Expected(a[kinds], b[kinds], gain)
+        self._low = low
+        small = high - low <= MAX_ROWS and kinds.size * (high - low) <= MAX_TABLE
+        self._table = self._of_kind.table(low, high) if small else None
+
+    @cached_property
+    def _values(self) -> Floats:
+        """V(low) to V(high), the increments summed up. [high - low + 1, kinds]"""
+        assert self._table is not None
+        kinds = np.arange(self._table.shape[1])
+        first = self._of_kind.value(kinds, np.full(kinds.size, self._low))
+        return np.cumsum(np.vstack([first, self._table]), axis=0)
+
+    def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """E[V(N)]. [K]"""
+        if self._table is None:
+            return self._of_kind.value(self._kind[prompts], num_rollouts)
+        return np.asarray(self._values[num_rollouts - self._low, self._kind[prompts]])
+
+    def marginal(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """E[V(n+1) - V(n)]. [K]"""
+        if self._table is None:
+            return self._of_kind.marginal(self._kind[prompts], num_rollouts)
+        return np.asarray(self._table[num_rollouts - self._low, self._kind[prompts]])
+
+
+def _kinds(a: Floats, b: Floats) -> tuple[Ints, Ints]:
+    """One prompt of each kind of belief, and the kind of every prompt. [kinds], [M]"""
+    _, of_a = np.unique(a, return_inverse=True)
+    _, of_b = np.unique(b, return_inverse=True)
+    _, kinds, kind = np.unique(of_a * (int(of_b.max()) + 1) + of_b, return_index=True, return_inverse=True)
+    return kinds, kind
+
+
+class VarianceRemoved:
+    """How much lower the expected gradient variance is than with two rollouts (VIP, arXiv 2602.01601).
+
+    A group's gradient with the leave-one-out baseline has a variance proportional to p q / (N-1); the least sum over
+    the prompts is the greatest sum of E[p q] (1 - 1/(N-1)).
+    """
+
+    def __init__(self, a: Floats, b: Floats) -> None:
+        s = a + b
+        self._weight = a * b / (s * (s + 1.0))  # E[p q]
+
+    def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """E[p q] (1 - 1/(N-1)), N >= 2. [K]"""
+        return self._weight[prompts] * (1.0 - 1.0 / (num_rollouts - 1.0))
+
+    def marginal(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """E[p q] / (n (n-1)). [K]"""
+        return np.asarray(self._weight[prompts] / (num_rollouts * (num_rollouts - 1.0)))

@@ -134,8 +134,13 @@ class SamplingTable(Table):
 class AllocatorTable(Table):
     """How many rollouts each prompt gets."""
 
-    mode: Literal["uniform", "paper"] = "uniform"
-    """`uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback."""
+    mode: Literal["uniform", "paper", "bayes", "p_nonzero", "variance"] = "uniform"
+    """`uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
+    expectation over a Beta belief. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance."""
+    prior: tuple[PositiveFloat, PositiveFloat] | None = None
+    """Beta prior of every success rate; without it one is learned, and shared by task and level."""
+    discount: Annotated[float, Gt(0), Le(1)] = 0.5
+    """What a prompt's next group leaves of the weight of its earlier ones in its belief; 1 forgets nothing."""
     min_rollouts: Annotated[int, Ge(2)] = 2
     """Fewest rollouts of a prompt; at least 2, as a group of one has no advantage."""
     max_rollouts: Positive = 128

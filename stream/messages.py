@@ -272,6 +272,9 @@ class Belief:
     """Groups admitted so far."""
     num_trials: int = 0
     num_correct: float = 0.0
+    recent_trials: float = 0.0
+    recent_correct: float = 0.0
+    """Discounted: each graded group lowers the weight of those before it."""
     visits: tuple[Visit, ...] = ()
     """Newest last; as many as the success-rate estimates look back on."""
     open_group: OpenGroup | None = None

@@ -8,7 +8,7 @@ from stream.messages import Belief, Budgeting, OpenGroup
 BUDGETING = Budgeting(mode="uniform", success_rate=0.5, num_observed=0, value=0.0, price=0.0)
 
 
-def after(*visits: tuple[int, int]) -> Belief:
+def after(*visits: tuple[float, int]) -> Belief:
     """A belief after groups of (correct, graded) rollouts."""
     belief = Belief(prompt_id="p")
     for number, (correct, graded) in enumerate(visits):
@@ -41,6 +41,17 @@ def test_ungraded_groups_say_nothing() -> None:
 
 def test_only_as_many_visits_are_kept_as_the_window_needs() -> None:
     assert len(after(*[(1, 2)] * 50).visits) == 8
+
+
+def test_each_graded_group_halves_the_weight_of_those_before() -> None:
+    belief = after((8, 8), (0, 4), (0, 0), (1, 2))
+    assert (belief.num_trials, belief.num_correct) == (14, 9)
+    assert (belief.recent_trials, belief.recent_correct) == (8 / 4 + 4 / 2 + 2, 8 / 4 + 0 + 1)
+
+
+def test_rewards_between_0_and_1_count_as_parts_of_a_success() -> None:
+    assert success_rate(after((2.5, 10))) == 0.25
+    assert after((2.5, 10)).recent_correct == 2.5
 
 
 @pytest.mark.parametrize("order", ["observed first", "ended first"])

@@ -1,9 +1,25 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocator.values import p_nonzero, paper_marginal, paper_value, rollouts_needed
+from allocator.values import (
+    NO_GAIN,
+    Expected,
+    PlugIn,
+    Shared,
+    VarianceRemoved,
+    p_nonzero,
+    paper_marginal,
+    paper_value,
+    rollouts_enough,
+    rollouts_needed,
+)
+
+ZERO = np.array([0])
+shapes = st.floats(0.01, 2000)
 
 
 @given(st.floats(0, 1), st.integers(1, 200))
@@ -12,6 +28,8 @@ def test_marginal_is_the_difference_of_values_and_never_rises(p: float, n: int) 
     difference = paper_value(rate, now + 1) - paper_value(rate, now)
     assert paper_marginal(rate, now)[0] == pytest.approx(difference[0], abs=1e-15)
     assert paper_marginal(rate, now + 1)[0] <= paper_marginal(rate, now)[0]
+    assert PlugIn(rate).marginal(ZERO, now)[0] == pytest.approx(paper_marginal(rate, now)[0], rel=1e-12, abs=1e-300)
+    assert PlugIn(rate).value(ZERO, now)[0] == pytest.approx(paper_value(rate, now)[0], rel=1e-13)
 
 
 def test_value_against_hand_computed_numbers() -> None:
@@ -21,7 +39,99 @@ def test_value_against_hand_computed_numbers() -> None:
 
 
 def test_theorem_1_is_necessary_and_not_sufficient() -> None:
-    needed = np.ceil(rollouts_needed(np.array([0.5, 0.25, 0.1, 0.05, 0.01])))
-    assert needed.tolist() == [4, 9, 22, 45, 230]
+    p = np.array([0.5, 0.25, 0.1, 0.05, 0.01])
+    assert np.ceil(rollouts_needed(p)).tolist() == [4, 9, 22, 45, 230]
     assert p_nonzero(np.array([0.5]), np.array([4]))[0] == 0.875
     assert np.isinf(rollouts_needed(np.array([0.0, 1.0]))).all()
+    enough = np.ceil(rollouts_enough(p)).astype(np.int64)
+    assert enough.tolist() == [5, 11, 29, 59, 299]
+    assert (p_nonzero(p, enough) >= 0.9).all()
+
+
+# -- in expectation ---------------------------------------------------------------------------------------------------
+
+
+def in_expectation(a: float, b: float, of: np.ndarray, nodes: np.ndarray, weights: np.ndarray) -> float:
+    """E[of(p)] for p ~ Beta(a, b), by Gauss-Legendre quadrature (exact here: a, b whole numbers, polynomials)."""
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    return float(weights @ (of * nodes ** (a - 1) * (1 - nodes) ** (b - 1)) / math.exp(log_beta))
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (2, 9), (30, 4), (17, 60)])
+def test_expected_values_agree_with_quadrature(a: int, b: int) -> None:
+    x, weights = np.polynomial.legendre.leggauss(200)
+    p, weights = (x + 1) / 2, weights / 2
+    belief = np.array([float(a)]), np.array([float(b)])
+    for n in (2, 3, 8, 40, 128):
+        many = np.full(p.size, n)
+        paper, nonzero = Expected(*belief), Expected(*belief, NO_GAIN)
+        for value, of in ((paper, paper_value(p, many)), (nonzero, p_nonzero(p, many))):
+            assert value.value(ZERO, np.array([n]))[0] == pytest.approx(in_expectation(a, b, of, p, weights), rel=1e-9)
+        slope = in_expectation(a, b, paper_marginal(p, many), p, weights)
+        assert paper.marginal(ZERO, np.array([n]))[0] == pytest.approx(slope, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (0.5, 0.5, 0.053226470947265625),
+        (1, 1, 0.07424242424242423),
+        (0.5, 16.5, 0.01026144021576639),
+        (16.5, 0.5, 0.0012713554193931422),
+        (2, 9, 0.08231551730003743),
+    ],
+)
+def test_expected_value_of_eight_rollouts(a: float, b: float, expected: float) -> None:
+    value = Expected(np.array([a], float), np.array([b], float))
+    assert value.value(ZERO, np.array([8]))[0] == pytest.approx(expected, rel=1e-13)
+
+
+@given(shapes, shapes, st.integers(2, 400), st.sampled_from([(1, 2), (0, 0), (0, 1), (2, 1)]))
+def test_expected_marginals_are_differences_of_values_and_fall(
+    a: float, b: float, n: int, gain: tuple[int, int]
+) -> None:
+    value = Expected(np.array([a]), np.array([b]), gain)
+    here, there = np.array([n]), np.array([n + 1])
+    difference = value.value(ZERO, there)[0] - value.value(ZERO, here)[0]
+    assert value.marginal(ZERO, here)[0] == pytest.approx(difference, rel=1e-9, abs=1e-13)
+    assert value.marginal(ZERO, there)[0] < value.marginal(ZERO, here)[0]
+
+
+@given(shapes, shapes, st.integers(2, 9), st.integers(1, 300))
+def test_table_by_recurrence_agrees_with_the_closed_form(a: float, b: float, low: int, rows: int) -> None:
+    value = Expected(np.array([a]), np.array([b]))
+    n = np.arange(low, low + rows)
+    closed = value.marginal(np.zeros(rows, dtype=np.int64), n)
+    np.testing.assert_allclose(value.table(low, low + rows)[:, 0], closed, rtol=1e-11)
+    assert (np.diff(value.table(low, low + rows)[:, 0]) < 0).all()
+
+
+def test_sure_beliefs_are_worth_what_the_plug_in_says() -> None:
+    p, n = np.array([0.02, 0.3, 0.9]), np.array([40, 8, 20])
+    sure = Expected(1e9 * p, 1e9 * (1 - p))
+    np.testing.assert_allclose(sure.value(np.arange(3), n), paper_value(p, n), rtol=1e-6)
+    np.testing.assert_allclose(sure.marginal(np.arange(3), n), paper_marginal(p, n), rtol=1e-6)
+
+
+@pytest.mark.parametrize("high", [60, 2_000_000])
+def test_prompts_of_one_belief_share_one_column(high: int) -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.integers(1, 4, (2, 200)) / 2
+    prompts, n = np.arange(200), rng.integers(2, 60, 200)
+    shared, each = Shared(a, b, 2, high), Expected(a, b)
+    np.testing.assert_allclose(shared.value(prompts, n), each.value(prompts, n), rtol=1e-11)
+    np.testing.assert_allclose(shared.marginal(prompts[::-1], n), each.marginal(prompts[::-1], n), rtol=1e-11)
+
+
+def test_variance_removed_is_that_of_the_leave_one_out_gradient() -> None:
+    # Rewards minus the mean of the others, times scores that do not depend on them: enumerated for N = 2, 3, 4.
+    p, removed = 0.3, VarianceRemoved(np.array([3e8]), np.array([7e8]))
+    variances = []
+    for n in (2, 3, 4):
+        outcomes = np.array(np.meshgrid(*[[0, 1]] * n)).reshape(n, -1)
+        chance = np.prod(np.where(outcomes == 1, p, 1 - p), axis=0)
+        advantage = outcomes - (outcomes.sum(axis=0) - outcomes) / (n - 1)
+        variances.append(float(chance @ (advantage**2).sum(axis=0)) / n**2)
+    for n, variance in zip((2, 3, 4), variances, strict=True):
+        assert removed.value(ZERO, np.array([n]))[0] == pytest.approx(variances[0] - variance, abs=1e-8)
+    assert removed.marginal(ZERO, np.array([3]))[0] == pytest.approx(variances[1] - variances[2], abs=1e-8)
