@@ -40,6 +40,10 @@ class EngineDied(RucksackError):
     """vLLM's process is gone, hangs, or may hold half-loaded weights: only a new engine helps."""
 
 
+class Refused(RucksackError, ValueError):
+    """vLLM refuses a prompt or a sampling parameter, and would every time; the engine goes on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """One completion. T tokens, the end token among them if one was sampled."""
@@ -59,7 +63,9 @@ class Rollout:
 class Engine:
     """One vLLM engine. All methods belong to the event loop that started it."""
 
-    def __init__(self, llm: "AsyncLLM", folder: Path, *, max_num_seqs: int, policy_version: int, hang_s: float) -> None:
+    def __init__(
+        self, llm: "AsyncLLM", folder: Path, *, max_num_seqs: int, policy_version: int, hang_s: float, load_s: float
+    ) -> None:
         self._llm = llm
         self._tensors = read_tensors(folder)
         self._max_num_seqs = max_num_seqs
@@ -68,6 +74,7 @@ class Engine:
         self._aborted: set[str] = set()
         self._running: set[str] = set()
         self._swapping = asyncio.Lock()
+        self._load_s = load_s
         self._fault: str | None = None
         self._watch = asyncio.create_task(self._watch_for_hangs(hang_s))
         self.policy_version = policy_version
@@ -88,6 +95,7 @@ class Engine:
         prefix_caching: bool = False,
         policy_version: int = 0,
         hang_s: float = 120.0,
+        load_s: float = 600.0,
     ) -> Self:
         """Start vLLM on a folder of a transformers model.
 
@@ -97,6 +105,7 @@ class Engine:
             prefix_caching: rollouts of one prompt share its KV cache. Never across versions: each has its own salt.
             policy_version: version of the weights in model_path.
             hang_s: an engine that does not answer for so long is killed.
+            load_s: the same while it loads weights.
 
         Raises:
             UserError: no model there, or vLLM refuses it or a setting.
@@ -120,7 +129,9 @@ class Engine:
         forked = prepare_environment()
         await asyncio.to_thread(_import_vllm)
         llm = _start_llm(settings, forked)
-        engine = cls(llm, folder, max_num_seqs=max_num_seqs, policy_version=policy_version, hang_s=hang_s)
+        engine = cls(
+            llm, folder, max_num_seqs=max_num_seqs, policy_version=policy_version, hang_s=hang_s, load_s=load_s
+        )
         await llm.update_weight_version(str(policy_version))
         gc.collect()
         gc.freeze()  # else each full collection walks the million objects that vLLM's import left: 0.4 s
@@ -147,33 +158,36 @@ class Engine:
             stop_token_ids: end the completion, besides the end tokens of the model's generation_config.json.
 
         Raises:
-            ValueError: a prompt or parameter that vLLM refuses.
+            Refused: a prompt or parameter that vLLM cannot use.
             EngineDied: the engine is gone, and with it all that was in flight.
 
         """
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        params = SamplingParams(
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            seed=seed,
-            stop_token_ids=list(stop_token_ids),
-            logprobs=0,  # of the sampled token alone
-            flat_logprobs=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
         asked = time.monotonic()
         self._waiting.add(request_id)
         try:
+            params = SamplingParams(
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                seed=seed,
+                stop_token_ids=list(stop_token_ids),
+                logprobs=0,  # of the sampled token alone
+                flat_logprobs=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
             async with self._places:
                 self._waiting.discard(request_id)
                 started = time.monotonic()
                 if request_id in self._aborted:
                     return _nothing(queued_s=started - asked)
                 output = await self._sample([int(token) for token in prompt_token_ids], params, request_id)
+        except (VLLMClientError, ValueError, TypeError, OverflowError) as error:
+            raise Refused(f"vLLM refuses request {request_id}: {error}") from error
         finally:
             self._waiting.discard(request_id)
             self._aborted.discard(request_id)
@@ -184,7 +198,7 @@ class Engine:
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        self._require_sound()
+        self.require_alive()
         inputs = tokens_input(prompt, cache_salt=str(self.policy_version))
         self._running.add(request_id)
         try:
@@ -234,12 +248,14 @@ class Engine:
         async with self._swapping:
             if version < self.policy_version:
                 raise UserError(f"policy version is {version}; want {self.policy_version} or later: versions only grow")
-            self._require_sound()
+            self.require_alive()
             started = time.monotonic()
             try:
-                await self._load(str(weights_dir), version)
+                async with asyncio.timeout(self._load_s):
+                    await self._load(str(weights_dir), version)
             except BaseException as error:
                 self._fault = f"loading version {version} from {weights_dir} broke off: {error!r}"
+                _kill(self._llm)  # what is in flight must not go on with half of the weights
                 raise self._died(error) from error
             self.policy_version = version
             return time.monotonic() - started
@@ -257,6 +273,11 @@ class Engine:
         """Whether the engine can sample."""
         return self._fault is None and not self._llm.errored
 
+    def require_alive(self) -> None:
+        """Raise EngineDied unless the engine can sample."""
+        if not self.alive:
+            raise EngineDied(f"the engine cannot be used any more: {self._fault or 'vLLM is gone'}")
+
     async def close(self) -> None:
         """Abort what is in flight and end the engine's process; calling it again does nothing."""
         self._watch.cancel()
@@ -267,10 +288,6 @@ class Engine:
             await self._llm.abort(list(self._running))
         await asyncio.to_thread(self._llm.shutdown, 5.0)
         self._fault = self._fault or "it was closed"
-
-    def _require_sound(self) -> None:
-        if self._fault is not None:
-            raise EngineDied(f"the engine cannot be used any more: {self._fault}")
 
     def _died(self, error: BaseException) -> EngineDied:
         self._fault = self._fault or f"vLLM's process is gone ({error})"
@@ -345,14 +362,18 @@ def _rollout(output: "RequestOutput", *, queued_s: float, generated_s: float) ->
     completion = output.outputs[0]
     tokens = np.asarray(completion.token_ids, np.int32)
     logprobs = np.asarray(cast("Any", completion.logprobs).logprobs if tokens.size else [], np.float32)
+    versions = [(span.version, span.start, span.end) for span in completion.weight_versions or ()]
+    try:
+        spans = version_spans(versions, tokens.size)
+    except ValueError as error:
+        raise EngineDied(f"vLLM labels the tokens of {output.request_id} wrongly: {error}") from error
     if logprobs.shape != tokens.shape:
         raise EngineDied(f"vLLM gave {logprobs.size} logprobs for the {tokens.size} tokens of {output.request_id}")
-    versions = [(span.version, span.start, span.end) for span in completion.weight_versions or ()]
     reason = completion.finish_reason
     return Rollout(
         token_ids=tokens,
         behavior_logprobs=logprobs,
-        spans=version_spans(versions, tokens.size),
+        spans=spans,
         finish_reason=cast("FinishReason", reason if reason in ("stop", "length", "abort") else "abort"),
         queued_s=queued_s,
         generated_s=generated_s,

@@ -85,6 +85,19 @@ def starting(forked: bool) -> Iterator[None]:
         _vllms_own = None
 
 
+@contextmanager
+def default_signals() -> Iterator[None]:
+    """While vLLM starts, SIGTERM and SIGINT end the process at once: nothing is under way yet, and vLLM, which cannot be
+    interrupted then, ends with us. To be used from the main thread.
+    """
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run_engine_core(*args: Any, **kwargs: Any) -> None:
     """Body of the engine's process."""
     if threading.current_thread() is threading.main_thread():

@@ -12,11 +12,15 @@ import uuid
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from producers.engine import Engine, Rollout
+from producers.engine import Engine, EngineDied, Rollout
+from producers.process import default_signals
 from prompts.sources import load_tokenizer
+from stream.broker import Record
 from stream.codec import decode
 from stream.config import Config
 from stream.errors import BadRecord
@@ -27,6 +31,11 @@ from stream.worker import Delivery, IdleClock, Log, Pulse, run_loop
 
 log = logging.getLogger(__name__)
 
+MAX_SLICE = 1024
+"""Most rollouts of one job: a record must not be able to fill the memory."""
+MAX_OFFERS = 8
+"""Newest policies that are remembered until one of them is loaded."""
+
 
 @dataclass(slots=True)
 class Assignment:
@@ -34,6 +43,8 @@ class Assignment:
 
     delivery: Delivery
     num_left: int
+    refused: bool = False
+    """Its dead letter is on the way."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def acknowledge(self) -> None:
@@ -43,6 +54,14 @@ class Assignment:
             over = self.num_left == 0
         if over:
             self.delivery.done()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A policy, and the record that announced it."""
+
+    policy: Policy
+    record: Record
 
 
 class Producer:
@@ -56,8 +75,8 @@ class Producer:
         self._tokenizer = load_tokenizer(config.run.model)
         self._policies = stream.reader(POLICIES)
         self._finished: deque[tuple[Assignment, int, Future[Rollout]]] = deque()
-        self._swap: Future[float] | None = None
-        self._wanted: Policy | None = None
+        self._swap: tuple[Offer, Future[float]] | None = None
+        self._offers: list[Offer] = []
         self._version = -1
         self._in_flight = 0
         self._counters = {"rollouts": 0, "tokens": 0, "swaps": 0}
@@ -79,6 +98,10 @@ class Producer:
     def handle(self, delivery: Delivery) -> None:
         """A job: one request to the engine for each rollout."""
         job: Job = delivery.message
+        if job.stop - job.start > MAX_SLICE:
+            raise BadRecord(
+                f"job of group {job.group_id} asks for {job.stop - job.start} rollouts at once; the most is {MAX_SLICE}"
+            )
         longest = job.prompt_token_ids.size + job.sampling.max_tokens
         if longest > self._config.producer.max_model_len:
             raise BadRecord(
@@ -98,20 +121,28 @@ class Producer:
                 )
             )
             self._in_flight += 1
-            future.add_done_callback(lambda done, rollout=rollout: self._finished.append((assignment, rollout, done)))
+            future.add_done_callback(partial(self._note, assignment, rollout))
+
+    def _note(self, assignment: Assignment, rollout: int, future: "Future[Rollout]") -> None:
+        """A rollout has ended; called from the engine's thread."""
+        self._finished.append((assignment, rollout, future))
 
     def work(self) -> bool:
-        """Publish what is finished; follow the newest policy."""
+        """Publish what is finished; follow the newest policy.
+
+        Raises:
+            EngineDied: whoever supervises this process starts another.
+
+        """
+        self._engine.require_alive()
         self._follow_policies()
         while self._finished:
             assignment, rollout, future = self._finished.popleft()
             self._in_flight -= 1
             try:
-                result = future.result()
-            except ValueError as error:  # vLLM refuses the prompt or a parameter: it would every time
-                self._stream.bury(assignment.delivery.record, str(error), assignment.acknowledge)
-                continue
-            self._publish(assignment, rollout, result)
+                self._publish(assignment, rollout, future.result())
+            except ValueError as error:  # a prompt, a parameter, or weights that give no trajectory: law 8
+                self._refuse(assignment, str(error))
         self._idle.note(idle=self._in_flight == 0)
         return False
 
@@ -151,33 +182,43 @@ class Producer:
         self._counters["rollouts"] += 1
         self._counters["tokens"] += int(result.token_ids.size)
 
+    def _refuse(self, assignment: Assignment, error: str) -> None:
+        """One dead letter for a job, however many of its rollouts fail."""
+        if assignment.refused:
+            assignment.acknowledge()
+            return
+        assignment.refused = True
+        self._stream.bury(assignment.delivery.record, error, assignment.acknowledge)
+
     # -- policies -----------------------------------------------------------------------------------------------------
 
     def _follow_policies(self) -> None:
         for record in self._policies.poll(0.0):
             try:
-                self._wanted = decode(record.value, Policy)
+                self._offers.append(Offer(decode(record.value, Policy), record))
             except BadRecord as error:
                 self._stream.bury(record, str(error))
-        if self._swap is not None and self._swap.done():
-            self._end_swap(self._swap)
-        if self._swap is None and self._wanted is not None and self._wanted.version > self._version:
-            self._swapping = self._wanted
-            self._swap = self._spawn(self._load(self._wanted))
+        if self._swap is not None and self._swap[1].done():
+            offer, swap = self._swap
+            self._swap = None
+            self._end_swap(offer, swap)
+        self._offers = sorted((o for o in self._offers if o.policy.version > self._version), key=_version)[-MAX_OFFERS:]
+        if self._swap is None and self._offers:
+            offer = self._offers.pop()
+            self._swap = (offer, self._spawn(self._load(offer.policy)))
 
-    def _end_swap(self, swap: "Future[float]") -> None:
-        policy, self._swap = self._swapping, None
-        error = swap.exception()
-        if error is None:
-            self._version, self._swap_s = policy.version, swap.result()
+    def _end_swap(self, offer: Offer, swap: "Future[float]") -> None:
+        """Note what is served now. A policy that cannot be is passed over; the next older one is tried."""
+        try:
+            self._swap_s = swap.result()
+        except FileNotFoundError as error:
+            # Only the newest few versions are kept: one that vanished before it was read has a successor on the topic.
+            log.warning("policy gone version=%d error=%s", offer.policy.version, error)
+        except (OSError, ValueError) as error:
+            self._stream.bury(offer.record, str(error))
+        else:
+            self._version = offer.policy.version
             self._counters["swaps"] += 1
-            return
-        if not isinstance(error, OSError | ValueError):
-            raise error
-        # Only the newest few versions are kept: one that vanished before it was read has a successor on the topic.
-        log.warning("policy not loaded version=%d error=%s", policy.version, error)
-        if self._wanted is policy:
-            self._wanted = None
 
     async def _load(self, policy: Policy) -> float:
         digest = await asyncio.to_thread(digest_of, policy.uri)
@@ -189,24 +230,31 @@ class Producer:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
 
+def _version(offer: Offer) -> int:
+    return offer.policy.version
+
+
 def run(config: Config, stream: Log, stop: threading.Event) -> None:
     """Start the engine, warm it up, and run until stopped."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="engine", daemon=True)
-    thread.start()
-    engine = _start_engine(config, stream, loop, stop)
+    threading.Thread(target=loop.run_forever, name="engine", daemon=True).start()
+    with default_signals():
+        engine = None if stop.is_set() else _start_engine(config, stream, loop)
     if engine is None:
         return
     try:
         role = Producer(config, stream, loop, engine)
         run_loop(role, stream, stream.reader(JOBS, consumer_group="producers"), stop, commits=True)
+    except EngineDied:
+        if not stop.is_set():  # Ctrl-C in a terminal goes to the engine as well
+            raise
     finally:
         asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30)
         loop.call_soon_threadsafe(loop.stop)
 
 
-def _start_engine(config: Config, stream: Log, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> Engine | None:
-    """The engine, ready; None if the process was told to stop meanwhile. Shows signs of life while it starts."""
+def _start_engine(config: Config, stream: Log, loop: asyncio.AbstractEventLoop) -> Engine:
+    """The engine, ready. Shows signs of life while it starts."""
     table, started = config.producer, time.monotonic()
     pulse = Pulse(stream)
 
@@ -227,9 +275,8 @@ def _start_engine(config: Config, stream: Log, loop: asyncio.AbstractEventLoop, 
     future = asyncio.run_coroutine_threadsafe(start(), loop)
     while not future.done():
         pulse.beat("starting", dict)
-        if stop.wait(0.1):
-            future.cancel()
-            return None
+        with suppress(TimeoutError):
+            future.exception(timeout=0.1)
     engine = future.result()
     log.info("engine ready elapsed_s=%.1f", time.monotonic() - started)
     return engine

@@ -4,6 +4,11 @@ import pytest
 from tiny_models import make_model, make_tokenizer
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # vLLM leaves its ZeroMQ context to the garbage collector; terminating it ourselves hangs on sockets it keeps.
+    config.addinivalue_line("filterwarnings", r"ignore:Unclosed context <zmq\.Context:ResourceWarning")
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     folder = make_model(tmp_path_factory.mktemp("model"), seed=0)

@@ -1,0 +1,314 @@
+"""The engine against real vLLM: one engine for the file, in one event loop; the last tests destroy it."""
+
+import asyncio
+import os
+import shutil
+import signal
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from tiny_models import END, make_model
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from producers import engine as engine_module
+from producers.engine import Engine, EngineDied, Refused, Rollout
+from stream.errors import UserError
+from stream.messages import Span
+
+PROMPT = [0, 5, 9, 4]
+MAX_TOKENS = 100
+PLACES = 16
+
+
+@dataclass
+class Bench:
+    """An engine and the loop it lives in. `weights` are those of each version that was loaded."""
+
+    engine: Engine
+    loop: asyncio.AbstractEventLoop
+    weights: dict[int, Any]
+    processes: set[psutil.Process]
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(asyncio.wait_for(coroutine, 60))
+
+    def sample(self, **settings: Any) -> Rollout:
+        return self.run(self.engine.generate(PROMPT, **{"request_id": "one", "max_tokens": MAX_TOKENS} | settings))
+
+    async def swap(self, folder: Path) -> int:
+        version = self.engine.policy_version + 1
+        await self.engine.swap(folder, version)
+        self.weights[version] = load(folder)
+        return version
+
+
+def load(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def start(loop: asyncio.AbstractEventLoop, folder: Path, **settings: Any) -> Engine:
+    settings = {"max_model_len": 128, "max_num_seqs": PLACES, "dtype": "float32", "kv_cache_gib": 0.1} | settings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # vLLM's own, of its import
+        return loop.run_until_complete(Engine.start(folder, **settings))
+
+
+@pytest.fixture(scope="module")
+def bench(model_folder: Path) -> Iterator[Bench]:
+    before = children()
+    loop = asyncio.new_event_loop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "PING_EVERY_S", 0.2)
+        engine = start(loop, model_folder, policy_version=3, hang_s=5.0)
+        yield Bench(engine, loop, {3: load(model_folder)}, children() - before)
+        loop.run_until_complete(engine.close())
+        loop.run_until_complete(engine.close())
+        assert children() == before
+    loop.close()
+
+
+def children() -> set[psutil.Process]:
+    """Processes that we started; without multiprocessing's resource tracker, which ends with us."""
+    found = psutil.Process().children(recursive=True)
+    return {process for process in found if "resource_tracker" not in " ".join(process.cmdline())}
+
+
+@torch.no_grad()
+def reference_logprobs(bench: Bench, rollout: Rollout, warp: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+    """Log-probability of each token by transformers, each span by its version, on the KV cache that was there then."""
+    ids = torch.tensor([[*PROMPT, *rollout.token_ids.tolist()]])
+    cache, logits = DynamicCache(), []
+    done = 0
+    for span in rollout.spans:  # the token before a span is the first that its weights read
+        stop = len(PROMPT) + span.stop - 1
+        output = bench.weights[span.policy_version](ids[:, done:stop], past_key_values=cache, use_cache=True)
+        logits.append(output.logits[0, -(span.stop - span.start) :])
+        done = stop
+    logprobs = torch.log_softmax(warp(torch.cat(logits)), dim=-1)
+    return logprobs.gather(-1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+
+
+def assert_logprobs(bench: Bench, rollout: Rollout, warp: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    assert rollout.behavior_logprobs.dtype == np.float32
+    np.testing.assert_allclose(rollout.behavior_logprobs, reference_logprobs(bench, rollout, warp), atol=1e-4, rtol=0)
+
+
+def test_greedy_completion_is_that_of_transformers(bench):
+    rollout = bench.sample(temperature=0.0, max_tokens=40)
+    model = bench.weights[3]
+    expected = model.generate(
+        torch.tensor([PROMPT]), max_new_tokens=40, do_sample=False, pad_token_id=END, eos_token_id=END
+    )
+    assert rollout.token_ids.tolist() == expected[0, len(PROMPT) :].tolist()
+    assert_logprobs(bench, rollout, lambda logits: logits)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_behavior_logprobs_are_those_of_the_tempered_distribution(bench, temperature):
+    for seed in range(4):
+        assert_logprobs(bench, bench.sample(temperature=temperature, seed=seed), lambda logits: logits / temperature)
+
+
+def test_behavior_logprobs_are_those_of_the_truncated_distribution(bench):
+    def keep_four(logits):
+        return torch.where(logits >= logits.topk(4).values[:, -1:], logits, -torch.inf)
+
+    rollout = bench.sample(top_k=4, seed=1)
+    assert_logprobs(bench, rollout, keep_four)
+    assert (rollout.behavior_logprobs > reference_logprobs(bench, rollout, lambda logits: logits)).all()
+
+
+def test_completions_end_at_the_end_token_at_a_stop_token_or_at_the_limit(bench):
+    rollouts = [bench.sample(seed=seed, max_tokens=20) for seed in range(12)]
+    for rollout in rollouts:
+        ended = rollout.token_ids[-1] == END
+        assert rollout.finish_reason == ("stop" if ended else "length")
+        assert ended or rollout.token_ids.size == 20
+        assert END not in rollout.token_ids[:-1]
+        assert rollout.spans == (Span(policy_version=3, start=0, stop=rollout.token_ids.size),)
+    assert {rollout.finish_reason for rollout in rollouts} == {"stop", "length"}
+    first = bench.sample(temperature=0.0)
+    stopped = bench.sample(temperature=0.0, stop_token_ids=[int(first.token_ids[0])])
+    assert (stopped.finish_reason, stopped.token_ids.tolist()) == ("stop", first.token_ids[:1].tolist())
+
+
+def test_samples_follow_the_models_distribution(bench):
+    async def first_tokens() -> list[int]:
+        rollouts = await asyncio.gather(
+            *(bench.engine.generate(PROMPT, request_id=f"law{n}", max_tokens=1) for n in range(600))
+        )
+        return [int(rollout.token_ids[0]) for rollout in rollouts]
+
+    with torch.no_grad():
+        expected = torch.softmax(bench.weights[3](torch.tensor([PROMPT])).logits[0, -1], dim=-1).numpy()
+    counts = np.bincount(bench.run(first_tokens()), minlength=expected.size)
+    # Chi-square over the tokens that are not too rare; mean df, standard deviation sqrt(2 df).
+    common = expected * 600 > 5
+    statistic = float((((counts - 600 * expected) ** 2) / (600 * expected))[common].sum())
+    degrees = int(common.sum())
+    assert degrees > 5
+    assert statistic < degrees + 6 * (2 * degrees) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings"),
+    [
+        pytest.param([0] * 128, {}, id="prompt as long as the context"),
+        pytest.param([0] * 5000, {}, id="prompt far too long"),
+        pytest.param([], {}, id="no prompt"),
+        pytest.param([0, 32], {}, id="token outside the vocabulary"),
+        pytest.param([0, 2**31 - 1], {}, id="token far outside"),
+        pytest.param([0, -1], {}, id="negative token"),
+        pytest.param(PROMPT, {"max_tokens": 0}, id="no tokens"),
+        pytest.param(PROMPT, {"max_tokens": -5}, id="fewer than no tokens"),
+        pytest.param(PROMPT, {"temperature": 2.5}, id="temperature above vLLM's highest"),
+        pytest.param(PROMPT, {"temperature": -1.0}, id="negative temperature"),
+        pytest.param(PROMPT, {"temperature": float("nan")}, id="temperature not a number"),
+        pytest.param(PROMPT, {"temperature": float("inf")}, id="infinite temperature"),
+        pytest.param(PROMPT, {"top_p": 0.0}, id="top_p 0"),
+        pytest.param(PROMPT, {"top_p": float("nan")}, id="top_p not a number"),
+        pytest.param(PROMPT, {"top_k": -7}, id="negative top_k"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused_and_the_engine_goes_on(bench, prompt, settings):
+    with pytest.raises(Refused, match="vLLM refuses request bad: "):
+        bench.run(bench.engine.generate(prompt, **{"request_id": "bad", "max_tokens": 4} | settings))
+    assert bench.engine.alive
+    assert bench.sample(temperature=0.0, max_tokens=4).token_ids.size > 0
+
+
+@pytest.mark.parametrize("settings", [{"max_tokens": 2**63}, {"top_k": 2**40}, {"top_k": -1}])
+def test_limits_beyond_all_measure_are_no_limits(bench, settings):
+    unlimited = bench.sample(seed=5, max_tokens=124)
+    rollout = bench.sample(**{"seed": 5, "max_tokens": 124} | settings)
+    assert rollout.token_ids.tolist() == unlimited.token_ids.tolist()
+
+
+def test_aborted_rollouts_return_what_there_is(bench):
+    async def abort_all() -> list[Rollout]:
+        names = [f"abort{n}" for n in range(3 * PLACES)]
+        tasks = [
+            asyncio.create_task(bench.engine.generate(PROMPT, request_id=name, max_tokens=MAX_TOKENS, seed=n))
+            for n, name in enumerate(names)
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for name in [*names, "unknown"]:
+            await bench.engine.abort(name)
+        return await asyncio.gather(*tasks)
+
+    rollouts = bench.run(abort_all())
+    aborted = [rollout for rollout in rollouts if rollout.finish_reason == "abort"]
+    assert any(rollout.token_ids.size for rollout in aborted), "none was aborted in flight"
+    assert any(not rollout.token_ids.size for rollout in aborted), "none was aborted while it waited for a place"
+    for rollout in rollouts:
+        if rollout.token_ids.size:
+            assert_logprobs(bench, rollout, lambda logits: logits)
+
+
+def test_a_swap_in_flight_loses_no_sequence_and_every_token_is_its_versions(bench, model_folder, other_weights):
+    async def swap_twice() -> list[Rollout]:
+        tasks = [
+            asyncio.create_task(bench.engine.generate(PROMPT, request_id=f"swap{n}", max_tokens=MAX_TOKENS, seed=n))
+            for n in range(4 * PLACES)
+        ]
+        pending = set(tasks)
+        for folder in (other_weights, model_folder):
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            await bench.swap(folder)
+        return await asyncio.gather(*tasks)
+
+    first = bench.engine.policy_version
+    rollouts = bench.run(swap_twice())
+    assert len(rollouts) == 4 * PLACES
+    assert {rollout.finish_reason for rollout in rollouts} <= {"stop", "length"}
+    crossed = [rollout for rollout in rollouts if len(rollout.spans) > 1]
+    assert len(crossed) >= PLACES // 2
+    for rollout in rollouts:
+        versions = [span.policy_version for span in rollout.spans]
+        assert versions == sorted(set(versions))
+        assert set(versions) <= {first, first + 1, first + 2}
+        assert_logprobs(bench, rollout, lambda logits: logits)
+    assert any(not np.allclose(r.behavior_logprobs, one_version(bench, r, first), atol=1e-2) for r in crossed)
+
+
+def one_version(bench: Bench, rollout: Rollout, version: int) -> np.ndarray:
+    """The log-probabilities that would be right had there been no swap."""
+    whole = Span(policy_version=version, start=0, stop=rollout.token_ids.size)
+    unswapped = Rollout(
+        token_ids=rollout.token_ids, behavior_logprobs=rollout.behavior_logprobs, spans=(whole,),
+        finish_reason=rollout.finish_reason, queued_s=0.0, generated_s=0.0,
+    )  # fmt: skip
+    return reference_logprobs(bench, unswapped, lambda logits: logits)
+
+
+def test_weights_that_do_not_fit_are_refused_and_the_old_ones_stay(bench, model_folder, tmp_path):
+    before = bench.sample(temperature=0.0, max_tokens=12)
+    cut = tmp_path / "cut"
+    shutil.copytree(model_folder, cut)
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-100])
+    for folder in (tmp_path / "missing", cut, make_model(tmp_path / "wide", seed=0, width=96)):
+        with pytest.raises(UserError, match=folder.name):
+            bench.run(bench.engine.swap(folder, 99))
+    with pytest.raises(UserError, match="versions only grow"):
+        bench.run(bench.engine.swap(model_folder, 1))
+    after = bench.sample(temperature=0.0, max_tokens=12)
+    assert after.token_ids.tolist() == before.token_ids.tolist()
+    assert after.spans == before.spans
+
+
+def test_a_load_that_hangs_is_the_end_of_the_engine(model_folder):
+    killed = []
+    process = SimpleNamespace(kill=lambda: killed.append("killed"))
+    llm = SimpleNamespace(
+        errored=False,
+        engine_core=SimpleNamespace(resources=SimpleNamespace(engine_manager=SimpleNamespace(processes=[process]))),
+        pause_generation=AsyncMock(),
+        collective_rpc=lambda *_, **__: asyncio.Event().wait(),
+    )
+
+    async def swap() -> None:
+        engine = Engine(llm, model_folder, max_num_seqs=1, policy_version=0, hang_s=60, load_s=0.05)
+        with pytest.raises(EngineDied, match=r"loading version 1 from .* broke off"):
+            await engine.swap(model_folder, 1)
+        assert not engine.alive
+
+    asyncio.run(swap())
+    assert killed == ["killed"]
+
+
+def test_no_model_is_one_clear_error(tmp_path):
+    loop = asyncio.new_event_loop()
+    with pytest.raises(UserError, match=r"no config\.json; want a folder of a transformers model"):
+        start(loop, tmp_path / "missing")
+    loop.close()
+
+
+def test_an_engine_that_hangs_is_killed_and_what_waits_for_it_fails(bench):
+    """Last: after it there is no engine."""
+    (child,) = bench.processes
+
+    async def hang() -> list[BaseException]:
+        tasks = [
+            asyncio.create_task(bench.engine.generate(PROMPT, request_id=f"hang{n}", max_tokens=MAX_TOKENS))
+            for n in range(3 * PLACES)
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        os.kill(child.pid, signal.SIGSTOP)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = bench.run(hang())
+    errors = [result for result in results if isinstance(result, BaseException)]
+    assert errors
+    assert all(isinstance(error, EngineDied) for error in errors)
+    assert not bench.engine.alive
+    with pytest.raises(EngineDied, match="no answer for 5 s"):
+        bench.sample()
