@@ -8,10 +8,12 @@ collect the reward by one of them being right.
 import re
 from dataclasses import dataclass
 
-from verifier.latex import unwrap
+from verifier.latex import matching, unwrap
 
 TAIL_CHARS = 20_000
 """Only so much of the end of a message is searched: answers stand last."""
+LAST_CHARS = 5_000
+"""Where the last formula or number is looked for, from the end."""
 MAX_CANDIDATE = 3_000
 """Longest text that is taken for an answer, in characters."""
 
@@ -32,7 +34,7 @@ _SAID = [
         r"(?:\s*(?:approximately|equal to|simply|just|therefore|exactly|given by|now|:|\*\*))*\s*(?=\S)",
         re.IGNORECASE,
     )
-    for noun in (r"final\s+answer", r"\banswer", r"\b(?:solution|result)")
+    for noun in (r"final\s+answer", r"\banswer", r"\b(?:solution|result|option|choice)")
 ]
 _FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<a>[^$]{1,3000}?)\$\$|(?<![\\\d])\$(?P<b>(?:\\\$|[^$\n]){1,3000}?)(?<!\\)\$(?!\d)"
@@ -40,9 +42,13 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\.])[-+(]*(?:[$€£¥]\s?)?-?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?"
+    r"(?<![\w\\.])[-+(]*(?:[$€£¥]\s?)?-?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}])"
 )
-_SENTENCE_END = re.compile(r"\.(?=\s|$)|\n|(?<=\d),\s(?=[a-z])|\s+(?:because|since|as|so|which)\s")
+_COMMAND = re.compile(
+    r"\\(?:[dtc]?frac|sqrt|pi|binom|cdot|times|infty|theta|pm|left|right|ln|log|sin|cos|tan|text)(?![a-z])"
+)
+_AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
+_SENTENCE_END = re.compile(r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d),\s(?=[a-z])|\s+(?:because|since|as|so|which)\s")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _MATH_WORDS = frozenset(
     """and or sin cos tan cot sec csc log ln exp sqrt pi inf infinity oo frac dfrac tfrac boxed text mathrm mathbf begin
@@ -188,24 +194,66 @@ def _stated(rest: str, numeric: bool) -> str:
     formula = _FORMULA.match(rest)
     if formula and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
         return _formula_text(formula, rest)
-    if not is_prose(sentence) and sentence.strip():
+    if sentence.strip() and not is_prose(sentence) and not _introduces(sentence, numeric):
         return unwrap(sentence)
     return _last(sentence, numeric)
 
 
 def _last(text: str, numeric: bool) -> str:
-    """The last formula, or the last number that stands outside of formulas, whichever comes later."""
-    formulas = list(_FORMULA.finditer(text))
-    best, end = "", -1
-    if formulas:
-        best, end = _formula_text(formulas[-1], text), formulas[-1].end()
-    if numeric or not formulas:
-        outside = _FORMULA.sub(lambda m: " " * len(m[0]), text)
-        numbers = list(_ARITHMETIC.finditer(outside[-5000:]))
-        shift = max(0, len(outside) - 5000)
-        if numbers and numbers[-1].end() + shift > end:
+    """The last formula with those that it is listed with, or the last number outside of formulas: what comes later."""
+    text = text[-LAST_CHARS:]
+    formulas = [*_FORMULA.finditer(text)]
+    outside = _FORMULA.sub(lambda match: " " * len(match[0]), text)
+    best, end = _listed(formulas, text) if formulas else ("", -1)
+    bare = _last_bare_latex(outside)
+    if bare is not None and bare[1] > end:
+        best, end = text[slice(*bare)], bare[1]
+    if numeric or end < 0:
+        numbers = [*_ARITHMETIC.finditer(_without_braces(outside))]
+        if numbers and numbers[-1].end() > end:
             return unwrap(numbers[-1][0])
     return unwrap(best)
+
+
+def _listed(formulas: list[re.Match[str]], text: str) -> tuple[str, int]:
+    """The last formula, and those before it with nothing but a comma, "and" or "or" between."""
+    parts = [_formula_text(formulas[-1], text)]
+    for before, behind in zip(formulas[-2::-1], formulas[:0:-1], strict=False):
+        between = text[before.end() : behind.start()]
+        if not between.strip() or not _GLUE.fullmatch(between):
+            break
+        parts.insert(0, _formula_text(before, text))
+    return ", ".join(parts), formulas[-1].end()
+
+
+def _last_bare_latex(text: str) -> tuple[int, int] | None:
+    """Where the last LaTeX stands that has no dollar signs around it, with the numbers and signs beside it."""
+    commands = [*_COMMAND.finditer(text)]
+    if not commands:
+        return None
+    stop = commands[-1].end()
+    while True:
+        behind = _AFTER_COMMAND.match(text, stop)
+        assert behind
+        stop = behind.end()
+        closing = matching(text, stop) if text[stop : stop + 1] == "{" else -1
+        if closing < 0:
+            break
+        stop = closing + 1
+    start = commands[-1].start()
+    for command in reversed(commands[:-1]):
+        between = text[command.end() : start]
+        if not re.fullmatch(r"[\s\d{}()+\-*/^_.,a-z=]{0,60}", between) or re.search(r"[a-z]{3}", between):
+            break
+        start = command.start()
+    before = re.search(r"[-+\d\s.*/^({]*$", text[:start])
+    assert before
+    return before.start(), stop
+
+
+def _without_braces(text: str) -> str:
+    """Blanks for what stands in braces: the 3 of a fraction is no number of its own."""
+    return re.sub(r"\{[^{}]*\}", lambda match: "{" + "x" * (len(match[0]) - 2) + "}", text)
 
 
 def _formula_text(match: re.Match[str], text: str) -> str:

@@ -44,6 +44,7 @@ _REWRITES = [
         (r"\\gt(?![a-z])|&gt;", " > "),
         (r"\\neq(?![a-z])|!=|\\ne(?![a-z])", r" \\ne "),
         (r"\\approx(?![a-z])|~=|\\simeq|\\doteq|\\thickapprox", r" \\approx "),
+        (r"\{:\}", ":"),
         (r"\\langle(?![a-z])", "("),
         (r"\\rangle(?![a-z])", ")"),
         (r"\\lbrace(?![a-z])", r"\\{"),
@@ -164,7 +165,9 @@ def unwrap(text: str) -> str:
     """Without dollar signs, markdown, braces or parentheses around the whole, and without the full stop behind."""
     while True:
         before = text
-        text = text.strip().strip("`").rstrip(".,;:").strip()
+        text = text.strip().strip("`").rstrip(".,;:").lstrip("= ").strip()
+        if text.count("**") == 1:
+            text = text.removeprefix("**").removesuffix("**")
         for start, end in (("**", "**"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("__", "__")):
             if len(text) >= len(start) + len(end) and text.startswith(start) and text.endswith(end):
                 inner = text[len(start) : len(text) - len(end)]

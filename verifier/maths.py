@@ -20,6 +20,10 @@ from verifier.shapes import Chain, Grid, Leaf, Many, Named, Row, Shape, Union, W
 
 MAX_CLEAN_DEPTH = 40
 _INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,4000})", re.ASCII)
+_TEXT_BEFORE = re.compile(r"\s*\\text\s*\{([^{}]*)\}\s*(?=[-+$\\\d.])")
+_NEGATION = re.compile(r"\b(?:not?|never|neither|nor|wrong|false|incorrect|except|either|or)\b|n't", re.IGNORECASE)
+_EVERYTHING = frozenset({"all real numbers", "all reals", "all real values", "any real number", "every real number"})
+_CHOICE = re.compile(r"\s*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:])")
 _EMPTY = frozenset(
     {"no solution", "no solutions", "none", "empty set", "the empty set", "no real solutions", "no real solution"}
 )
@@ -103,6 +107,9 @@ def _grade(gold: Gold, text: str) -> Grade:
         return wrong(f"the gold answer is a number, this is none: {_show(text)}")
     if _normal(gold.text) == _normal(text) and not _is_void(text):
         return correct("same text")
+    if isinstance(gold.shape, Leaf | Words) and re.fullmatch(r"[A-J]", gold.shape.text):
+        choice = _CHOICE.match(without_text(text))
+        text = (choice[1] or choice[2]) if choice else text
     shape = shape_of(text)
     if same(gold.shape, shape) or _same_with_other_comma(gold, text):
         return correct("equal")
@@ -198,7 +205,9 @@ def _check(gold_shape: Shape, gold: str) -> None:
 
 def _number_text(text: str) -> str:
     r"""The number that a text states: `x = 5` and `\text{Answer: } 5` as 5, `6 + 10 = 16` as 16 if its sides agree."""
-    text = re.sub(r"^\\text\s*\{[^{}]*\}\s*(?=[-+$\\\d.])", "", text.strip())
+    before = _TEXT_BEFORE.match(text)
+    if before and not _NEGATION.search(before[1]):
+        text = text[before.end() :]
     if "=" not in text and r"\approx" not in text:
         return text
     exact_part, _, approximate = text.partition(r"\approx")
@@ -236,9 +245,15 @@ def _chain_end(chain: Chain, *, named: bool) -> str | None:
         if other is not None:
             if not same_number(number, other):
                 return None
-        elif not symbols.near_literal(side, number):
+        elif not _is_unknown(side) and not symbols.near_literal(side, number):
             return None
     return chain.sides[end]
+
+
+def _is_unknown(side: str) -> bool:
+    """Whether a side is made of variables, as in `2a + b = 17`: then the equation states their value."""
+    plain = re.sub(r"[\^_]\s*(?:\{[^{}]*\}|\w)|\d+(?=\s*[A-Za-z(\\])|\\[a-z]+", "", side)
+    return re.search(r"[A-Za-z]", plain) is not None and not re.search(r"\d", plain)
 
 
 def _listed_twice(text: str, gold: Literal) -> bool:
@@ -288,8 +303,8 @@ def same(gold: Shape, answer: Shape) -> bool:
             return True
         case (Chain(), Named(label, Leaf(text))) if len(label) == 1:
             return _same_chains(gold, Chain((label, text), ("=",)))
-        case (Named(label, Leaf(text)), Chain()) if len(label) == 1 and not isinstance(_end_of(answer), Leaf):
-            return _same_chains(Chain((label, text), ("=",)), answer)
+        case (Named(label, Leaf(text)), Chain()) if len(label) == 1:
+            return _same_chains(Chain((label, text), ("=",)), answer) or same(Leaf(text), _end_of(answer))
         case (Chain(), Chain()):
             return _same_chains(gold, answer) or _same_reals(gold, answer)
         case (Many(), Row()):
@@ -454,14 +469,25 @@ def _reals(shape: Shape) -> tuple[str, Any] | None:
         case Many(items, True) if all(isinstance(item, Leaf) for item in items):
             numbers = symbols.finite_set([item.text for item in items if isinstance(item, Leaf)])
             return None if numbers is None else ("", numbers)
-        case Many(items) if items and all(isinstance(item, Chain | Row | Named) for item in items):
-            if all(isinstance(item, Chain) and item.relations == (r"\ne",) for item in items):
+        case Many(items) if items and all(isinstance(item, Chain | Named) or _is_interval(item) for item in items):
+            if any(isinstance(item, Chain) and r"\ne" in item.relations for item in items):
                 return _joined(items, symbols.intersection)
             return _joined(items, symbols.union)
+        case Words(words) if words in _EVERYTHING:
+            return "", symbols.union([symbols.interval(r"-\infty", r"\infty", "(", ")")])
         case Leaf(text) if "\\" in text and re.search(r"mathbb|setminus|emptyset|cup|backslash", text):
             found = symbols.literal_set(text)
             return None if found is None else ("", found)
     return None
+
+
+def _is_interval(shape: Shape) -> bool:
+    """Whether brackets hold an interval for sure, and no point."""
+    if not isinstance(shape, Row) or len(shape.items) != 2:
+        return False
+    return (shape.opening, shape.closing) != ("(", ")") or any(
+        isinstance(item, Leaf) and r"\infty" in item.text for item in shape.items
+    )
 
 
 def _joined(items: Sequence[Shape], join: Any) -> tuple[str, Any] | None:
@@ -498,7 +524,10 @@ def _same_leaves(gold: str, answer: str) -> bool:
 
 def _same_ratio(gold: str, answer: str) -> bool:
     """3 : 4 is 6 : 8, but 12:00 is a time."""
-    sides = [[part.strip() for part in re.split(r":", text)] for text in (gold, answer)]
+    answer = re.sub(r"^(\d+) to (\d+)$", r"\1:\2", answer)
+    sides = [
+        [part.strip() for part in re.sub(r"\s*\\text\s*\{[^{}]*\}$", "", text).split(":")] for text in (gold, answer)
+    ]
     if len(sides[0]) == 1 or len(sides[1]) == 1:
         return len(sides[0]) == 2 and _same_leaves(rf"\frac{{{sides[0][0]}}}{{{sides[0][1]}}}", answer)
     if len(sides[0]) != len(sides[1]):

@@ -105,6 +105,7 @@ _MATRIX = re.compile(
 )
 _IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[A-Za-z]|[A-Za-z]")
+_SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
 _SINGLE_BRACES = re.compile(r"\\\{|\\\}")
 MAX_ITEMS = 200
 
@@ -239,6 +240,8 @@ def _label(text: str) -> str:
 def _bracketed(text: str, depth: int) -> Shape | None:
     r"""`\{...\}`, `(...)`, `[...]`, `\langle...\rangle` around the whole."""
     set_braces = re.fullmatch(r"\\\{(.*)\\\}", text)
+    if set_braces and (such := _SUCH_THAT.match(set_braces[1])):
+        return shape_of(such[1], depth + 1)
     if set_braces and _SINGLE_BRACES.search(set_braces[1]) is None:
         inside = [piece for part in _items_or_none(set_braces[1]) for piece in _both_signs(part)]
         return Many(tuple(shape_of(item, depth + 1) for item in inside), braces=True)

@@ -310,9 +310,11 @@ def real_set(chain_sides: Sequence[str], relations: Sequence[str]) -> tuple[str,
     None unless one side is a variable and the others are numbers.
     """
     name = r"[A-Za-z](?:_\{?\w+\}?)?(?:\([A-Za-z]\))?"
-    values = [None if re.fullmatch(rf"{name}|\|\s*{name}\s*\|", side) else exact(side) for side in chain_sides]
-    names = [side for side, value in zip(chain_sides, values, strict=True) if value is None]
-    if len(names) != 1 or len(chain_sides) > 3:
+    named = [re.fullmatch(rf"{name}|\|\s*{name}\s*\|", side) is not None for side in chain_sides]
+    if sum(named) != 1 or len(chain_sides) > 3:
+        return None
+    values = [None if is_name else exact(side) for side, is_name in zip(chain_sides, named, strict=True)]
+    if sum(value is None for value in values) != 1:
         return None
     place = values.index(None)
     found: Any = sympy.S.Reals
@@ -325,13 +327,14 @@ def real_set(chain_sides: Sequence[str], relations: Sequence[str]) -> tuple[str,
         if piece is None:
             return None
         found = found.intersect(piece)
-    if names[0].startswith("|"):
+    variable = chain_sides[place]
+    if variable.startswith("|"):
         found = found.intersect(sympy.Interval(0, sympy.oo))
         mirrored = sympy.Union(
             *(_mirrored(part) for part in (found.args if isinstance(found, sympy.Union) else (found,)))
         )
-        return names[0].strip("| "), sympy.Union(found, mirrored)
-    return names[0], found
+        return variable.strip("| "), sympy.Union(found, mirrored)
+    return variable, found
 
 
 def _mirrored(part: Any) -> Any:
@@ -377,7 +380,7 @@ def exact(text: str) -> Any | None:
 def interval(start: str, stop: str, opening: str, closing: str) -> Any | None:
     """The interval between two numbers, None if they are no numbers in order."""
     a, b = exact(start), exact(stop)
-    if a is None or b is None or not bool(a <= b):
+    if a is None or b is None or not bool(a < b):
         return None
     return sympy.Interval(a, b, opening == "(", closing == ")")
 
