@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROLES = ("allocator", "producers", "verifier", "learner", "evaluator")
-WITHOUT_TORCH = ("torch", "vllm", "transformers")
+WITHOUT_TORCH = ("torch", "vllm")
 
 
 def imports_of(file: Path) -> set[str]:
@@ -68,3 +68,14 @@ def test_no_file_unpickles_or_evaluates() -> None:
                 if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
             }
             assert not names & calls, file
+
+
+def test_prompts_are_tokenized_without_torch() -> None:
+    blocked = f"import sys\nfor name in {WITHOUT_TORCH!r}: sys.modules[name] = None\n"
+    code = blocked + (
+        "from prompts.sources import load_prompts, tokenize\nfrom stream.config import load\n"
+        "config = load('configs/demo.toml', ['--prompts.num_heldout', '1'])\n"
+        "pool, heldout = load_prompts(config)\nprint(tokenize(heldout, config)[heldout[0].prompt_id].size)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout == "6\n", done.stderr
