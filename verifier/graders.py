@@ -1,13 +1,20 @@
 """Graders by name: pure functions from a gold answer and a model's message to a grade.
 
-Nothing here evaluates text as code; what reaches sympy has passed the caps of `verifier.maths`.
+Nothing here evaluates text as code; what reaches sympy has passed the caps of `verifier.maths`. A grader of your own is
+a function of (gold, answer) that an installed package names in the entry-point group `rucksack.graders`.
 """
 
 import importlib
+import importlib.metadata
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
+from stream.errors import UserError
 from stream.messages import Outcome
+
+ENTRY_POINTS = "rucksack.graders"
 
 
 class Grade(NamedTuple):
@@ -23,8 +30,9 @@ class BadGold(ValueError):
     """The reference answer cannot be used: a mistake in the data, not the model's."""
 
 
-Grader = Callable[[str, str], Grade]
-"""(gold, answer) -> Grade. Raises BadGold before it looks at the answer."""
+Grader = Callable[[str, str], "Grade | float"]
+"""(gold, answer) -> a Grade, or a number in [0, 1] (1 is `correct`, less is `wrong`). Raises BadGold, also for an empty
+answer: that is how golds are checked before anything is spent on them."""
 
 
 def correct(reason: str) -> Grade:
@@ -42,6 +50,9 @@ def unparsable(reason: str) -> Grade:
     return Grade("unparsable", 0.0, reason)
 
 
+# -- the graders ------------------------------------------------------------------------------------------------------
+
+
 def string(gold: str, answer: str) -> Grade:
     """The whole message is the gold string, white space around it aside."""
     if not gold.strip():
@@ -52,20 +63,87 @@ def string(gold: str, answer: str) -> Grade:
 
 
 def integer(gold: str, answer: str) -> Grade:
-    """The answer is an integer literal of the gold's value."""
+    """The answer, wherever the message states it, is an integer literal of the gold's value."""
     from verifier.maths import grade_integer
 
     return grade_integer(gold, answer)
 
 
 def math(gold: str, answer: str) -> Grade:
-    """The answer is mathematically the gold one."""
+    """The answer, wherever the message states it, is mathematically the gold one."""
     from verifier.maths import grade_math
 
     return grade_math(gold, answer)
 
 
-GRADERS: dict[str, Grader] = {"integer": integer, "math": math, "string": string}
+def choice(gold: str, answer: str) -> Grade:
+    """The answer is the gold letter of a multiple choice, or, for a gold such as `A, C`, exactly those letters."""
+    from verifier.choices import grade_choice
+
+    return grade_choice(gold, answer)
+
+
+def regex(gold: str, answer: str) -> Grade:
+    """The whole message, white space around it aside, matches the gold, a Python regular expression."""
+    try:
+        pattern = re.compile(gold, re.DOTALL)
+    except re.error as error:
+        raise BadGold(f"not a regular expression: {error}") from None
+    if not gold:
+        raise BadGold("the gold answer is empty")
+    if not answer.strip():
+        return unparsable("the answer is empty")
+    return correct("matches") if pattern.fullmatch(answer.strip()) else wrong("does not match")
+
+
+def reasoning_gym(gold: str, answer: str) -> Grade:
+    """reasoning-gym's own scorer says 1.0. The gold is an entry of its data set as JSON."""
+    from verifier.gym import grade_gym
+
+    return grade_gym(gold, answer)
+
+
+BUILT_IN: dict[str, Grader] = {
+    grader.__name__: grader for grader in (choice, integer, math, reasoning_gym, regex, string)
+}
+
+
+# -- by name ----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    found = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return {point.name: point for point in found if point.name not in BUILT_IN}
+
+
+def known_graders() -> list[str]:
+    """Names that can be asked for: the built-in ones and those of installed packages (no built-in one is replaced)."""
+    return sorted({*BUILT_IN, *_entry_points()})
+
+
+def check_name(name: str) -> None:
+    """Raise UserError if there is no grader of this name."""
+    if name not in BUILT_IN and name not in _entry_points():
+        raise UserError(
+            f"there is no grader {name!r}; known: {', '.join(known_graders())} "
+            f"(a package adds one by the entry-point group {ENTRY_POINTS})"
+        )
+
+
+@lru_cache(maxsize=256)
+def _grader(name: str) -> "Grader | str":
+    """The grader, or why there is none."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    point = _entry_points().get(name)
+    if point is None:
+        return f"there is no grader {name!r}; known: {', '.join(known_graders())}"
+    try:
+        loaded = point.load()
+    except Exception as error:  # code of another package
+        return f"grader {name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
+    return loaded if callable(loaded) else f"grader {name!r} ({point.value}) is no function"
 
 
 def grade(name: str, gold: str, answer: str) -> Grade:
@@ -73,15 +151,23 @@ def grade(name: str, gold: str, answer: str) -> Grade:
 
     A name that is not known and a gold that cannot be used are outcome `error`.
     """
-    grader = GRADERS.get(name)
-    if grader is None:
-        return Grade("error", 0.0, f"there is no grader {name!r}; known: {', '.join(sorted(GRADERS))}")
+    grader = _grader(name)
+    if isinstance(grader, str):
+        return Grade("error", 0.0, grader)
     try:
-        return grader(gold, answer)
+        found = grader(gold, answer)
     except BadGold as error:
         return Grade("error", 0.0, f"gold: {error}")
+    if isinstance(found, Grade):
+        return found
+    reward = float(found)
+    if not 0.0 <= reward <= 1.0:
+        return Grade("error", 0.0, f"grader {name!r} returned {reward}; want a number in [0, 1]")
+    return Grade("correct" if reward == 1.0 else "wrong", reward, f"{name}: {reward:g}")
 
 
 def preload() -> None:
     """Import what grading needs, before workers are forked."""
     importlib.import_module("verifier.maths").warm_up()
+    for name in _entry_points():
+        _grader(name)

@@ -1,0 +1,58 @@
+"""Multiple choice: which letters a message settles on."""
+
+import re
+
+from verifier.extract import find_answer
+from verifier.graders import BadGold, Grade, correct, unparsable, wrong
+from verifier.latex import clean, without_text
+
+_GOLD = re.compile(r"\(?([A-Za-z])\)?(?:\s*(?:,|;|and|&)?\s*\(?([A-Za-z])\)?)*\.?")
+_LETTER = re.compile(r"(?<![A-Za-z'])\(?([A-Z])\)?(?![A-Za-z'])")
+_ANNOUNCED = re.compile(
+    r"(?:answer|choice|option|choose|pick|select|go with)\b[^.\n]{0,40}?(?<![A-Za-z'])\(?\s*\**\(?([A-Z])\)?(?![A-Za-z'])",
+)
+_WORDS = re.compile(r"[A-Za-z]{2,}")
+
+
+def grade_choice(gold: str, answer: str) -> Grade:
+    """See `verifier.graders.choice`."""
+    wanted = _letters(gold)
+    if not wanted:
+        raise BadGold(f"{gold[:100]!r} is no letter of a multiple choice, such as B, (B) or A, C")
+    if not answer.strip():
+        return unparsable("the answer is empty")
+    found = _chosen(answer)
+    if not found:
+        return unparsable("no letter found")
+    shown = ", ".join(sorted(found))
+    return correct(f"chose {shown}") if found == wanted else wrong(f"chose {shown}")
+
+
+def _letters(text: str) -> frozenset[str]:
+    """The letters of `B`, `(B)`, `A, C`, `A and C`, `ac`; none of anything else."""
+    plain = re.sub(r"\s+", " ", without_text(clean(text))).strip(" .$")
+    if re.fullmatch(r"[A-Z]{2,6}", plain) and len(set(plain)) == len(plain):
+        return frozenset(plain)
+    if _GOLD.fullmatch(plain) is None:
+        return frozenset()
+    return frozenset(letter.upper() for letter in re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", plain))
+
+
+def _chosen(answer: str) -> frozenset[str]:
+    found = find_answer(answer)
+    if found.by in ("box", "tag", "hashes", "whole") or (found.by == "said" and _letters(found.text)):
+        plain = without_text(clean(found.text)).strip(" .$*")
+        letters = _letters(plain)
+        # "(B) 12 apples": the letter before its text
+        first = re.match(r"\(?([A-Z])\s*[).:]\s*\S", plain)
+        if letters or first:
+            return letters or frozenset(first[1] if first else "")
+        if found.by != "whole":
+            return frozenset()
+    text = answer[-2000:].rpartition("</think>")[2]
+    announced = _ANNOUNCED.findall(text)
+    if announced:
+        return frozenset(announced[-1])
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    alone = _letters(lines[-1].strip(" *")) if lines else frozenset()
+    return alone

@@ -1,0 +1,59 @@
+"""reasoning-gym's scorers, as far as they do not run what they are given.
+
+Its scores are no yes or no ("The answer is -4" gets 0.125 for -4): only 1.0 counts.
+"""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from verifier.extract import find_answer
+from verifier.graders import BadGold, Grade, correct, unparsable, wrong
+
+REFUSED = frozenset(
+    """simple_integration intermediate_integration polynomial_multiplication puzzle24 countdown spiral_matrix
+    string_insertion binary_matrix n_queens propositional_logic number_sorting bitwise_arithmetic codeio""".split()
+)
+"""Tasks of reasoning-gym 0.1.25 whose scorers pass the model's answer, or the problem, to eval, exec or parse_expr."""
+
+
+def grade_gym(gold: str, answer: str) -> Grade:
+    """See `verifier.graders.reasoning_gym`.
+
+    Args:
+        gold: an entry of a reasoning-gym data set as JSON: `question`, `answer` and `metadata` with `source_dataset`.
+
+    """
+    task, entry = _entry(gold)
+    score_answer = _scorer(task)
+    if not answer.strip():
+        return unparsable("the answer is empty")
+    found = find_answer(answer, numeric=True)
+    candidates = [answer.strip(), *([found.text] if found.by in ("box", "tag", "said") else [])]
+    score = max(float(score_answer(candidate, entry)) for candidate in candidates)
+    return correct("score 1.0") if score == 1.0 else wrong(f"score {score:g}; only 1.0 counts")
+
+
+def _entry(gold: str) -> tuple[str, dict[str, Any]]:
+    try:
+        entry = json.loads(gold)
+        task = entry["metadata"]["source_dataset"]
+        if not isinstance(entry["answer"], str) or not isinstance(task, str):
+            raise TypeError
+    except (ValueError, TypeError, KeyError):
+        raise BadGold("not a reasoning-gym entry as JSON, with answer and metadata.source_dataset") from None
+    if task in REFUSED:
+        raise BadGold(f"reasoning-gym's scorer of {task} evaluates what it is given as code; use grader math or string")
+    return task, entry
+
+
+@lru_cache(maxsize=256)
+def _scorer(task: str) -> Any:
+    try:
+        import reasoning_gym
+    except ImportError:
+        raise BadGold("grader reasoning_gym needs the package reasoning-gym; run `make smollm2`") from None
+    try:
+        return reasoning_gym.get_score_answer_fn(task)
+    except ValueError:
+        raise BadGold(f"reasoning-gym has no task {task!r}") from None
