@@ -54,5 +54,4 @@ def _chosen(answer: str) -> frozenset[str]:
     if announced:
         return frozenset(announced[-1])
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    alone = _letters(lines[-1].strip(" *")) if lines else frozenset()
-    return alone
+    return _letters(lines[-1].strip(" *")) if lines else frozenset()

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from verifier import symbols
-from verifier.extract import MAX_CANDIDATE, find_answer, last_boxes
+from verifier.extract import MAX_CANDIDATE, Found, find_answer, last_boxes
 from verifier.graders import BadGold, Grade, correct, unparsable, wrong
 from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.literals import Literal, literal, same_number, too_many_digits
@@ -53,7 +53,7 @@ def grade_integer(gold: str, answer: str) -> Grade:
         return unparsable("no answer found")
     number = _integer(_after_name(clean(found.text[:MAX_CANDIDATE])))
     if number is None:
-        return wrong(f"no integer literal: {_show(found.text)}")
+        return _no_number(found, found.text)
     return _compare_integers(wanted, number)
 
 
@@ -92,19 +92,25 @@ def grade_math(gold: str, answer: str) -> Grade:
     if too_many_digits(text):
         return unparsable("too many digits")
     try:
-        return _grade(wanted, text)
+        return _grade(wanted, text, found)
     except symbols.TooLarge as error:
         return unparsable(f"too large: {error}")
 
 
-def _grade(gold: Gold, text: str) -> Grade:
+def _no_number(found: Found, text: str) -> Grade:
+    if found.by in ("whole", "said", "last") and not re.search(r"\d", text):
+        return unparsable(f"no number: {_show(text)}")
+    return wrong(f"the gold answer is a number, this is none: {_show(text)}")
+
+
+def _grade(gold: Gold, text: str, found: Found) -> Grade:
     if gold.literal is not None:
         number = literal(_number_text(text))
         if number is not None:
             return _number_grade(same_number(gold.literal, number), text)
         if _listed_twice(text, gold.literal):
             return correct("the same number, repeated")
-        return wrong(f"the gold answer is a number, this is none: {_show(text)}")
+        return _no_number(found, text)
     if _normal(gold.text) == _normal(text) and not _is_void(text):
         return correct("same text")
     if isinstance(gold.shape, Leaf | Words) and re.fullmatch(r"[A-J]", gold.shape.text):
@@ -115,6 +121,8 @@ def _grade(gold: Gold, text: str) -> Grade:
         return correct("equal")
     if "matrix" in gold.text and "matrix" in text and symbols.same_expression(gold.text, text):
         return correct("equal matrices")
+    if isinstance(shape, Leaf) and not re.search(r"[A-Za-z]{2}", text) and symbols.parse(shape.text) is None:
+        return unparsable(f"does not parse: {_show(text)}")
     return wrong(f"not equal: {_show(text)}")
 
 

@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         "with `outcome` (correct, wrong, unparsable, timeout, error), `reward`, `reason` and `elapsed_ms`.",
     )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="JSON lines (default: standard input)")
-    parser.add_argument("--grader", default="math", metavar="NAME", help=f"{', '.join(known_graders())} (default: math)")
+    parser.add_argument(
+        "--grader", default="math", metavar="NAME", help=f"{', '.join(known_graders())} (default: math)"
+    )
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes that grade (default: 1)")
     parser.add_argument(
         "--timeout", type=_positive, default=2, metavar="SECONDS", help="whole seconds per answer (default: 2)"

@@ -8,7 +8,6 @@ import importlib.metadata
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 
 from stream.config import Config
@@ -17,11 +16,14 @@ from stream.topics import TRAJECTORIES, VERDICTS
 from stream.worker import Delivery, IdleClock, Log, run_loop
 from verifier.graders import Grade
 from verifier.pool import Pool
+from verifier.watch import Watch
 
 log = logging.getLogger(__name__)
 
-ALARM_AFTER = 200
-"""Verdicts of a task before its share of ungraded ones is judged."""
+QUEUE_PER_WORKER = 256
+"""Answers that one verifier takes before it leaves the others to its fellows."""
+MAX_TASKS_SHOWN = 20
+"""Tasks with figures of their own in the heartbeat."""
 
 
 class Verifier:
@@ -33,9 +35,7 @@ class Verifier:
         self._pool = pool
         self._deliveries: dict[str, Delivery] = {}
         self._number = 0
-        self._outcomes: Counter[str] = Counter()
-        self._by_task: dict[str, Counter[str]] = {}
-        self._alarmed: set[str] = set()
+        self._watch = Watch(config.verifier.alarm_share)
         self._idle = IdleClock()
         self._version = importlib.metadata.version("math-verify")
 
@@ -44,7 +44,7 @@ class Verifier:
     @property
     def wants_input(self) -> bool:
         """While the pool's queue is short: what waits here cannot be graded elsewhere."""
-        return self._pool.num_pending < 256 * self._config.verifier.workers
+        return self._pool.num_pending < QUEUE_PER_WORKER * self._config.verifier.workers
 
     @property
     def finished(self) -> bool:
@@ -70,12 +70,18 @@ class Verifier:
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
+        outcomes = self._watch.totals()
+        shares = {
+            f"verifier/task/{task}/ungraded_share": self._watch.share(task)
+            for task in list(self._watch.outcomes)[:MAX_TASKS_SHOWN]
+        }
         return {
-            "verifier/verdicts": sum(self._outcomes.values()),
+            "verifier/verdicts": outcomes.total(),
             "verifier/pending": self._pool.num_pending,
-            "verifier/alarms": len(self._alarmed),
+            "verifier/alarms": len(self._watch.alarms),
             "verifier/idle_share": self._idle.share(),
-            **{f"verifier/outcome/{outcome}": count for outcome, count in self._outcomes.items()},
+            **{f"verifier/outcome/{outcome}": count for outcome, count in outcomes.items()},
+            **shares,
         }
 
     def close(self) -> None:
@@ -97,18 +103,9 @@ class Verifier:
             created_s=time.time(),
         )
         self._stream.send_of_group(VERDICTS, trajectory.job.group_id, verdict, delivery.done)
-        self._outcomes[grade.outcome] += 1
-        self._watch(trajectory.job.prompt.task or "all", grade.outcome)
-
-    def _watch(self, task: str, outcome: str) -> None:
-        """Silent zeros are the users' first pain: say it once per task when too many answers get no real grade."""
-        counts = self._by_task.setdefault(task, Counter())
-        counts[outcome] += 1
-        bad = counts["timeout"] + counts["error"] + counts["unparsable"]
-        if counts.total() >= ALARM_AFTER and bad > self._config.verifier.alarm_share * counts.total():
-            if task not in self._alarmed:
-                log.error("ALARM task=%s timeout, error or unparsable: %d of %d", task, bad, counts.total())
-            self._alarmed.add(task)
+        line = self._watch.note(trajectory.job.prompt.task or "all", grade.outcome)
+        if line is not None:
+            log.error(line)
 
 
 def run(config: Config, stream: Log, stop: threading.Event) -> None:

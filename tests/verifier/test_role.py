@@ -63,3 +63,36 @@ def test_every_trajectory_gets_a_verdict_in_its_groups_partition_and_is_committe
         partition = partition_of(group_id, 4)
         assert group_id.encode() in {record.key for record in stream.broker.logs["r.verdicts"][partition]}
     assert sum(stream.broker.group_offsets("r.verifiers").values()) == 4
+
+
+def test_a_task_without_real_grades_raises_the_alarm_in_the_heartbeat() -> None:
+    stream = make_log()
+    for number in range(210):
+        put(stream, f"bad{number}", "2", verifier="nonesuch", task="bad")
+        put(stream, f"good{number}", "2", task="good")
+    role = run_until(stream, lambda role: role.metrics()["verifier/verdicts"] == 420)
+    metrics = role.metrics()
+    assert metrics["verifier/alarms"] == 1
+    assert metrics["verifier/task/bad/ungraded_share"] == 1.0
+    assert metrics["verifier/task/good/ungraded_share"] == 0.0
+    assert (metrics["verifier/outcome/error"], metrics["verifier/outcome/correct"]) == (210, 210)
+    first = next(verdict for verdict in verdicts(stream) if verdict.outcome == "error")
+    assert (first.reward, first.graded) == (0.0, False)
+    assert first.reason.startswith("there is no grader 'nonesuch'; known: choice, integer, math")
+
+
+def test_what_a_model_may_write_becomes_a_verdict_that_can_be_sent() -> None:
+    stream = make_log()
+    texts = {
+        "nul": "\x00",
+        "emoji": "\U0001f600" * 1000,
+        "long": "9" * 100_000,
+        "bidi": "\u202e42",
+        "code": "__import__",
+    }
+    for group_id, text in texts.items():
+        put(stream, group_id, text, verifier="math", answer="x+1")
+    run_until(stream, lambda role: role.metrics()["verifier/verdicts"] == len(texts))
+    found = {v.trajectory.job.group_id: v.outcome for v in verdicts(stream)}
+    assert set(found) == set(texts)
+    assert set(found.values()) <= {"wrong", "unparsable"}
