@@ -1,11 +1,15 @@
-"""`python -m learner CONFIG`: the learner as a process. What is heavy is imported after the configuration is read."""
+"""`python -m learner CONFIG`: the learner as a process. What is heavy is imported after the configuration is read.
 
+With learner.ranks > 1 the process becomes torchrun, which starts as many again: rank 0 is the learner, the others follow.
+"""
+
+import os
 import sys
 import threading
 from collections.abc import Sequence
 
-from stream.config import Config
-from stream.launch import run_role
+from stream.config import Config, load
+from stream.launch import run_role, set_up_logging, stop_on_signals
 from stream.worker import Log
 
 
@@ -18,7 +22,28 @@ def run(config: Config, stream: Log, stop: threading.Event) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the process; returns its exit code."""
-    return run_role("learner", run, argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if os.environ.get("RANK", "0") != "0":
+        return _follow(arguments)
+
+    def start(config: Config, stream: Log, stop: threading.Event) -> None:
+        if config.learner.ranks > 1 and "RANK" not in os.environ:
+            from learner.ranks import become_torchrun
+
+            become_torchrun(config.learner.ranks, arguments)
+        run(config, stream, stop)
+
+    return run_role("learner", start, arguments)
+
+
+def _follow(arguments: list[str]) -> int:
+    """One of the other ranks. It ends when rank 0 says so: a signal that all ranks get is rank 0's to answer."""
+    from learner.role import follow
+
+    set_up_logging()
+    stop_on_signals()
+    follow(load(arguments[0], arguments[1:]))
+    return 0
 
 
 if __name__ == "__main__":

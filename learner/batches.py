@@ -5,7 +5,7 @@ tokens, flat.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -86,10 +86,10 @@ def micro_batches(rollouts: Sequence[Rollout], max_tokens: int) -> Iterator[list
         yield batch
 
 
-def collate(rollouts: Sequence[Rollout], pad_token_id: int, device: torch.device) -> MicroBatch:
-    """Tensors of one micro-batch. Padding is on the right, so causal attention never sees it."""
+def collate(rollouts: Sequence[Rollout], device: torch.device) -> MicroBatch:
+    """Tensors of one micro-batch. Padding, with token 0, is on the right, so causal attention never sees it."""
     trajectories = [rollout.verdict.trajectory for rollout in rollouts]
-    input_ids = np.full((len(rollouts), max(r.length for r in rollouts)), pad_token_id, dtype=np.int64)
+    input_ids = np.zeros((len(rollouts), max(r.length for r in rollouts)), dtype=np.int64)
     columns = []
     for row, trajectory in enumerate(trajectories):
         prompt, completion = trajectory.job.prompt_token_ids, trajectory.token_ids
@@ -122,4 +122,17 @@ def collate(rollouts: Sequence[Rollout], pad_token_id: int, device: torch.device
         policy_versions=padded(versions, torch.int64),
         advantages=flat([r.advantage for r in rollouts], torch.float32),
         weights=flat([r.weight for r in rollouts], torch.float32),
+    )
+
+
+def empty(batch: MicroBatch) -> MicroBatch:
+    """The same sequences with nothing to learn: what a rank without work computes, so that all run in step."""
+    return replace(
+        batch,
+        num_tokens=0,
+        rows=batch.rows[:0],
+        columns=batch.columns[:0],
+        token_ids=batch.token_ids[:0],
+        temperature=batch.temperature[:0],
+        mask=torch.zeros_like(batch.mask),
     )

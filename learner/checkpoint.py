@@ -1,6 +1,6 @@
 """Checkpoints: all that the learner must know to go on as if it had never stopped, in one folder, renamed into place.
 
-Weights, optimizer, random state, and what it has consumed: offsets, verdicts of groups not yet ended, groups that were
+What training has changed of the model, optimizer, random state, and what it has consumed: offsets, verdicts of groups not yet ended, groups that were
 complete (as Flink keeps offsets next to state). Only safetensors and msgpack; nothing is unpickled (law 7).
 """
 
@@ -10,19 +10,19 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
 from safetensors.torch import load_file, save_file
 
 from learner.trainer import Trainer
-from learner.weights import save_weights
 from stream.codec import decode, encode
+from stream.errors import UserError
 from stream.messages import Verdict
 
 log = logging.getLogger(__name__)
 
+PARAMETERS, OPTIMIZER, PROGRESS = "parameters.safetensors", "optimizer.safetensors", "progress.msgpack"
 COMPLETE = "COMPLETE"
 """Written last: a folder without it was cut off."""
 
@@ -51,38 +51,63 @@ class _Stored(msgspec.Struct):
 def save(folder: Path, trainer: Trainer, progress: Progress, keep: int) -> Path:
     """Write a checkpoint and drop all but the newest `keep`. It is there whole or not at all, also after SIGKILL."""
     final, staging = folder / f"step{progress.step:08d}", folder / f".writing-{progress.step}"
-    shutil.rmtree(staging, ignore_errors=True)
+    parameters, optimizer = trainer.state()
+    _clean(folder)
     staging.mkdir(parents=True)
-    save_weights(trainer.model, staging / "model.safetensors")
-    save_file(_optimizer_tensors(trainer), staging / "optimizer.safetensors")
-    (staging / "progress.msgpack").write_bytes(msgspec.msgpack.encode(_store(progress)))
+    save_file(parameters, staging / PARAMETERS)
+    save_file(optimizer | {"rng": torch.get_rng_state()}, staging / OPTIMIZER)
+    (staging / PROGRESS).write_bytes(msgspec.msgpack.encode(_store(progress)))
     (staging / COMPLETE).touch()
-    _sync(staging)
-    shutil.rmtree(final, ignore_errors=True)
+    _sync(*staging.iterdir(), staging)
+    _drop(final)
     os.replace(staging, final)
+    _sync(folder)
     for old in _complete(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _drop(old)
     return final
 
 
 def load_newest(folder: Path, trainer: Trainer) -> Progress | None:
-    """Restore the newest whole checkpoint into the trainer; None if there is none."""
+    """Restore the newest whole checkpoint into the trainer, on any number of ranks; None if there is none.
+
+    Raises:
+        UserError: it is of another model.
+
+    """
     found = _complete(folder)
     if not found:
         return None
     newest = found[-1]
-    missing, unexpected = trainer.model.load_state_dict(load_file(newest / "model.safetensors"), strict=False)
-    tied = set(getattr(trainer.model, "all_tied_weights_keys", {}))
-    assert not unexpected and set(missing) <= tied, (missing, unexpected)
-    _restore_optimizer(trainer, load_file(newest / "optimizer.safetensors"))
+    optimizer = load_file(newest / OPTIMIZER)
+    torch.set_rng_state(optimizer.pop("rng"))
+    try:
+        trainer.load_state(load_file(newest / PARAMETERS), optimizer)
+    except ValueError as error:
+        raise UserError(f"{newest}: {error}") from None
     log.info("resumed checkpoint=%s", newest)
-    return _restore(msgspec.msgpack.decode((newest / "progress.msgpack").read_bytes(), type=_Stored))
+    return _restore(msgspec.msgpack.decode((newest / PROGRESS).read_bytes(), type=_Stored))
 
 
 def _complete(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if re.fullmatch(r"step\d+", p.name) and (p / COMPLETE).exists())
+
+
+def _drop(checkpoint: Path) -> None:
+    """Delete one, out of sight from the first moment: half of a deleted checkpoint must not be taken for a whole one."""
+    if checkpoint.exists():
+        hidden = checkpoint.with_name(f".dropping-{checkpoint.name}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.replace(checkpoint, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a killed process has left half written or half deleted."""
+    for pattern in (".writing-*", ".dropping-*"):
+        for left in folder.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _store(progress: Progress) -> _Stored:
@@ -107,27 +132,9 @@ def _restore(stored: _Stored) -> Progress:
     )
 
 
-def _optimizer_tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
-    tensors = {"rng": torch.get_rng_state()}
-    for number, state in trainer.optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            tensors[f"{number}/{name}"] = value.detach().cpu().contiguous()
-    return tensors
-
-
-def _restore_optimizer(trainer: Trainer, tensors: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(tensors.pop("rng"))
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in tensors.items():
-        number, name = key.split("/")
-        state.setdefault(int(number), {})[name] = value
-    groups = trainer.optimizer.state_dict()["param_groups"]
-    trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _sync(folder: Path) -> None:
+def _sync(*paths: Path) -> None:
     """Bytes on the disk before the rename, or a power cut could leave a complete-looking folder of empty files."""
-    for path in (*folder.iterdir(), folder):
+    for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

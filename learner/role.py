@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from learner import checkpoint
+import torch
+
+from learner import checkpoint, ranks
 from learner.groups import Assembler, Group, group_end
 from learner.model import load_model
 from learner.trainer import Trainer
 from learner.weights import PolicyStore, pick_device, save_final
+from prompts.sources import load_tokenizer
 from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import TRAINING, GroupEnd, Policy, Update, Verdict
@@ -37,10 +40,7 @@ class Learner:
         self._stream = stream
         self._tokenizer = tokenizer
         table = config.learner
-        model = load_model(config.run.model, pick_device(table.device))
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        reference = load_model(config.run.model, model.device) if table.kl_coef else None
-        self._trainer = Trainer(model, table, pad, reference)
+        self._trainer = make_trainer(config)
         self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
         self._assembler = Assembler()
         self._step, self._version, self._num_rollouts = 0, 0, 0
@@ -104,10 +104,12 @@ class Learner:
     def close(self) -> None:
         """Let the update under way end (it is lost if it was not published), and save the model if the run is over."""
         self._thread.shutdown(wait=True)
-        if not self.finished:
-            return
-        facts = {"run": self._stream.run, "step": self._step, "version": self._version, "base": self._config.run.model}
-        save_final(self._trainer.model, self._tokenizer, self._config.run.path / "model", facts)
+        if self.finished:
+            facts = {"run": self._stream.run, "step": self._step, "version": self._version}
+            facts["base"] = self._config.run.model
+            weights = self._trainer.weights()
+            save_final(self._trainer.model, weights, self._tokenizer, self._config.run.path / "model", facts)
+        ranks.announce("stop")
 
     # -- updates ------------------------------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class Learner:
         return self._step >= self._config.run.num_updates
 
     def _publish(self) -> None:
-        uri, digest = self._policies.publish(self._trainer.model, self._version)
+        uri, digest = self._policies.publish(self._trainer.weights(), self._trainer.model.config, self._version)
         policy = Policy(
             version=self._version, uri=uri, digest=digest, step=self._step, final=self._is_last, created_s=time.time()
         )
@@ -215,13 +217,26 @@ def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str,
     return metrics
 
 
+def make_trainer(config: Config) -> Trainer:
+    """The trainer of this rank, with the weights that the run starts from."""
+    table = config.learner
+    torch.set_num_threads(table.threads)
+    torch.manual_seed(config.run.seed)
+    device = pick_device(table.device)
+    if ranks.under_torchrun():
+        device = ranks.join(device)
+    reference = load_model(config.run.model, device) if table.kl_coef and not table.lora_rank else None
+    return Trainer(load_model(config.run.model, device), table, reference)
+
+
+def follow(config: Config) -> None:
+    """Run a rank other than 0 to its end."""
+    trainer = make_trainer(config)
+    checkpoint.load_newest(config.run.path / "checkpoints", trainer)
+    ranks.follow(trainer)
+
+
 def run(config: Config, stream: Log, stop: threading.Event) -> None:
     """Run the learner to its end."""
-    import torch
-
-    from prompts.sources import load_tokenizer
-
-    torch.set_num_threads(config.learner.threads)
-    torch.manual_seed(config.run.seed)
     role = Learner(config, stream, load_tokenizer(config.run.model))
     run_loop(role, stream, role.reader, stop, commits=False)

@@ -1,6 +1,6 @@
 """What the tokens of an update looked like: sums and maxima that combine over micro-batches and ranks, then metrics.
 
-Legend: N rollouts, T tokens of the longest. w = pi / mu is the ratio of the weights being trained to those that sampled.
+Legend: B rollouts of a micro-batch, C tokens of the longest completion. w = pi / mu is the ratio of the weights being trained to those that sampled.
 """
 
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from learner.batches import MicroBatch
 from learner.objectives import MAX_LOG_RATIO, Loss
 
 STALENESS_EDGES = (0, 1, 2, 4, 8, 16)
@@ -23,18 +24,17 @@ class Statistics:
     maxima: dict[str, float]
 
 
-def token_statistics(
-    current: Tensor, behavior: Tensor, mask: Tensor, versions: Tensor, version: int, loss: Loss
-) -> Statistics:
-    """Of one micro-batch. All [N, T]; `versions` are those that sampled the tokens, `version` that of the weights now."""
-    mask = mask.bool()
-    now, then = current.detach()[mask].double(), behavior[mask].double()
+def token_statistics(current: Tensor, batch: MicroBatch, version: int, loss: Loss) -> Statistics:
+    """Of one micro-batch. `current` [B, C] are its logprobs under the weights now, which are those of `version`."""
+    mask, versions = batch.mask, batch.policy_versions
+    current, behavior = current.detach(), batch.behavior_logprobs
+    now, then = current[mask].double(), behavior[mask].double()
     log_ratio = (now - then).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio = log_ratio.exp()
     fresh = versions[mask] == version
     gap = (now - then).abs()[fresh]
     num_tokens = mask.sum(-1)
-    drift = torch.where(mask, (behavior - current.detach()).double(), 0.0).sum(-1)[num_tokens > 0]
+    drift = torch.where(mask, (behavior - current).double(), 0.0).sum(-1)[num_tokens > 0]
     drift = (drift / num_tokens[num_tokens > 0]).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     bins = torch.bucketize(
         (version - versions[mask]).clamp(min=0), torch.tensor(STALENESS_EDGES[1:], device=mask.device), right=True
@@ -51,6 +51,8 @@ def token_statistics(
         "ppl_ratio": drift.exp().sum(),
         "gap": gap.sum(),
         "num_fresh": fresh.sum(),
+        "num_used": torch.tensor(batch.num_tokens),
+        "num_positions": torch.tensor(batch.input_ids.numel()),
         "loss": loss.value.detach(),
         "kl": loss.kl,
     }
@@ -81,6 +83,7 @@ def metrics_of(statistics: Statistics) -> dict[str, float]:
     metrics = {
         "learner/loss": s["loss"],
         "learner/num_tokens": s["num_tokens"],
+        "learner/padding_share": 1 - s["num_used"] / max(s["num_positions"], 1.0),
         "learner/importance_ratio/mean": s["ratio"] / num_tokens,
         "learner/importance_ratio/min": -maxima["minus_ratio"],
         "learner/importance_ratio/max": maxima["ratio"],

@@ -1,4 +1,7 @@
-"""The policy and its optimizer: trained groups in, better weights and the update's metrics out. No Kafka, no files."""
+"""The policy and its optimizer: trained groups in, better weights and the update's metrics out. No Kafka, no files.
+
+With several ranks every method that says so is called on all of them: rank 0 announces it to the others.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.batches import MicroBatch, collate, micro_batches, weigh
+from learner import ranks
+from learner.batches import MicroBatch, Rollout, collate, empty, micro_batches, weigh
 from learner.groups import Group
+from learner.lora import add_adapters, base_policy, merged_weights
 from learner.model import Policy, save_activations
 from learner.objectives import policy_loss
 from learner.overlong import Overlong
@@ -21,42 +26,48 @@ from stream.config import LearnerTable
 class Trainer:
     """One policy being trained."""
 
-    def __init__(self, model: Any, table: LearnerTable, pad_token_id: int, reference: Any = None) -> None:
+    def __init__(self, model: Any, table: LearnerTable, reference: Any = None) -> None:
         """Take the model over.
 
         Args:
-            model: a transformers causal language model; parameters that need no gradient are not trained.
+            model: a transformers causal language model; with lora_rank > 0 adapters are put in and it is frozen.
             table: what is maximised, and how.
-            pad_token_id: fills the ends of shorter sequences; any token will do.
-            reference: a second model, never trained; needed if the objective has a KL to it.
+            reference: a second model, never trained; needed if the objective has a KL to it, unless there are adapters.
 
         Raises:
-            UserError: parts of the objective do not go together.
+            UserError: parts of the objective do not go together, or the adapters' targets are not in the model.
 
         """
         self.model = model
         self.objective = objective_of(table)
         self.overlong = Overlong(mode=table.overlong, buffer=table.overlong_buffer, factor=table.overlong_factor)
-        self.policy = Policy(model, table.dtype)
-        self._reference = None if reference is None else Policy(reference, table.dtype)
         self._table = table
-        self._pad_token_id = pad_token_id
         self.device = next(model.parameters()).device
+        if table.lora_rank:
+            add_adapters(model, table)
         if table.gradient_checkpointing:
             save_activations(model)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.policy = Policy(model, table.dtype)
+        self._reference = None if reference is None else Policy(reference, table.dtype)
+        if ranks.world_size() > 1:
+            ranks.shard(self.policy)
+        self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=table.lr, betas=(table.beta1, table.beta2), weight_decay=table.weight_decay
+            self._trained.values(), lr=table.lr, betas=(table.beta1, table.beta2), weight_decay=table.weight_decay
         )
+
+    # -- updates ------------------------------------------------------------------------------------------------------
 
     def update(self, groups: Sequence[Group], version: int, step: int) -> dict[str, float]:
         """One update on groups that have a gradient; `version` is that of the weights now, `step` counts from 0.
 
         Each of `minibatches` shares of the groups makes one optimizer step. Returns metrics. With no groups nothing
-        changes.
+        changes. On all ranks.
         """
+        if ranks.rank() == 0:
+            ranks.announce("update", groups=ranks.pack_groups(groups), version=version, step=step)
         started = time.monotonic()
-        shares = [share for share in self._shares(groups) if share]
+        shares = [share for share in map(self._collate, self._shares(groups)) if share]
         if not shares:
             return {"learner/num_tokens": 0.0}
         proximal = self._proximal(shares)
@@ -69,8 +80,7 @@ class Trainer:
             "learner/grad_norm": max(norms),
             "learner/lr": self.optimizer.param_groups[0]["lr"],
             "learner/update_s": time.monotonic() - started,
-            "learner/padding_share": _padding_share(shares),
-            **metrics_of(combine(statistics)),
+            **metrics_of(ranks.combine_over_ranks(combine(statistics))),
         }
 
     def current_logprobs(self, batch: MicroBatch, with_entropy: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -81,11 +91,6 @@ class Trainer:
         """Add the gradient of one micro-batch. `proximal` [B, C] is None where the weights are still those it is of."""
         objective = self.objective
         current, entropy = self.current_logprobs(batch, bool(objective.entropy_coef))
-        reference = None
-        if objective.kl_coef:
-            assert self._reference is not None, "a KL needs a reference model"
-            with torch.no_grad():
-                reference, _ = _forward(self._reference, batch, False)
         loss = policy_loss(
             objective,
             current,
@@ -94,18 +99,24 @@ class Trainer:
             batch.mask,
             weights=batch.weights,
             proximal=current.detach() if proximal is None else proximal,
-            reference=reference,
+            reference=self._reference_logprobs(batch) if objective.kl_coef else None,
             entropy=entropy,
         )
         loss.value.backward()
-        return token_statistics(current, batch.behavior_logprobs, batch.mask, batch.policy_versions, version, loss)
+        return token_statistics(current, batch, version, loss)
 
-    def _shares(self, groups: Sequence[Group]) -> Iterator[list[MicroBatch]]:
-        """Micro-batches of each optimizer step."""
+    def _shares(self, groups: Sequence[Group]) -> Iterator[list[Rollout]]:
+        """Rollouts of each optimizer step."""
         for share in np.array_split(np.arange(len(groups)), self._table.minibatches):
-            rollouts = weigh([groups[i] for i in share], self.objective, self.overlong)
-            parts = micro_batches(rollouts, self._table.micro_batch_tokens)
-            yield [collate(part, self._pad_token_id, self.device) for part in parts]
+            yield weigh([groups[i] for i in share], self.objective, self.overlong)
+
+    def _collate(self, rollouts: list[Rollout]) -> list[MicroBatch]:
+        """Micro-batches of this rank; all ranks have equally many, as they run in step."""
+        parts = list(micro_batches(rollouts, self._table.micro_batch_tokens))
+        mine = [collate(part, self.device) for part in parts[ranks.rank() :: ranks.world_size()]]
+        if len(mine) * ranks.world_size() < len(parts):
+            mine.append(empty(collate(parts[0], self.device)))
+        return mine
 
     def _proximal(self, shares: list[list[MicroBatch]]) -> Iterator[Tensor | None]:
         """Log-probabilities at the start of the update, in the order of the micro-batches."""
@@ -115,14 +126,65 @@ class Trainer:
         with torch.no_grad():
             return iter([self.current_logprobs(batch)[0] for batch in batches])
 
+    @torch.no_grad()
+    def _reference_logprobs(self, batch: MicroBatch) -> Tensor:
+        if self._table.lora_rank:
+            with base_policy(self.model):
+                return _forward(self.policy, batch, False)[0]
+        if self._reference is None:
+            raise ValueError("reference is None, but the objective has a KL to it; give the Trainer one")
+        return _forward(self._reference, batch, False)[0]
+
     def _step(self, step: int) -> float:
         warmup = min(1.0, (step + 1) / (self._table.warmup_updates + 1))
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = self._table.lr * warmup
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._table.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), self._table.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(norm.item())
+        return ranks.whole(norm).item()
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole model's weights under transformers' names, adapters merged, for publishing. On all ranks."""
+        if ranks.rank() == 0:
+            ranks.announce("weights")
+        return merged_weights(self.model)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What training has changed: parameters, and the optimizer's state, both by parameter. On all ranks."""
+        if ranks.rank() == 0:
+            ranks.announce("state")
+        parameters = {name: ranks.whole(parameter) for name, parameter in self._trained.items()}
+        optimizer = {
+            f"{name}:{key}": ranks.whole(value)
+            for name, parameter in self._trained.items()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+        return parameters, optimizer
+
+    def load_state(self, parameters: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+        """Undo `state`, on any number of ranks; called on each of them.
+
+        Raises:
+            ValueError: the state is of another model.
+
+        """
+        if set(parameters) != set(self._trained):
+            raise ValueError(
+                f"checkpoint has parameters {sorted(set(parameters) ^ set(self._trained))[:3]} more or fewer than the "
+                "model; start a new run, or go back to the model and lora_rank it was started with"
+            )
+        for name, parameter in self._trained.items():
+            ranks.assign(parameter, parameters[name])
+        self.optimizer.state.clear()
+        for place, value in sorted(optimizer.items()):  # ranks.assign needs one order on all ranks
+            name, _, key = place.rpartition(":")
+            parameter = self._trained[name]
+            target = torch.zeros_like(parameter) if value.dim() else torch.zeros_like(value)
+            ranks.assign(target, value)
+            self.optimizer.state[parameter][key] = target
 
 
 def _forward(
@@ -132,9 +194,3 @@ def _forward(
         batch.input_ids, batch.rows, batch.columns, batch.token_ids, batch.temperature, with_entropy
     )
     return batch.padded(logprobs), None if entropy is None else batch.padded(entropy)
-
-
-def _padding_share(shares: list[list[MicroBatch]]) -> float:
-    """Share of the positions computed that were padding."""
-    batches = [batch for share in shares for batch in share]
-    return 1 - sum(batch.num_tokens for batch in batches) / sum(batch.input_ids.numel() for batch in batches)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from stream.weights import WEIGHTS_FILE, digest_of
 
@@ -20,14 +21,15 @@ class PolicyStore:
         self._keep = keep
         folder.mkdir(parents=True, exist_ok=True)
 
-    def publish(self, model: Any, version: int) -> tuple[str, str]:
-        """Write the weights; returns their folder and digest. A folder appears under its name only when complete."""
+    def publish(self, weights: dict[str, Tensor], config: Any, version: int) -> tuple[str, str]:
+        """Write weights and configuration; returns their folder and digest. A folder appears only when complete."""
         final = self._folder / f"v{version:06d}"
         staging = self._folder / f".writing-v{version:06d}"
-        shutil.rmtree(staging, ignore_errors=True)
+        for left in self._folder.glob(".writing-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         staging.mkdir()
-        save_weights(model, staging / WEIGHTS_FILE)
-        model.config.save_pretrained(staging)
+        save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+        config.save_pretrained(staging)
         digest = digest_of(staging)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(staging, final)
@@ -41,25 +43,15 @@ class PolicyStore:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def save_weights(model: Any, file: Path) -> None:
-    """The model's parameters and buffers as safetensors; tensors that share memory are written once.
-
-    A tied output embedding is left out, as transformers does; it is tied again when the model is loaded.
-    """
-    tied = set(model.all_tied_weights_keys) if hasattr(model, "all_tied_weights_keys") else set()
-    if not getattr(model.config, "tie_word_embeddings", False):
-        tied = set()
-    state = {
-        name: tensor.detach().to("cpu").contiguous() for name, tensor in model.state_dict().items() if name not in tied
-    }
-    save_file(state, file, metadata={"format": "pt"})
-
-
-def save_final(model: Any, tokenizer: Any, folder: Path, facts: dict[str, Any]) -> None:
+def save_final(model: Any, weights: dict[str, Tensor], tokenizer: Any, folder: Path, facts: dict[str, Any]) -> None:
     """The trained model with its tokenizer, as transformers and vLLM load it; replaces an older one."""
     staging = folder.with_name(f".writing-{folder.name}")
     shutil.rmtree(staging, ignore_errors=True)
-    model.save_pretrained(staging)
+    staging.mkdir(parents=True)
+    save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+    model.config.save_pretrained(staging)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(staging)
     tokenizer.save_pretrained(staging)
     (staging / "rucksack.json").write_text(json.dumps(facts, indent=2))
     shutil.rmtree(folder, ignore_errors=True)

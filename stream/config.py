@@ -268,6 +268,14 @@ class LearnerTable(Table):
     """Reward that a rollout of max_tokens loses."""
     micro_batch_tokens: Positive = 8192
     """Most tokens (padding included) of one forward and backward pass."""
+    ranks: Positive = 1
+    """Processes on this machine that share the training (torchrun, FSDP2); each has `threads` threads."""
+    lora_rank: NonNegative = 0
+    """Rank of low-rank adapters that are trained instead of the weights; 0 trains the weights."""
+    lora_alpha: PositiveFloat = 32.0
+    """Adapters are scaled by lora_alpha / lora_rank."""
+    lora_targets: tuple[str, ...] = ()
+    """Names of the layers that get an adapter; empty takes all linear ones but the output."""
     gradient_checkpointing: bool = False
     """Keep only each block's input for the backward pass: less memory, about a third more time."""
     stale_after: Positive = 16

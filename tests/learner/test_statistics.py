@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from learner.batches import MicroBatch
 from learner.objectives import Objective, policy_loss
 from learner.statistics import Statistics, combine, metrics_of, token_statistics
 
@@ -23,7 +24,13 @@ def statistics_of(rows: slice, values: dict[str, torch.Tensor]) -> Statistics:
         objective, part["current"], part["behavior"], torch.ones(len(part["mask"])), part["mask"],
         weights=torch.full((len(part["mask"]),), 0.1),
     )  # fmt: skip
-    return token_statistics(part["current"], part["behavior"], part["mask"], part["versions"], 30, loss)
+    flat = torch.zeros(0, dtype=torch.int64)
+    micro_batch = MicroBatch(
+        input_ids=torch.zeros(len(part["mask"]), 8), num_tokens=len(part["mask"]) * 6, rows=flat, columns=flat,
+        token_ids=flat, temperature=flat, mask=part["mask"], behavior_logprobs=part["behavior"],
+        policy_versions=part["versions"], advantages=flat, weights=flat,
+    )  # fmt: skip
+    return token_statistics(part["current"], micro_batch, 30, loss)
 
 
 def test_statistics_of_micro_batches_combine_to_those_of_the_whole() -> None:
@@ -51,6 +58,7 @@ def test_metrics_against_their_definitions() -> None:
         "ess": (ratio.sum() ** 2 / (n * ratio.square().sum())).item(),
         "rejected_fraction": ((ratio < 0.5) | (ratio > 1.5)).double().mean().item(),
         "truncated_fraction": 0.0,
+        "padding_share": 0.25,
         "mismatch_k3": (ratio - ratio.log() - 1).mean().item(),
         "perplexity_ratio": sum(perplexity) / len(perplexity),
         "entropy_estimate": -current.mean().item(),

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from learner import checkpoint
 from learner.batches import collate, micro_batches, weigh
 from learner.groups import Group
+from learner.lora import merged_weights
 from learner.model import load_model
 from learner.presets import PRESETS
 from learner.trainer import Trainer
@@ -23,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def make_trainer(model: Path, **fields: Any) -> Trainer:
-    return Trainer(load_model(str(model), CPU), LearnerTable(**fields), pad_token_id=0)
+    return Trainer(load_model(str(model), CPU), LearnerTable(**fields))
 
 
 def random_groups(seed: int = 0, num_groups: int = 3) -> list[Group]:
@@ -49,7 +50,7 @@ def on_policy(groups: list[Group], trainer: Trainer, gap: float = 0.0) -> list[G
     """The same groups, as if the trainer's weights had sampled them with logprobs that are `gap` too high."""
     for group in groups:
         for rollout, verdict in group.verdicts.items():
-            batch = collate(weigh([Group("x", 1, {0: verdict})], trainer.objective), 0, CPU)
+            batch = collate(weigh([Group("x", 1, {0: verdict})], trainer.objective), CPU)
             logprobs = trainer.current_logprobs(batch)[0][0].detach().numpy() + np.float32(gap)
             group.verdicts[rollout] = make_verdict(
                 rollout=rollout,
@@ -63,7 +64,7 @@ def on_policy(groups: list[Group], trainer: Trainer, gap: float = 0.0) -> list[G
 
 def gradient(trainer: Trainer, groups: list[Group], max_tokens: int) -> torch.Tensor:
     for part in micro_batches(weigh(groups, trainer.objective), max_tokens):
-        trainer.backward(collate(part, 0, CPU), version=0)
+        trainer.backward(collate(part, CPU), version=0)
     flat = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
     trainer.optimizer.zero_grad()
     return flat
@@ -72,7 +73,7 @@ def gradient(trainer: Trainer, groups: list[Group], max_tokens: int) -> torch.Te
 def test_current_logprobs_are_those_of_the_whole_model_without_padding(tiny_model: Path) -> None:
     trainer, groups = make_trainer(tiny_model), random_groups()
     rollouts = weigh(groups, PRESETS["dapo"])
-    batch = collate(rollouts, 0, CPU)
+    batch = collate(rollouts, CPU)
     expected = []
     for rollout in rollouts:
         trajectory = rollout.verdict.trajectory
@@ -101,7 +102,7 @@ def test_micro_batches_hold_every_rollout_once_within_the_token_budget() -> None
 def test_update_raises_the_probability_of_what_was_rewarded(tiny_model: Path) -> None:
     trainer = make_trainer(tiny_model, lr=1e-2)
     groups = random_groups()
-    batch = collate(weigh(groups, PRESETS["tis"]), 0, CPU)
+    batch = collate(weigh(groups, PRESETS["tis"]), CPU)
     before = trainer.current_logprobs(batch)[0].detach()
     metrics = trainer.update(groups, version=0, step=0)
     change = (trainer.current_logprobs(batch)[0].detach() - before).sum(-1)
@@ -142,7 +143,7 @@ def test_a_kl_holds_the_policy_at_its_reference(tiny_model: Path) -> None:
     moved = []
     for fields in ({}, {"kl_coef": 100.0}):
         reference = load_model(str(tiny_model), CPU)
-        trainer = Trainer(load_model(str(tiny_model), CPU), LearnerTable(lr=1e-3, **fields), 0, reference)
+        trainer = Trainer(load_model(str(tiny_model), CPU), LearnerTable(lr=1e-3, **fields), reference)
         before = [p.clone() for p in reference.parameters()]
         for step in range(4):
             metrics = trainer.update(groups, version=0, step=step)
@@ -158,7 +159,7 @@ def test_an_entropy_bonus_raises_the_entropy(tiny_model: Path) -> None:
         trainer = make_trainer(tiny_model, lr=1e-2, **fields)
         for step in range(3):
             trainer.update(groups, version=0, step=step)
-        _, entropy = trainer.current_logprobs(collate(weigh(groups, trainer.objective), 0, CPU), with_entropy=True)
+        _, entropy = trainer.current_logprobs(collate(weigh(groups, trainer.objective), CPU), with_entropy=True)
         assert entropy is not None
         entropies.append(entropy.sum().item())
     assert entropies[1] > entropies[0]
@@ -225,6 +226,7 @@ def test_checkpoints_that_were_cut_off_are_passed_over_and_old_ones_dropped(tiny
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step00000002", "step00000003"]
     (tmp_path / "step00000003" / checkpoint.COMPLETE).unlink()
     (tmp_path / ".writing-9").mkdir()
+    (tmp_path / ".dropping-step00000001").mkdir()
     back = checkpoint.load_newest(tmp_path, trainer)
     assert back is not None
     assert back.step == 2
@@ -246,7 +248,7 @@ def test_published_weights_load_in_transformers_with_the_announced_digest(tmp_pa
     model = LlamaForCausalLM(config)
     store = PolicyStore(tmp_path / "policies", keep=2)
     for version in (0, 1, 2):
-        uri, digest = store.publish(model, version)
+        uri, digest = store.publish(merged_weights(model), model.config, version)
     assert sorted(path.name for path in (tmp_path / "policies").iterdir()) == ["v000001", "v000002"]
     file = Path(uri) / "model.safetensors"
     assert hashlib.sha256(file.read_bytes()).hexdigest() == digest

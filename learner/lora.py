@@ -1,0 +1,76 @@
+"""Low-rank adapters through peft: put into the model, trained alone, merged into its weights where they are published.
+
+Merging never touches the model that is trained, so nothing is lost to rounding however often it is done.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from learner import ranks
+from stream.config import LearnerTable
+from stream.errors import UserError
+
+ADAPTER = "default"
+
+
+def add_adapters(model: Any, table: LearnerTable) -> None:
+    """Freeze the model and put adapters beside its `lora_targets`.
+
+    Raises:
+        UserError: peft is not installed, or a target is not in the model.
+
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise UserError(
+            "learner.lora_rank needs peft, which is not installed; pip install 'rucksack-rl[lora]'"
+        ) from None
+    config = LoraConfig(
+        r=table.lora_rank, lora_alpha=table.lora_alpha, target_modules=list(table.lora_targets) or "all-linear"
+    )
+    try:
+        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    except ValueError as error:
+        raise UserError(f"learner.lora_targets is {list(table.lora_targets)}: {error}") from None
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def adapted_layers(model: Any) -> dict[str, Any]:
+    """Layers with an adapter, by the name of the layer that they wrap."""
+    return {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+
+
+@contextmanager
+def base_policy(model: Any) -> Iterator[None]:
+    """Inside, the model is what it was before it was trained."""
+    layers = adapted_layers(model).values()
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+@torch.no_grad()
+def merged_weights(model: Any) -> dict[str, Tensor]:
+    """Parameters and buffers under transformers' names, on the CPU; tensors that are tied to another are left out."""
+    tied = set(getattr(model, "all_tied_weights_keys", ())) if model.config.tie_word_embeddings else set()
+    layers = adapted_layers(model)
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        owner, _, what = name.rpartition(".base_layer.")
+        if "lora_" in name or name in tied:
+            continue
+        full = ranks.whole(tensor)
+        if owner in layers and what == "weight":
+            full = full + ranks.whole(layers[owner].get_delta_weight(ADAPTER)).to(full.dtype)
+        weights[name.replace(".base_layer.", ".")] = full
+    return weights
