@@ -20,6 +20,7 @@ from stream.config import LearnerTable
 def train(model: str, folder: Path, first: int, last: int, **options: Any) -> list[dict[str, float]]:
     """Metrics of the updates from step `first` to `last`; [] on all ranks but the first."""
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     device = torch.device("cpu")
     if ranks.under_torchrun():
         ranks.join(device)
