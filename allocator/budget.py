@@ -67,6 +67,8 @@ def check_budget(budget: float, low: Ints, high: Ints, cost: Floats | None = Non
     if not 0 <= budget <= MAX_BUDGET:
         raise ValueError(f"the budget is {budget}; want a number from 0 to {MAX_BUDGET} (2^53)")
     if cost is None:
+        if budget != int(budget):
+            raise ValueError(f"the budget is {budget} rollouts; want a whole number")
         least_sum, most_sum = sum_of(low), sum_of(high)
         if not least_sum <= budget <= most_sum:
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from allocator.budget import Floats, Ints, check_budget, level, solve, spread, total_cost
+from allocator.budget import MAX_BUDGET, Floats, Ints, check_budget, level, solve, spread, total_cost
 from allocator.prior import learn_prior
 from allocator.values import NO_GAIN, PAPER_GAIN, Gain, PlugIn, Shared, Value, VarianceRemoved, rollouts_needed
 
@@ -86,8 +86,6 @@ def allocate(
     check_counts(wins, counts)
     low, high = (_bounds(name, of, counts.size) for name, of in (("min", min_rollouts), ("max", max_rollouts)))
     costs = None if cost is None else _numbers("cost", cost, counts.size)
-    if costs is None and budget != int(budget if np.isfinite(budget) else 0):
-        raise ValueError(f"the budget is {budget} rollouts; want a whole number")
     check_budget(budget, low, high, costs)
     a, b = _prior(wins, counts, _labels("task", task, counts.size), _labels("level", level, counts.size), prior)
     rate = np.divide(wins, counts, out=np.full(counts.size, np.nan), where=counts >= MIN_TRIALS)
@@ -205,7 +203,7 @@ def check_counts(successes: Floats, trials: Floats) -> None:
 def _numbers(name: str, values: ArrayLike, size: int | None = None) -> Floats:
     try:
         numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} are not numbers ({error})") from None
     if numbers.ndim != 1 or (size is not None and numbers.size != size):
         raise ValueError(f"{name} has the shape {numbers.shape}; want one number per prompt")
@@ -213,13 +211,17 @@ def _numbers(name: str, values: ArrayLike, size: int | None = None) -> Floats:
 
 
 def _bounds(name: str, of: ArrayLike, size: int) -> Ints:
-    numbers = np.asarray(of, dtype=np.float64)
+    try:
+        numbers = np.asarray(of, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}_rollouts is not a number ({error})") from None
     if numbers.ndim > 1 or (numbers.ndim == 1 and numbers.size != size):
         raise ValueError(f"{name}_rollouts has the shape {numbers.shape}; want one number, or one per prompt")
-    bad = ~((numbers == np.floor(numbers)) & (np.abs(numbers) <= 2**53))
+    each = np.broadcast_to(numbers, size)
+    bad = ~((each == np.floor(each)) & (np.abs(each) <= MAX_BUDGET))
     if bad.any():
-        raise ValueError(f"{name}_rollouts is {np.atleast_1d(numbers)[np.atleast_1d(bad)][0]:g}; want whole numbers")
-    return np.broadcast_to(numbers, size).astype(np.int64)
+        raise ValueError(f"{name}_rollouts is {each[bad][0]:g}; want a whole number up to {MAX_BUDGET}")
+    return each.astype(np.int64)
 
 
 def _labels(name: str, values: Sequence[Any] | ArrayLike | None, size: int) -> Ints:

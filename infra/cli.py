@@ -24,6 +24,7 @@ COMMANDS = {
     "broker": "start or stop a local Kafka broker by itself",
     **{role: f"one role by itself: {text}" for role, text in ROLES.items()},
     "replay": "read a run back from its topics: report, export, summary",
+    "allocate": "how many rollouts each prompt of a file gets, without a run",
     "verify": "grade answers from a file or standard input",
     "warmstart": "rebuild the demo's base model",
 }
@@ -67,7 +68,12 @@ def usage() -> str:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    elsewhere = {"replay": "replay.cli", "verify": "verifier.offline", "warmstart": "demo.warmstart"}
+    elsewhere = {
+        "replay": "replay.cli",
+        "allocate": "allocator.offline",
+        "verify": "verifier.offline",
+        "warmstart": "demo.warmstart",
+    }
     here = {"up": _up, "status": _status, "scale": _scale, "down": _down, "broker": _broker}
     if name in ROLES:
         package = "producers" if name == "producer" else name

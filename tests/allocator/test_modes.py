@@ -154,6 +154,7 @@ def test_costs_move_rollouts_to_the_cheap() -> None:
         (([], [], 8), "there are 0 prompts"),
         (([1], [2], 8.5), "the budget is 8.5 rollouts; want a whole number"),
         (([1], [2], float("nan")), "the budget is nan"),
+        (([1], [2], 10**30), "the budget is 10+; want a number from 0 to"),
         (([1], [2], 1), "the budget is 1 rollouts; want 2 to 128"),
     ],
 )
@@ -169,7 +170,7 @@ def test_impossible_counts_and_budgets_are_named(arguments: tuple[Any, Any, floa
         ({"prior": (0, 1)}, r"the prior is Beta\(0, 1\); want two positive, finite numbers"),
         ({"prior": (1, float("nan"))}, r"the prior is Beta\(1, nan\)"),
         ({"min_rollouts": 1}, "the lower bound is 1; want >= 2"),
-        ({"min_rollouts": 2.5}, "min_rollouts is 2.5; want whole numbers"),
+        ({"min_rollouts": 2.5}, "min_rollouts is 2.5; want a whole number"),
         ({"max_rollouts": [9, 9]}, r"max_rollouts has the shape \(2,\)"),
         ({"cost": [0.0]}, "the cost of a rollout is 0.0; want a positive, finite number"),
         ({"cost": [1.0, 2.0]}, r"cost has the shape \(2,\); want one number per prompt"),

@@ -1,0 +1,304 @@
+"""`rucksack allocate PROMPTS.jsonl --budget B`: budgets for people who train with another framework.
+
+A JSON line per prompt in, a line per prompt with its number of rollouts out. What decides is `allocator.allocate`; here
+are only the file, its mistakes and the picture.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import numpy as np
+
+from allocator.modes import MODES, Allocation, allocate
+from stream.errors import RucksackError, UserError
+
+OUT_SUFFIXES = (".jsonl", ".parquet")
+PLOT_SUFFIXES = (".html", ".pdf", ".png", ".svg")
+
+DESCRIPTION = """\
+Decide how many rollouts each prompt gets, from what is known of it.
+
+PROMPTS.jsonl holds one object a line:
+  prompt_id, successes, trials    needed; rewards between 0 and 1 count as fractions of a success
+  task, level                     optional: what is learned of a prompt is shared most within its level of its task
+  cost                            optional, on every line or on none: the cost of one rollout, e.g. its expected tokens
+
+Printed, or written with --out, is one line a prompt, in the same order: prompt_id, num_rollouts and value, the value of
+that many rollouts under the mode's value function."""
+
+MODE_HELP = """\
+bayes: most expected value, p(1-p)^2 x P(both outcomes), over a Beta posterior (default); paper: the rule of
+arXiv 2509.25849 with its fallback, at the observed rates; uniform: the same for all; p_nonzero: most groups with a
+gradient; variance: least gradient variance"""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One prompt of the file; other keys are passed over."""
+
+    prompt_id: str | int
+    successes: float
+    trials: float
+    task: str | int | float | None = None
+    level: str | int | float | None = None
+    cost: float | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code (2 a user's mistake)."""
+    try:
+        options = parser().parse_args(argv)
+        run(options)
+        return 0
+    except RucksackError as error:
+        print(f"rucksack allocate: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = _Parser(
+        prog="rucksack allocate", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("prompts", type=Path, metavar="PROMPTS.jsonl", help="file to read; - for standard input")
+    made.add_argument(
+        "--budget",
+        type=_number,
+        required=True,
+        metavar="B",
+        help="rollouts to spend, all of them; where the lines hold a cost, the most that the rollouts may cost together",
+    )
+    made.add_argument("--mode", choices=tuple(MODES), default="bayes", help=MODE_HELP)
+    made.add_argument("--min", type=_whole, default=2, help="fewest rollouts of a prompt, at least 2 (default: 2)")
+    made.add_argument("--max", type=_whole, default=128, help="most rollouts of a prompt (default: 128)")
+    made.add_argument(
+        "--prior", type=_prior, metavar="A,B", help="fixed Beta prior of every success rate (default: learned)"
+    )
+    made.add_argument(
+        "--out", type=_file(OUT_SUFFIXES), metavar="FILE", help="write here, .jsonl or .parquet, instead of printing"
+    )
+    made.add_argument(
+        "--plot", type=_file(PLOT_SUFFIXES), metavar="FILE", help="draw the allocation: .png, .svg, .pdf or .html"
+    )
+    return made
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read, decide, write, draw."""
+    lines = read(options.prompts)
+    costs = None if lines[0].cost is None else [line.cost for line in lines]
+    try:
+        allocation = allocate(
+            [line.successes for line in lines],
+            [line.trials for line in lines],
+            options.budget,
+            mode=options.mode,
+            min_rollouts=options.min,
+            max_rollouts=options.max,
+            cost=costs,  # type: ignore[arg-type]
+            task=_labels(line.task for line in lines),
+            level=_labels(line.level for line in lines),
+            prior=options.prior,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    _write(options.out, lines, allocation)
+    if options.plot is not None:
+        from allocator.picture import draw
+
+        trials = np.array([line.trials for line in lines])
+        title = f"{options.mode}: {_amount(options.budget, costs is not None)} on {len(lines):,} prompts"
+        with _writing(options.plot):
+            draw(options.plot, allocation, trials, title)
+    print(_summary(options, allocation, costs is not None), file=sys.stderr)
+
+
+# -- in ---------------------------------------------------------------------------------------------------------------
+
+
+def read(file: Path) -> list[Line]:
+    """The prompts of a file.
+
+    Raises:
+        UserError: no such file, or the first line that cannot be used, with what is wrong with it.
+
+    """
+    name = "standard input" if str(file) == "-" else str(file)
+    decode = msgspec.json.Decoder(Line).decode
+    lines: list[Line] = []
+    first: dict[str | int, int] = {}
+    with ExitStack() as stack:
+        try:
+            source = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
+        except OSError as error:
+            raise UserError(
+                f"{name} cannot be read ({error.strerror}); give a file with a JSON line per prompt"
+            ) from None
+        for number, text in enumerate(source, 1):
+            if text.isspace():
+                continue
+            try:
+                line = decode(text)
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise UserError(f"{name}:{number} {_mistake(text, error)}") from None
+            _check(line, lines, first, f"{name}:{number}")
+            first[line.prompt_id] = number
+            lines.append(line)
+    if not lines:
+        raise UserError(f"{name} has no prompts; want a JSON line for each, with prompt_id, successes and trials")
+    return lines
+
+
+def _check(line: Line, before: list[Line], first: dict[str | int, int], where: str) -> None:
+    """Refuse a line that is well formed and yet cannot be."""
+    if line.prompt_id in first:
+        raise UserError(
+            f"{where} has prompt_id {line.prompt_id!r}, as line {first[line.prompt_id]} has; every prompt needs its own"
+        )
+    for key, value in (("successes", line.successes), ("trials", line.trials)):
+        if not 0 <= value < math.inf:
+            raise UserError(f"{where} has {key} {value:g}; want a finite number >= 0")
+    if line.successes > line.trials:
+        raise UserError(f"{where} has {line.successes:g} successes in {line.trials:g} trials; want successes <= trials")
+    if line.cost is not None and not 0 < line.cost < math.inf:
+        raise UserError(f"{where} has cost {line.cost:g}; want a finite number > 0")
+    if before and (line.cost is None) != (before[0].cost is None):
+        raise UserError(
+            f"{where} has {'no' if line.cost is None else 'a'} cost, unlike the lines before; give all or none"
+        )
+
+
+def _mistake(text: bytes, error: Exception) -> str:
+    """What is wrong with a line that does not decode, in words."""
+    try:
+        found = json.loads(text)
+    except ValueError as reason:
+        return f"is not JSON ({reason}); want one object a line"
+    if not isinstance(found, dict):
+        return 'is not an object; want {"prompt_id": ..., "successes": ..., "trials": ...}'
+    for key in ("prompt_id", "successes", "trials"):
+        if key not in found:
+            return f"has no {key}; want prompt_id, successes and trials"
+    for key, value in found.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"has {key} {value:g}; want a finite number"
+    for key in ("successes", "trials", "cost"):
+        if key in found and (isinstance(found[key], bool) or not isinstance(found[key], int | float)):
+            return f"has {key} {json.dumps(found[key])}; want a number"
+    return f"cannot be read ({error})"
+
+
+def _labels(labels: Iterable[Any]) -> list[int]:
+    """Equal labels get equal numbers."""
+    numbers: dict[Any, int] = {}
+    return [numbers.setdefault(label, len(numbers)) for label in labels]
+
+
+# -- out --------------------------------------------------------------------------------------------------------------
+
+
+def _write(out: Path | None, lines: list[Line], allocation: Allocation) -> None:
+    ids = [line.prompt_id for line in lines]
+    columns = {"num_rollouts": allocation.num_rollouts.tolist(), "value": allocation.value.tolist()}
+    if out is not None and out.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not all(isinstance(one, int) for one in ids):  # a column has one type
+            ids = [str(one) for one in ids]
+        with _writing(out):
+            pq.write_table(pa.table({"prompt_id": ids, **columns}), out)
+        return
+    encode = msgspec.json.Encoder().encode_lines
+    rows = ({"prompt_id": i, "num_rollouts": n, "value": v} for i, n, v in zip(ids, *columns.values(), strict=True))
+    if out is None:
+        sys.stdout.buffer.write(encode(rows))
+        sys.stdout.buffer.flush()
+        return
+    with _writing(out):
+        out.write_bytes(encode(rows))
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Names the file where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}); give another file") from None
+
+
+def _summary(options: argparse.Namespace, allocation: Allocation, costly: bool) -> str:
+    rollouts = allocation.num_rollouts
+    told = [
+        f"mode={options.mode} prompts={rollouts.size} rollouts={rollouts.sum()} least={rollouts.min()}",
+        f"most={rollouts.max()} value={allocation.value.sum():.6g} price={allocation.price:.6g}",
+    ]
+    if costly:
+        told.append(f"cost={allocation.spent:g} of {options.budget:g}, value within {allocation.gap:.2g} of the best")
+    return " ".join(told)
+
+
+def _amount(budget: float, costly: bool) -> str:
+    return f"a cost of {budget:,g}" if costly else f"{budget:,} rollouts"
+
+
+# -- arguments --------------------------------------------------------------------------------------------------------
+
+
+def _number(text: str) -> float:
+    """A whole number as an integer, so that no digit is lost."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}; want a number") from None
+    return int(number) if number.is_integer() else number
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}; want a whole number") from None
+
+
+def _prior(text: str) -> tuple[float, float]:
+    try:
+        a, b = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}; want two numbers, e.g. 0.5,0.5") from None
+    return a, b
+
+
+def _file(suffixes: Sequence[str]) -> Any:
+    def check(text: str) -> Path:
+        file = Path(text)
+        if file.suffix not in suffixes:
+            raise argparse.ArgumentTypeError(f"got {text!r}; want a file that ends in {', '.join(suffixes)}")
+        if not file.absolute().parent.is_dir():
+            raise argparse.ArgumentTypeError(f"got {text!r}, but the folder {file.parent} does not exist")
+        return file
+
+    return check
+
+
+if __name__ == "__main__":
+    sys.exit(main())
