@@ -23,7 +23,10 @@ Marginal = Callable[[Ints, Ints], Floats]
 MAX_BUDGET = 2**53
 """Sums of rollouts stay exact in double precision up to here."""
 MAX_SAMPLE = 65536
-"""Increments of one sample, and a quarter of those that are sorted in the end."""
+"""Increments of one sample."""
+GOLDEN = 0.618033988749895
+FEW = 8
+"""Undecided increments, in samples, that are decided outright."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +159,7 @@ class _Purchase:
         """Decide increments until few are left, or all that are left are of one density."""
         size = int(np.clip(self.left.size // 16, 1024, MAX_SAMPLE))
         undecided = self._num_undecided
-        while undecided > 4 * size:
+        while undecided > FEW * size:
             above, below = self._bracket(size)
             self._cut(above)
             self._cut(below)
@@ -174,13 +177,14 @@ class _Purchase:
     def _bracket(self, size: int) -> tuple[float, float]:
         """Two prices that the budget's price is most likely between, from an even sample of undecided increments."""
         ends = np.cumsum(self.right - self.left)
-        places = (np.arange(size) + 0.5) * (ends[-1] / size)
-        places = places.astype(np.int64)
+        # One place in each of `size` even stretches, shifted by the golden ratio: an even step could meet all columns
+        # at the same height.
+        steps = np.arange(size)
+        places = ((steps + steps * GOLDEN % 1.0) * (ends[-1] / size)).astype(np.int64)
         prompts = np.searchsorted(ends, places, side="right")
         rollouts = self.right[prompts] - (ends[prompts] - places)
         density = self.density(prompts, rollouts)
-        if np.isnan(density).any():
-            raise ValueError(f"the value of prompt {prompts[np.isnan(density)][0]} is not a number")
+        _check_numbers(density, prompts)
         order = np.argsort(-density)
         weight = np.cumsum(np.ones(size) if self._cost is None else self._cost[prompts][order])
         total = float(ends[-1]) if self._cost is None else self.spent(self.right) - self.spent()
@@ -222,31 +226,40 @@ class _Purchase:
 
     def finish(self) -> float:
         """Buy the best of what is undecided; returns the certified gap."""
-        if self._num_undecided > 4 * MAX_SAMPLE:  # only where all that is undecided is of one density
+        if self._num_undecided > FEW * MAX_SAMPLE:  # only where all that is undecided is of one density
             self.left = level(self.left, self.right, self._rest, self._cost)
             self.right = np.minimum(self.right, self.left + 1)
         prompts, density = self._undecided()
-        spent = np.cumsum(np.ones(prompts.size) if self._cost is None else self._cost[prompts])
-        num = int(np.searchsorted(spent, self._rest, side="right"))
-        if self._cost is not None:  # what is worth nothing is not bought
-            num = min(num, int(np.searchsorted(-density, 0.0)))
-        self.left = self.left + np.bincount(prompts[:num], minlength=self.left.size)
-        if self._cost is None or num == prompts.size:
+        if self._cost is None:
+            self._buy(prompts[: int(self._rest)])
             return 0.0
-        bound = float(density[num]) * self._rest
-        return max(bound - self._fill(), 0.0)
+        num = int(np.searchsorted(np.cumsum(self._cost[prompts]), self._rest, side="right"))
+        num = min(num, int(np.searchsorted(-density, 0.0)))  # what is worth nothing is not bought
+        self._buy(prompts[:num])
+        return max(float(density[num]) * self._rest - self._fill(), 0.0) if num < prompts.size else 0.0
+
+    def _buy(self, prompts: Ints) -> None:
+        self.left = self.left + np.bincount(prompts, minlength=self.left.size)
 
     @property
     def _rest(self) -> float:
         return self._budget - self.spent()
 
     def _undecided(self) -> tuple[Ints, Floats]:
-        """Prompt and density of the undecided increments, the best first. [U] each"""
+        """Prompt and density of the undecided increments, the best first; without costs only as many as fit. [U] each"""
         num = self.right - self.left
         prompts = np.repeat(np.arange(num.size), num)
         rollouts = np.arange(prompts.size) - np.repeat(np.cumsum(num) - self.right, num)
         density = self.density(prompts, rollouts)
-        order = np.lexsort((prompts, rollouts, -density))
+        _check_numbers(density, prompts)
+        if self._cost is None and 0 < self._rest < density.size:
+            last = np.partition(density, density.size - int(self._rest))[density.size - int(self._rest)]
+            sure = np.flatnonzero(density > last)
+            ties = np.flatnonzero(density == last)
+            ties = ties[np.lexsort((prompts[ties], rollouts[ties]))]
+            order = np.concatenate([sure, ties])
+        else:
+            order = np.lexsort((prompts, rollouts, -density))
         return prompts[order], density[order]
 
     def _fill(self) -> float:
@@ -266,6 +279,11 @@ class _Purchase:
             room = self.left[one] < self._high[one]
             density[best] = self.density(one, self.left[one])[0] if room.all() else -np.inf
         return gained
+
+
+def _check_numbers(density: Floats, prompts: Ints) -> None:
+    if np.isnan(density).any():
+        raise ValueError(f"the value of prompt {prompts[np.isnan(density)][0]} is not a number")
 
 
 def level(low: Ints, high: Ints, amount: float, cost: Floats | None = None) -> Ints:

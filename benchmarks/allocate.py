@@ -1,0 +1,226 @@
+"""How fast budgets are: the exact solver against the paper's dynamic program (compiled), and at a million prompts.
+
+    python benchmarks/allocate.py [--out FILE.json] [--quick]
+
+Success rates are drawn from Beta(.3, .3), N between 2 and 128. Two dynamic programs, O(M B 126), both compiled by numba:
+one as the paper's code has it, with the value function in the inner loop and whole tables of totals and choices, and a
+tuned one with the values tabulated and one row of totals. All find the same total value; the target of 5,000 times is
+against the first. Memory is the peak of a process of its own.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from allocator import allocate
+from allocator.budget import solve
+from allocator.values import PlugIn, paper_value
+
+LOW, HIGH = 2, 128
+SIZES = ((256, 2048), (512, 8192), (1024, 16_384))
+MILLION = (1_000_000, 16_000_000)
+WANTED_SPEEDUP, WANTED_S, WANTED_MB = 5000, 2.0, 1000
+
+
+def main() -> int:
+    """Print the tables; returns 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--quick", action="store_true", help="leave out the largest dynamic program (about a minute)")
+    options = parser.parse_args()
+    console = Console()
+    versus = [against_the_program(*size) for size in (SIZES[:-1] if options.quick else SIZES)]
+    large = [apart(mode) for mode in ("plug-in", "bayes", "paper", "uniform")]
+    machine = machine_of()
+    show(console, versus, large, machine)
+    if options.out:
+        options.out.write_text(json.dumps({"machine": machine, "versus": versus, "million": large}, indent=2) + "\n")
+    missed = [row for row in versus if row["prompts"] == 1024 and row["speedup"] < WANTED_SPEEDUP]
+    missed += [row for row in large[:1] if row["seconds"] > WANTED_S or row["peak_mb"] > WANTED_MB]
+    return 1 if missed else 0
+
+
+def against_the_program(num_prompts: int, budget: int) -> dict[str, Any]:
+    """Each dynamic program once (compiled before), the solver 51 times, of which the median."""
+    p = rates(num_prompts)
+    table = np.stack([paper_value(p, np.full(num_prompts, n)) for n in range(LOW, HIGH + 1)], axis=1)
+    above_low = budget - LOW * num_prompts
+    published, tuned = compiled_programs()
+    published(p[:2], LOW, HIGH, 8)
+    tuned(table[:2], 8)
+    best, published_s = timed(lambda: published(p, LOW, HIGH, above_low))
+    same, tuned_s = timed(lambda: tuned(table, above_low))
+    assert abs(best - same) < 1e-9, (best, same)
+    low, high = np.full(num_prompts, LOW), np.full(num_prompts, HIGH)
+    seconds = []
+    for _ in range(51):
+        begin = time.perf_counter()
+        found = solve(PlugIn(p).marginal, budget, low, high).num_rollouts
+        seconds.append(time.perf_counter() - begin)
+    assert found.sum() == budget
+    value = float(paper_value(p, found).sum())
+    assert abs(value - best) < 1e-9, (value, best)
+    solver_s = statistics.median(seconds)
+    return {
+        "prompts": num_prompts,
+        "budget": budget,
+        "published_s": published_s,
+        "tuned_s": tuned_s,
+        "solver_s": solver_s,
+        "solver_best_s": min(seconds),
+        "speedup": published_s / solver_s,
+        "speedup_tuned": tuned_s / solver_s,
+        "value": value,
+        "value_lost": best - value,
+    }
+
+
+def timed(call: Callable[[], float]) -> tuple[float, float]:
+    """Result and seconds."""
+    begin = time.perf_counter()
+    return call(), time.perf_counter() - begin
+
+
+def compiled_programs() -> tuple[Any, Any]:
+    """Two dynamic programs for the best total value of `total` rollouts above the lower bounds."""
+    import numba
+
+    @numba.njit
+    def published(p: Any, low: int, high: int, total: int) -> float:
+        best = np.full((p.size + 1, total + 1), -np.inf)
+        choice = np.zeros((p.size + 1, total + 1, 2), np.int32)
+        best[0, 0] = 0.0
+        for i in range(1, p.size + 1):
+            rate = p[i - 1]
+            for spent in range(total + 1):
+                for extra in range(min(high - low, spent) + 1):
+                    n = low + extra
+                    value = (1.0 - rate**n - (1.0 - rate) ** n) * rate * (1.0 - rate) ** 2
+                    reached = best[i - 1, spent - extra] + value
+                    if reached > best[i, spent]:
+                        best[i, spent] = reached
+                        choice[i, spent, 0] = spent - extra
+                        choice[i, spent, 1] = extra
+        return best[p.size, total]  # type: ignore[no-any-return]
+
+    @numba.njit
+    def tuned(table: Any, total: int) -> float:
+        num_prompts, num_choices = table.shape
+        best = np.full(total + 1, -np.inf)
+        best[0] = 0.0
+        choice = np.zeros((num_prompts, total + 1), np.int16)  # what a caller needs to read the budgets back
+        for i in range(num_prompts):
+            following = np.full(total + 1, -np.inf)
+            for spent in range(total + 1):
+                for extra in range(min(num_choices - 1, spent) + 1):
+                    reached = best[spent - extra] + table[i, extra]
+                    if reached > following[spent]:
+                        following[spent] = reached
+                        choice[i, spent] = extra
+            best = following
+        return best[total]  # type: ignore[no-any-return]
+
+    return published, tuned
+
+
+def apart(mode: str) -> dict[str, Any]:
+    """A million prompts, in a process of its own: the least of three runs, and its peak memory."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(a_million, (mode,))
+
+
+def a_million(mode: str) -> dict[str, Any]:
+    """Runs in the other process."""
+    num_prompts, budget = MILLION
+    p = rates(num_prompts)
+    low, high = np.full(num_prompts, LOW), np.full(num_prompts, HIGH)
+    trials = np.random.default_rng(1).integers(0, 33, num_prompts)
+    successes = np.random.default_rng(2).binomial(trials, p)
+    before_mb = peak_mb()
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        if mode == "plug-in":
+            found = solve(PlugIn(p).marginal, budget, low, high).num_rollouts
+        else:
+            found = allocate(successes, trials, budget, mode=mode, min_rollouts=LOW, max_rollouts=HIGH).num_rollouts
+        seconds.append(time.perf_counter() - begin)
+        assert found.sum() == budget and found.min() >= LOW and found.max() <= HIGH
+    return {
+        "what": "solver, known rates" if mode == "plug-in" else f"allocate, mode {mode}",
+        "prompts": num_prompts,
+        "budget": budget,
+        "seconds": min(seconds),
+        "peak_mb": peak_mb(),
+        "peak_before_mb": before_mb,
+    }
+
+
+def rates(num_prompts: int) -> np.ndarray:
+    """Success rates: many near 0 and 1, as in training."""
+    return np.random.default_rng(0).beta(0.3, 0.3, num_prompts).clip(1e-3, 1 - 1e-3)
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process, MB (Linux; getrusage would count the parent's as well)."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024 / 1e6
+
+
+def machine_of() -> dict[str, Any]:
+    """What the figures hold for."""
+    import numba
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": [round(x, 2) for x in os.getloadavg()],
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+    }
+
+
+def show(console: Console, versus: list[dict[str, Any]], large: list[dict[str, Any]], machine: dict[str, Any]) -> None:
+    """Both tables and the machine."""
+    first = Table(title="Exact solver against the dynamic program (numba)", title_justify="left")
+    columns = ("prompts", "budget", "program, s", "tuned, s", "solver, ms", "faster", "than tuned", "loss")
+    for column in columns:
+        first.add_column(column, justify="right")
+    for row in versus:
+        first.add_row(
+            f"{row['prompts']:,}",
+            f"{row['budget']:,}",
+            f"{row['published_s']:.2f}",
+            f"{row['tuned_s']:.2f}",
+            f"{row['solver_s'] * 1e3:.2f}",
+            f"{row['speedup']:,.0f}",
+            f"{row['speedup_tuned']:,.0f}",
+            f"{row['value_lost']:.0e}",
+        )
+    second = Table(title=f"{MILLION[0]:,} prompts, {MILLION[1]:,} rollouts", title_justify="left")
+    for column in ("what", "seconds (best of 3)", "peak memory, MB", "of which input, MB"):
+        second.add_column(column, justify="left" if column == "what" else "right")
+    for row in large:
+        second.add_row(row["what"], f"{row['seconds']:.2f}", f"{row['peak_mb']:,.0f}", f"{row['peak_before_mb']:,.0f}")
+    console.print(first, second)
+    console.print(", ".join(f"{key} {value}" for key, value in machine.items()), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
