@@ -59,6 +59,8 @@ class Allocator:
         self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
         self._evidence = Evidence(list(self._pool.values()), config.allocator.prior)
         self._changed: set[str] = set()
+        self._policy_version = 0
+        """The newest that an update has told of: what is admitted now may not be sampled by older weights."""
         self._ledger = Ledger()
         self._watermark = Watermark()
         self._places: dict[str, list[tuple[tuple[str, int], int]]] = {}
@@ -88,6 +90,7 @@ class Allocator:
             case Update() as update:
                 for end in update.groups:
                     self._end(end.group_id)
+                self._policy_version = max(self._policy_version, update.version)
                 self._pass(delivery)
             case Evaluation() as evaluation:
                 self._awaited.discard(evaluation.name)
@@ -239,6 +242,7 @@ class Allocator:
                 max_tokens=sampling.max_tokens,
             ),
             budgeting=entry.group.budgeting,
+            min_policy_version=self._policy_version,
             round=entry.group.round,
             attempt=attempt,
             created_s=time.time(),

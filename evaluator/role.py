@@ -175,6 +175,7 @@ class Evaluator:
                 max_tokens=sampling.max_tokens,
             ),
             purpose=f"eval:{board.name}",
+            min_policy_version=board.policy_version,
             created_s=time.time(),
         )
         self._next_partition = (self._next_partition + 1) % self._stream.num_partitions(JOBS)

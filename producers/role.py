@@ -79,6 +79,7 @@ class Producer:
         self._offers: list[Offer] = []
         self._version = -1
         self._in_flight = 0
+        self._held: list[Delivery] = []
         self._counters = {"rollouts": 0, "tokens": 0, "swaps": 0}
         self._swap_s = 0.0
         self._idle = IdleClock()
@@ -96,7 +97,7 @@ class Producer:
         return False
 
     def handle(self, delivery: Delivery) -> None:
-        """A job: one request to the engine for each rollout."""
+        """A job: one request to the engine for each rollout, once the weights are as new as it wants them."""
         job: Job = delivery.message
         if job.stop - job.start > MAX_SLICE:
             raise BadRecord(
@@ -108,6 +109,14 @@ class Producer:
                 f"job of group {job.group_id} may reach {longest} tokens; producer.max_model_len is "
                 f"{self._config.producer.max_model_len}: raise it, or lower sampling.max_tokens"
             )
+        self._in_flight += job.stop - job.start
+        if job.min_policy_version > self._version:
+            self._held.append(delivery)
+        else:
+            self._begin(delivery)
+
+    def _begin(self, delivery: Delivery) -> None:
+        job: Job = delivery.message
         assignment = Assignment(delivery, job.stop - job.start)
         for rollout in range(job.start, job.stop):
             future = self._spawn(
@@ -120,7 +129,6 @@ class Producer:
                     max_tokens=job.sampling.max_tokens,
                 )
             )
-            self._in_flight += 1
             future.add_done_callback(partial(self._note, assignment, rollout))
 
     def _note(self, assignment: Assignment, rollout: int, future: "Future[Rollout]") -> None:
@@ -151,6 +159,7 @@ class Producer:
         return {
             **{f"producer/{name}": count for name, count in self._counters.items()},
             "producer/in_flight": self._in_flight,
+            "producer/held_jobs": len(self._held),
             "producer/policy_version": self._version,
             "producer/swap_s": self._swap_s,
             "producer/idle_share": self._idle.share(),
@@ -219,6 +228,12 @@ class Producer:
         else:
             self._version = offer.policy.version
             self._counters["swaps"] += 1
+            waiting, self._held = self._held, []
+            for delivery in waiting:
+                if delivery.message.min_policy_version > self._version:
+                    self._held.append(delivery)
+                else:
+                    self._begin(delivery)
 
     async def _load(self, policy: Policy) -> float:
         digest = await asyncio.to_thread(digest_of, policy.uri)

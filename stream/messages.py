@@ -76,6 +76,8 @@ class Job:
     sampling: Sampling
     budgeting: Budgeting | None = None
     purpose: str = TRAINING
+    min_policy_version: int = 0
+    """Weights older than this may not sample it: producers hold it until they serve newer ones, so staleness is bounded."""
     round: int = 0
     attempt: int = 0
     """How often this slice was issued before (0 the first time)."""

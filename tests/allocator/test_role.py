@@ -84,6 +84,8 @@ def test_pacing_admits_as_many_rounds_as_staleness_allows() -> None:
     bench.end({job.group_id for job in jobs if job.round == 0})
     bench.turn()
     assert len(groups_of(bench.jobs())) == 12
+    # What the update of version 1 let in may not be sampled by older weights: that bounds staleness.
+    assert {job.round: job.min_policy_version for job in bench.jobs()} == {0: 0, 1: 0, 2: 1}
 
 
 def test_every_prompt_takes_part_before_any_takes_part_again_and_the_run_ends() -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,18 @@ def test_no_job_is_taken_before_there_is_a_policy_nor_while_the_engine_is_full(b
     for rollout in range(3):
         bench.finish(f"p0.0000/{rollout}")
     assert bench.role.wants_input
+
+
+def test_a_job_waits_for_weights_as_new_as_it_wants_them(bench):
+    bench.serve(3)
+    bench.ask(replace(make_job("p0.0000", 2), min_policy_version=5))
+    bench.until(lambda: bench.role.metrics()["producer/held_jobs"] == 1)
+    bench.serve(4)
+    assert bench.engine.requests == {}
+    assert bench.progress() == 0
+    bench.serve(5)
+    bench.until(lambda: len(bench.engine.requests) == 2)
+    assert bench.role.metrics()["producer/held_jobs"] == 0
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------
