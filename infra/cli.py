@@ -23,9 +23,10 @@ COMMANDS = {
     "down": "stop a run that is up; `up` resumes it",
     "broker": "start or stop a local Kafka broker by itself",
     **{role: f"one role by itself: {text}" for role, text in ROLES.items()},
-    "replay": "read a run back from its topics: report, export, summary",
+    "replay": "read a run back from its topics: report, export, summary, rescore",
     "allocate": "how many rollouts each prompt of a file gets, without a run",
     "verify": "grade answers from a file or standard input",
+    "prompts": "check the reference answers of a file of prompts before anything is spent on them",
     "warmstart": "rebuild the demo's base model",
 }
 
@@ -72,6 +73,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "replay": "replay.cli",
         "allocate": "allocator.offline",
         "verify": "verifier.offline",
+        "prompts": "prompts.check",
         "warmstart": "demo.warmstart",
     }
     here = {"up": _up, "status": _status, "scale": _scale, "down": _down, "broker": _broker}

@@ -94,7 +94,7 @@ def _has_splits(source: str) -> bool:
 
 def _read(config: Config, source: str, split: str, num_prompts: int) -> list[Prompt]:
     rows = _rows(config, source, split, num_prompts)
-    return [_prompt(row, number, source, config) for number, row in enumerate(itertools.islice(rows, num_prompts), 1)]
+    return [prompt_of(row, number, source, config) for number, row in enumerate(itertools.islice(rows, num_prompts), 1)]
 
 
 def _rows(config: Config, source: str, split: str, num_prompts: int) -> Iterator[Mapping[str, Any]]:
@@ -141,7 +141,13 @@ def _dataset_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
         raise UserError(f"dataset {name!r} (split {split!r}) cannot be loaded: {error}") from None
 
 
-def _prompt(row: Mapping[str, Any], number: int, source: str, config: Config) -> Prompt:
+def prompt_of(row: Mapping[str, Any], number: int, source: str, config: Config) -> Prompt:
+    """The prompt that one row of a source describes.
+
+    Raises:
+        UserError: it has no text or no answer.
+
+    """
     table = config.prompts
     text = row.get("text", row.get(table.text_key))
     answer = row.get("answer", row.get(table.answer_key))
