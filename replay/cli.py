@@ -1,9 +1,10 @@
-"""The commands that read a run back: `rucksack replay report RUN`, `export RUN`, `summary RUN`.
+"""The commands that read a run back: `rucksack replay report RUN`, `export RUN`, `summary RUN`, `rescore RUN`.
 
 They read the topics alone, so they work while the run goes on, after it, and on another machine than it ran on.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     export = _command(commands, "export", export_topics, "every topic as a Parquet file")
     export.add_argument("--out", type=Path, help="folder to write (default: export in the run's folder)")
     _command(commands, "summary", show_summary, "key figures, in the terminal")
+    again = _command(commands, "rescore", rescore_run, "grade every recorded trajectory with another grader")
+    again.add_argument("--grader", required=True, metavar="NAME", help="see `rucksack verify --help`")
+    again.add_argument("--workers", type=int, default=1, metavar="N", help="processes that grade (default: 1)")
+    again.add_argument("--examples", type=int, default=2, metavar="N", help="shown of each change (default: 2)")
+    again.add_argument("--out", type=Path, help="JSON file to write as well")
     return top
 
 
@@ -109,6 +115,26 @@ def export_topics(arguments: argparse.Namespace, console: Console) -> None:
         table.add_row(of.topic, *numbers, escape(str(of.path)))
     console.print(table)
     console.print("Read them with duckdb, for example:\n\n" + escape(EXAMPLE_QUERY.format(folder=out)), soft_wrap=True)
+
+
+def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
+    """Grade a run's trajectories again, into a topic of their own, and tell what changed."""
+    from replay.rescore import print_rescored, rescore
+
+    place = _place(arguments)
+    with open_run(place, arguments.run) as (broker, name, _path), _bar(console) as bar:
+        task = bar.add_task(f"grading {escape(name)}", total=None)
+        result = rescore(
+            broker,
+            name,
+            arguments.grader,
+            workers=max(1, arguments.workers),
+            num_examples=arguments.examples,
+            progress=lambda passed, total: bar.update(task, completed=passed, total=total),
+        )
+    print_rescored(result, console)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result.as_json(), indent=2), encoding="utf-8")
 
 
 def _place(arguments: argparse.Namespace) -> Place:

@@ -166,6 +166,11 @@ def grade(name: str, gold: str, answer: str) -> Grade:
     return Grade("correct" if reward == 1.0 else "wrong", reward, f"{name}: {reward:g}")
 
 
+def grading_version() -> str:
+    """Versions of what grades, as verdicts carry it."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("rucksack-rl", "math-verify", "sympy"))
+
+
 def preload() -> None:
     """Import what grading needs, before workers are forked."""
     importlib.import_module("verifier.maths").warm_up()

@@ -4,7 +4,6 @@ A trajectory's offset is committed when its verdict is durable. One that is grad
 readers count the first.
 """
 
-import importlib.metadata
 import logging
 import threading
 import time
@@ -14,7 +13,7 @@ from stream.config import Config
 from stream.messages import Trajectory, Verdict
 from stream.topics import TRAJECTORIES, VERDICTS
 from stream.worker import Delivery, IdleClock, Log, run_loop
-from verifier.graders import Grade
+from verifier.graders import Grade, grading_version
 from verifier.pool import Pool
 from verifier.watch import Watch
 
@@ -37,7 +36,7 @@ class Verifier:
         self._number = 0
         self._watch = Watch(config.verifier.alarm_share)
         self._idle = IdleClock()
-        self._version = importlib.metadata.version("math-verify")
+        self._version = grading_version()
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
 
