@@ -16,13 +16,27 @@ def admit(belief: Belief, group: OpenGroup) -> Belief:
     return replace(belief, num_groups=belief.num_groups + 1, open_group=group)
 
 
-def observe(belief: Belief, num_correct: float, num_graded: int, discount: float = DISCOUNT) -> Belief:
-    """The open group's verdicts are all there; ungraded rollouts say nothing (law 6).
+def observe(
+    belief: Belief,
+    num_correct: float,
+    num_graded: int,
+    *,
+    num_sampled: int = 0,
+    num_tokens: int = 0,
+    discount: float = DISCOUNT,
+) -> Belief:
+    """The open group's verdicts are all there; ungraded rollouts say nothing of the success rate (law 6).
 
     A reward between 0 and 1 counts as that part of a success.
     """
     assert belief.open_group is not None and not belief.open_group.observed
     observed = replace(belief, open_group=replace(belief.open_group, observed=True))
+    if num_sampled:
+        observed = replace(
+            observed,
+            recent_sampled=discount * belief.recent_sampled + num_sampled,
+            recent_tokens=discount * belief.recent_tokens + num_tokens,
+        )
     if num_graded:
         observed = replace(
             observed,

@@ -236,6 +236,9 @@ class _Purchase:
         num = int(np.searchsorted(np.cumsum(self._cost[prompts]), self._rest, side="right"))
         num = min(num, int(np.searchsorted(-density, 0.0)))  # what is worth nothing is not bought
         self._buy(prompts[:num])
+        while num and self.spent() > self._budget:  # by a rounding error of the sum
+            num -= 1
+            self.left[prompts[num]] -= 1
         return max(float(density[num]) * self._rest - self._fill(), 0.0) if num < prompts.size else 0.0
 
     def _buy(self, prompts: Ints) -> None:
@@ -265,17 +268,20 @@ class _Purchase:
     def _fill(self) -> float:
         """Spend what the first increment that does not fit has left on the best that do; returns their value."""
         assert self._cost is not None
-        rest, gained = self._rest, 0.0
-        prompts = np.flatnonzero((self._cost <= rest) & (self.left < self._high))
+        gained = 0.0
+        prompts = np.flatnonzero((self._cost <= self._rest) & (self.left < self._high))
         cost, density = self._cost[prompts], self.density(prompts, self.left[prompts])
         while prompts.size:
-            best = int(np.argmax(np.where(cost <= rest, density, -np.inf)))
-            if cost[best] > rest or density[best] <= 0:
+            best = int(np.argmax(np.where(cost <= self._rest, density, -np.inf)))
+            if cost[best] > self._rest or density[best] <= 0:
                 break
-            rest -= cost[best]
-            gained += float(density[best] * cost[best])
-            self.left[prompts[best]] += 1
             one = prompts[best : best + 1]
+            self.left[one] += 1
+            if self.spent() > self._budget:  # by a rounding error of the sum
+                self.left[one] -= 1
+                density[best] = -np.inf
+                continue
+            gained += float(density[best] * cost[best])
             room = self.left[one] < self._high[one]
             density[best] = self.density(one, self.left[one])[0] if room.all() else -np.inf
         return gained

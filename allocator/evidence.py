@@ -7,24 +7,29 @@ import numpy as np
 from allocator.beliefs import success_rate
 from allocator.budget import Floats, Ints
 from allocator.modes import Beliefs
-from allocator.prior import learn_prior
+from allocator.prior import learn_costs, learn_prior
 from stream.messages import Belief, Prompt
 
 
 class Evidence:
     """The discounted counts of every prompt of a pool, and the prior that they make."""
 
-    def __init__(self, pool: Sequence[Prompt], fixed_prior: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, pool: Sequence[Prompt], fixed_prior: tuple[float, float] | None = None, most_tokens: int = 512
+    ) -> None:
         self._place = {prompt.prompt_id: number for number, prompt in enumerate(pool)}
         self._task = _numbered([prompt.task for prompt in pool])
         self._level = _numbered([(prompt.task, prompt.level) for prompt in pool])
         self._trials, self._successes = np.zeros(len(pool)), np.zeros(len(pool))
+        self._sampled, self._tokens = np.zeros(len(pool)), np.zeros(len(pool))
         self._fixed_prior = fixed_prior
+        self._most_tokens = float(most_tokens)
         self._prior: tuple[Floats, Floats] | None = None
 
     def note(self, belief: Belief) -> None:
         """A prompt's belief as it is now."""
         place = self._place[belief.prompt_id]
+        self._sampled[place], self._tokens[place] = belief.recent_sampled, belief.recent_tokens
         if (self._trials[place], self._successes[place]) != (belief.recent_trials, belief.recent_correct):
             self._trials[place], self._successes[place] = belief.recent_trials, belief.recent_correct
             self._prior = None
@@ -33,7 +38,7 @@ class Evidence:
         """What is believed of the chosen prompts."""
         if self._prior is None:
             self._prior = self._learn()
-        places = np.array([self._place[prompt_id] for prompt_id in chosen], dtype=np.int64)
+        places = self._places(chosen)
         successes, trials = self._successes[places], self._trials[places]
         a, b = self._prior
         return Beliefs(
@@ -41,6 +46,14 @@ class Evidence:
             a=a[places] + successes,
             b=b[places] + trials - successes,
         )
+
+    def costs(self, chosen: Sequence[str]) -> Floats:
+        """Tokens that a rollout of each chosen prompt is expected to take, at least 1."""
+        costs = learn_costs(self._tokens, self._sampled, self._task, self._level, self._most_tokens)
+        return np.maximum(costs[self._places(chosen)], 1.0)
+
+    def _places(self, chosen: Sequence[str]) -> Ints:
+        return np.array([self._place[prompt_id] for prompt_id in chosen], dtype=np.int64)
 
     def _learn(self) -> tuple[Floats, Floats]:
         if self._fixed_prior is not None:

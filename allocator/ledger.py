@@ -28,6 +28,9 @@ class Entry:
     slices: list[Slice]
     rewards: dict[int, float | None] = field(default_factory=dict)
     """By rollout; None for one that carries no reward (law 6)."""
+    num_sampled: int = 0
+    num_tokens: int = 0
+    """Rollouts that were sampled (the abandoned were not), and their tokens."""
 
     @property
     def complete(self) -> bool:
@@ -64,6 +67,9 @@ class Ledger:
         if entry is None or rollout in entry.rewards or rollout >= entry.group.num_rollouts:
             return None
         entry.rewards[rollout] = verdict.reward if verdict.graded else None
+        if verdict.outcome != "abandoned":
+            entry.num_sampled += 1
+            entry.num_tokens += verdict.trajectory.token_ids.size
         for piece in entry.slices:
             if piece.start <= rollout < piece.stop:
                 self._outstanding[piece.partition] -= 1
@@ -95,3 +101,8 @@ class Ledger:
     def num_open_rollouts(self) -> int:
         """Admitted rollouts whose group has not ended."""
         return sum(entry.group.num_rollouts for entry in self.entries.values() if not entry.group.ended)
+
+    @property
+    def num_open_groups(self) -> int:
+        """Admitted groups that have not ended."""
+        return sum(not entry.group.ended for entry in self.entries.values())

@@ -19,6 +19,8 @@ UNKNOWN_STRENGTH = 2.0
 """k where nothing is known: with a parent at 1/2, every success rate is as likely as any other."""
 DOUBT = 4.0
 """Children that UNKNOWN_STRENGTH counts as much as."""
+COST_DOUBT = 4.0
+"""Rollouts that the mean tokens of a prompt's kind count as much as."""
 ROUNDS = 4
 """Fixed-point rounds: the weights of the children follow from k, which follows from the weights."""
 
@@ -51,6 +53,27 @@ def learn_prior(successes: Floats, trials: Floats, task: Ints, level: Ints) -> P
     mean = _descend(task_rate, task_size, task_k, mean[all_of_task])
     mean = _descend(level_rate, level_size, level_k, mean[task_of_level])[level]
     return Prior(prompt_k * mean, prompt_k * (1.0 - mean), (prompt_k, level_k, task_k))
+
+
+def learn_costs(tokens: Floats, sampled: Floats, task: Ints, level: Ints, most: float) -> Floats:
+    """Expected tokens of one rollout of every prompt, drawn towards its level's mean, that towards its task's, and so on.
+
+    Args:
+        tokens, sampled: [M] tokens taken by `sampled` rollouts, which may be discounted.
+        task, level: [M] as for `learn_prior`.
+        most: what is believed where nothing was sampled: the most tokens that a rollout may take.
+
+    """
+    mean = (tokens.sum() + COST_DOUBT * most) / (sampled.sum() + COST_DOUBT)
+    for kind in (task, level, np.arange(tokens.size)):
+        num = int(kind.max()) + 1
+        above = np.broadcast_to(mean, tokens.size)
+        # A kind's parent's mean stands at each of its prompts; any of them will do.
+        parent = np.empty(num)
+        parent[kind] = above
+        of_kind = _sums(kind, tokens, num), _sums(kind, sampled, num)
+        mean = ((of_kind[0] + COST_DOUBT * parent) / (of_kind[1] + COST_DOUBT))[kind]
+    return np.asarray(mean)
 
 
 def _ascend(rate: Floats, size: Floats, parent: Ints) -> tuple[float, Floats, Floats]:

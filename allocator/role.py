@@ -57,7 +57,11 @@ class Allocator:
         self._pool = {prompt.prompt_id: prompt for prompt in pool if prompt.prompt_id in token_ids}
         self._token_ids = token_ids
         self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
-        self._evidence = Evidence(list(self._pool.values()), config.allocator.prior)
+        self._evidence = Evidence(
+            list(self._pool.values()), config.allocator.prior, most_tokens=config.sampling.max_tokens
+        )
+        self._plan = RoundPlan()
+        """The last one that was admitted."""
         self._changed: set[str] = set()
         self._policy_version = 0
         """The newest that an update has told of: what is admitted now may not be sampled by older weights."""
@@ -109,12 +113,15 @@ class Allocator:
             "allocator/round": self._next_round,
             "allocator/groups": self._num_admitted,
             "allocator/open_rollouts": self._ledger.num_open_rollouts,
+            "allocator/value": self._plan.value,
+            "allocator/spent": self._plan.spent,
+            "allocator/gap": self._plan.gap,
             **{f"allocator/{name}": count for name, count in self._counters.items()},
         }
 
     def close(self) -> None:
         """Write what changed since the last round."""
-        self._commit(RoundPlan(prompt_ids=(), groups=()))
+        self._commit(RoundPlan())
         self._rounds.writer.close()
 
     # -- records ------------------------------------------------------------------------------------------------------
@@ -145,8 +152,15 @@ class Allocator:
     def _observe(self, entry: Entry) -> None:
         rewards = [reward for reward in entry.rewards.values() if reward is not None]
         belief = self._beliefs[entry.prompt_id]
-        discount = self._config.allocator.discount
-        self._believe(entry, belief_rules.observe(belief, float(sum(rewards)), len(rewards), discount))
+        observed = belief_rules.observe(
+            belief,
+            float(sum(rewards)),
+            len(rewards),
+            num_sampled=entry.num_sampled,
+            num_tokens=entry.num_tokens,
+            discount=self._config.allocator.discount,
+        )
+        self._believe(entry, observed)
         for place, offset in self._places.pop(entry.group.group_id, ()):
             self._watermark.finish(place, offset)
 
@@ -181,11 +195,13 @@ class Allocator:
 
     @property
     def _may_admit(self) -> bool:
-        """Pacing: open rollouts stay within (max_staleness + 1) x one update's."""
+        """Pacing: open rollouts (with a budget of tokens: groups) stay within (max_staleness + 1) x one update's."""
         run = self._config.run
         if self._awaited or self._next_round >= run.num_updates:
             return False
-        return self._ledger.num_open_rollouts + run.budget <= (run.max_staleness + 1) * run.budget
+        if self._config.allocator.budget_tokens:  # rounds differ in rollouts, not in groups
+            return self._ledger.num_open_groups <= run.max_staleness * run.prompts_per_update
+        return self._ledger.num_open_rollouts <= run.max_staleness * run.budget
 
     def _admit_round(self) -> None:
         run, table = self._config.run, self._config.allocator
@@ -197,13 +213,22 @@ class Allocator:
             self._beliefs,
             self._evidence.beliefs(chosen, self._beliefs),
             mode=table.mode,
-            budget=run.budget,
+            budget=table.budget_tokens or run.budget,
             low=table.min_rollouts,
             high=table.max_rollouts,
             round_number=self._next_round,
+            cost=self._evidence.costs(chosen) if table.budget_tokens else None,
         )
         self._commit(plan)
-        log.info("admitted round=%d rollouts=%d", self._next_round - 1, run.budget)
+        self._plan = plan
+        log.info(
+            "admitted round=%d rollouts=%d spent=%.10g value=%.6g gap=%.2g",
+            self._next_round - 1,
+            sum(group.num_rollouts for group in plan.groups),
+            plan.spent,
+            plan.value,
+            plan.gap,
+        )
 
     def _commit(self, plan: RoundPlan) -> None:
         """One transaction: the plan's jobs, all beliefs that changed, the offsets that they rest on."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from allocator.budget import Floats
 from allocator.modes import MODES, Beliefs
 from stream.messages import Belief, Budgeting, OpenGroup
 
@@ -16,8 +17,14 @@ from stream.messages import Belief, Budgeting, OpenGroup
 class RoundPlan:
     """Groups to admit, in order of the prompts."""
 
-    prompt_ids: tuple[str, ...]
-    groups: tuple[OpenGroup, ...]
+    prompt_ids: tuple[str, ...] = ()
+    groups: tuple[OpenGroup, ...] = ()
+    value: float = 0.0
+    """Sum of V_i(N_i)."""
+    spent: float = 0.0
+    """Rollouts, or the tokens they are expected to take."""
+    gap: float = 0.0
+    """The best value for the budget is at most this higher (0 where rollouts are budgeted: it is the best)."""
 
 
 def choose_prompts(prompt_ids: Sequence[str], beliefs: Mapping[str, Belief], num: int, seed: int) -> list[str]:
@@ -39,10 +46,11 @@ def plan_round(
     low: int,
     high: int,
     round_number: int,
+    cost: Floats | None = None,
 ) -> RoundPlan:
-    """Spend the budget on the chosen prompts; `believed` is what is believed of them, in their order."""
+    """Spend the budget on the chosen prompts; `believed` is what is believed of them, in their order, `cost` as well."""
     size = len(chosen)
-    allocation = MODES[mode](believed, budget, np.full(size, low), np.full(size, high), None)
+    allocation = MODES[mode](believed, budget, np.full(size, low), np.full(size, high), cost)
     groups = tuple(
         OpenGroup(
             group_id=f"{prompt_id}.{beliefs[prompt_id].num_groups:04d}",
@@ -54,11 +62,18 @@ def plan_round(
                 num_observed=beliefs[prompt_id].num_trials,
                 value=float(allocation.value[i]),
                 price=allocation.price,
+                cost=0.0 if cost is None else float(cost[i]),
             ),
         )
         for i, prompt_id in enumerate(chosen)
     )
-    return RoundPlan(prompt_ids=tuple(chosen), groups=groups)
+    return RoundPlan(
+        prompt_ids=tuple(chosen),
+        groups=groups,
+        value=float(allocation.value.sum()),
+        spent=allocation.spent,
+        gap=allocation.gap,
+    )
 
 
 def _turn(beliefs: Mapping[str, Belief], seed: int) -> Callable[[str], tuple[int, bytes]]:

@@ -141,6 +141,9 @@ class AllocatorTable(Table):
     """Beta prior of every success rate; without it one is learned, and shared by task and level."""
     discount: Annotated[float, Gt(0), Le(1)] = 0.5
     """What a prompt's next group leaves of the weight of its earlier ones in its belief; 1 forgets nothing."""
+    budget_tokens: NonNegative = 0
+    """Most tokens that a round's rollouts may be expected to take; a prompt's cost is learned from its trajectories. With
+    0 every rollout counts alike, and a round's budget is run.rollouts_per_prompt x run.prompts_per_update of them."""
     min_rollouts: Annotated[int, Ge(2)] = 2
     """Fewest rollouts of a prompt; at least 2, as a group of one has no advantage."""
     max_rollouts: Positive = 128
@@ -349,6 +352,12 @@ class Config(BaseSettings):
             raise ValueError(
                 f"run.rollouts_per_prompt is {self.run.rollouts_per_prompt}; want between allocator.min_rollouts "
                 f"({low}) and allocator.max_rollouts ({high}), or no budget can meet the bounds"
+            )
+        tokens, needed = self.allocator.budget_tokens, low * self.run.prompts_per_update * self.sampling.max_tokens
+        if 0 < tokens < needed:
+            raise ValueError(
+                f"allocator.budget_tokens is {tokens}; want 0, or at least {needed} = allocator.min_rollouts x "
+                "run.prompts_per_update x sampling.max_tokens, which the lower bound may take"
             )
         return self
 

@@ -60,7 +60,9 @@ class Budgeting:
     value: float
     """V(num_rollouts) under the mode's value function."""
     price: float
-    """Value of the cheapest rollout that the round still bought (lambda)."""
+    """Value of the cheapest rollout that the round still bought (lambda); value per token where tokens are budgeted."""
+    cost: float = 0.0
+    """Tokens that one rollout was expected to take; 0 where rollouts are budgeted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +279,9 @@ class Belief:
     recent_trials: float = 0.0
     recent_correct: float = 0.0
     """Discounted: each graded group lowers the weight of those before it."""
+    recent_sampled: float = 0.0
+    recent_tokens: float = 0.0
+    """Rollouts that were sampled, graded or not, and the tokens they took; discounted likewise."""
     visits: tuple[Visit, ...] = ()
     """Newest last; as many as the success-rate estimates look back on."""
     open_group: OpenGroup | None = None

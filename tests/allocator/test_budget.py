@@ -167,6 +167,16 @@ def test_equal_costs_are_as_no_costs_and_what_does_not_fit_is_filled() -> None:
     assert filled.num_rollouts.tolist() == [2, 4]
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+def test_fractional_costs_never_exceed_the_budget_by_a_rounding_error(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    cost = rng.integers(1, 9, size) / 10
+    value = Expected(*rng.uniform(0.3, 9, (2, size)))
+    budget = float(cost @ rng.integers(2, 12, size))
+    solution = solve(value.marginal, budget, fill(2, size), fill(12, size), cost)
+    assert solution.spent <= budget
+
+
 def test_gap_shrinks_with_the_number_of_prompts_and_nothing_worthless_is_bought() -> None:
     rng = np.random.default_rng(5)
     gaps = []

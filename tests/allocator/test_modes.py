@@ -14,7 +14,7 @@ counts = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @pytest.mark.parametrize("mode", sorted(MODES))
 @given(counts, st.integers(2, 5), st.integers(0, 60), st.floats(0, 1))
 def test_budget_is_met_exactly_within_the_bounds(
@@ -29,7 +29,7 @@ def test_budget_is_met_exactly_within_the_bounds(
     assert found.gap == 0.0
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @pytest.mark.parametrize("mode", sorted(MODES))
 @given(counts, st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_with_costs_the_budget_is_never_exceeded(

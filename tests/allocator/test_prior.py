@@ -3,7 +3,7 @@ import pytest
 from factories import make_prompt
 
 from allocator.evidence import Evidence
-from allocator.prior import MAX_STRENGTH, MIN_STRENGTH, UNKNOWN_STRENGTH, Prior, learn_prior
+from allocator.prior import MAX_STRENGTH, MIN_STRENGTH, UNKNOWN_STRENGTH, Prior, learn_costs, learn_prior
 from stream.messages import Belief, Visit
 
 
@@ -60,6 +60,15 @@ def test_one_sided_and_tiny_samples_leave_a_proper_prior(successes: list[float])
     assert (prior.a > 0).all()
     assert (prior.b > 0).all()
     assert MIN_STRENGTH <= prior.strengths[0] <= MAX_STRENGTH
+
+
+def test_costs_are_learned_and_shared_by_kind_and_start_at_the_most() -> None:
+    task, level = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 2, 2])
+    nothing = np.zeros(5)
+    assert learn_costs(nothing, nothing, task, level, most=512).tolist() == [512.0] * 5
+    sampled = np.array([1000.0, 0, 1000, 1000, 0])
+    costs = learn_costs(np.array([20.0, 0, 300, 50, 0]) * sampled, sampled, task, level, most=512)
+    assert costs == pytest.approx([20, 20, 300, 50, 50], rel=0.03)
 
 
 def test_evidence_follows_beliefs_and_shares_them_by_level() -> None:

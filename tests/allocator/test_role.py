@@ -152,6 +152,35 @@ def test_an_update_seen_before_the_verdicts_does_not_lose_them() -> None:
     assert trials == {6}
 
 
+def test_a_budget_of_tokens_is_never_exceeded_and_buys_more_as_costs_are_learned() -> None:
+    # Every rollout may take 32 tokens and takes 2 (factories): the first round has to reckon with 32.
+    bench = Bench(
+        make_config(
+            run={"name": "r", "num_updates": 12, "prompts_per_update": 4, "max_staleness": 0},
+            allocator={"mode": "bayes", "budget_tokens": 600, "max_rollouts": 64},
+            sampling={"max_tokens": 32},
+        )
+    )
+    rollouts: list[int] = []
+    for number in range(12):
+        bench.turn()
+        fresh = [job for job in bench.jobs() if job.round == number]
+        groups = {job.group_id: job for job in fresh}
+        assert len(groups) == 4
+        assert all(job.budgeting is not None for job in fresh)
+        spent = sum(job.num_rollouts * job.budgeting.cost for job in groups.values() if job.budgeting)
+        assert 0.85 * 600 < spent <= 600 or {job.num_rollouts for job in groups.values()} == {64}
+        assert bench.role.metrics()["allocator/spent"] == pytest.approx(spent)
+        assert 0 <= bench.role.metrics()["allocator/gap"] < 0.1
+        rollouts.append(sum(job.num_rollouts for job in groups.values()))
+        bench.answer(fresh, reward=0.5)
+        bench.end(set(groups))
+    bench.turn()
+    assert bench.role.finished
+    assert rollouts[0] == 18
+    assert rollouts[-1] > 10 * rollouts[0]
+
+
 def test_overdue_rollouts_are_issued_again_and_given_up_in_the_end() -> None:
     bench = Bench(make_config(allocator={"slice_rollouts": 6, "lease_s": 1e-9, "max_attempts": 2}))
     bench.role.work()
