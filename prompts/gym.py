@@ -1,32 +1,40 @@
 """Problems from reasoning-gym, by task name. Its answers are graded by the project's verifiers, never by its scorers."""
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stream.errors import UserError
 
-HELDOUT_SEED = 1_000_003
-"""Added to the seed for the held-out split: the two splits draw from the same law with other random numbers."""
+HELDOUT_SHARE = 5
+"""One problem in this many is held out."""
+
+
+def is_heldout(text: str) -> bool:
+    """Whether a problem is held out; a fixed hash, so pool and held-out set are disjoint whatever their sizes."""
+    return zlib.crc32(text.encode()) % HELDOUT_SHARE == 0
 
 
 def generate_gym_prompts(
     tasks: Sequence[str], num_prompts: int, seed: int, split: str, options: Mapping[str, Any]
 ) -> Iterator[dict[str, str]]:
-    """`num_prompts` different problems, the tasks taking turns; a held-out problem never stands in the pool.
+    """`num_prompts` different problems of a split (`pool` or `heldout`), the tasks taking turns; fewer if there are no more.
+
+    Args:
+        options: arguments of each task, by its name.
 
     Raises:
         UserError: reasoning-gym is not installed, an unknown task, or an option it does not know.
 
     """
-    pool_texts: set[str] = set()
-    if split == "heldout":
-        pool_texts = {row["text"] for row in _draw(tasks, 8 * num_prompts, seed, options)}
-    drawn = _draw(tasks, 20 * num_prompts, seed + (HELDOUT_SEED if split == "heldout" else 0), options)
+    stray = sorted(options.keys() - set(tasks))
+    if stray:
+        raise UserError(f"prompts.options has {stray[0]!r}; want options by task, of {', '.join(tasks)}")
     seen: set[str] = set()
-    for row in drawn:
+    for row in _draw(tasks, 20 * HELDOUT_SHARE * num_prompts, seed, options):
         if len(seen) == num_prompts:
             return
-        if row["text"] in seen or row["text"] in pool_texts:
+        if row["text"] in seen or is_heldout(row["text"]) != (split == "heldout"):
             continue
         seen.add(row["text"])
         yield {**row, "prompt_id": f"{row['task']}-{split}-{len(seen):05d}"}

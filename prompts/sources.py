@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def load_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
-    """The pool and the held-out set, disjoint in their ids.
+    """The pool and the held-out set: no id and no text is in both, nor twice in one of them.
 
     Raises:
         UserError: a missing file or dataset, a prompt without text or answer, an id that stands twice, too few prompts.
@@ -36,6 +36,8 @@ def load_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
         num_heldout = min(table.num_heldout, len(together) // 5)
         cut = len(together) - num_heldout
         pool, heldout = together[:cut], together[cut:]
+    held_out = {prompt.text for prompt in heldout}
+    pool = [prompt for prompt in pool if prompt.text not in held_out]
     _check(config, pool, heldout)
     return pool, heldout
 
@@ -93,15 +95,25 @@ def _has_splits(source: str) -> bool:
 
 
 def _read(config: Config, source: str, split: str, num_prompts: int) -> list[Prompt]:
-    rows = _rows(config, source, split, num_prompts)
-    return [prompt_of(row, number, source, config) for number, row in enumerate(itertools.islice(rows, num_prompts), 1)]
+    """The first prompts of a source; a text that stands there again is passed over (DAPO-Math-17k: 100 times each)."""
+    prompts: dict[str, Prompt] = {}
+    for number, row in enumerate(_rows(config, source, split, num_prompts), 1):
+        if len(prompts) == num_prompts:
+            break
+        prompt = prompt_of(row, number, source, config)
+        prompts.setdefault(prompt.text, prompt)
+    if len(prompts) < num_prompts:
+        log.info("%s has %d prompts split=%s asked=%d", source, len(prompts), split, num_prompts)
+    return list(prompts.values())
 
 
 def _rows(config: Config, source: str, split: str, num_prompts: int) -> Iterator[Mapping[str, Any]]:
     if source == "codes":
         from prompts.codes import generate_prompts
 
-        return iter(generate_prompts(num_prompts, seed=config.run.seed, split=split, **config.prompts.options))
+        if config.prompts.options:
+            raise UserError(f"prompts.options is {config.prompts.options!r}; the source codes takes none")
+        return generate_prompts(num_prompts, config.run.seed, split)
     if source.startswith("gym:"):
         from prompts.gym import generate_gym_prompts
 
@@ -136,7 +148,10 @@ def _dataset_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
     except ImportError:
         raise UserError("prompts.source = hf:... needs the `datasets` package: install the cpu or gpu extra") from None
     try:
-        return iter(load_from_disk(name)[split] if Path(name).is_dir() else load_dataset(name, split=split))
+        if not Path(name).is_dir():
+            return iter(load_dataset(name, split=split))
+        loaded = load_from_disk(name)
+        return iter(loaded[split] if isinstance(loaded, dict) else loaded)
     except (OSError, ValueError, KeyError, ConnectionError) as error:
         raise UserError(f"dataset {name!r} (split {split!r}) cannot be loaded: {error}") from None
 
@@ -149,8 +164,8 @@ def prompt_of(row: Mapping[str, Any], number: int, source: str, config: Config) 
 
     """
     table = config.prompts
-    text = row.get("text", row.get(table.text_key))
-    answer = row.get("answer", row.get(table.answer_key))
+    text = row.get("text", _pick(row, table.text_key))
+    answer = row.get("answer", _pick(row, table.answer_key))
     prompt_id = str(row.get("prompt_id", row.get("id", f"{number:07d}")))
     for what, key, value in (("text", table.text_key, text), ("answer", table.answer_key, answer)):
         if value is None or str(value).strip() == "":
@@ -166,6 +181,19 @@ def prompt_of(row: Mapping[str, Any], number: int, source: str, config: Config) 
         task=str(row.get("task", "")),
         level=str(row.get("level", "")),
     )
+
+
+def _pick(row: Mapping[str, Any], key: str) -> Any:
+    """The value at a key such as `answer`, `reward_model.ground_truth` or `prompt.0.content`; None if there is none."""
+    value: Any = row
+    for part in key.split("."):
+        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, Mapping):
+            value = value.get(part)
+        else:
+            return None
+    return value
 
 
 def _check(config: Config, pool: list[Prompt], heldout: list[Prompt]) -> None:

@@ -1,0 +1,198 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prompts.sources import load_prompts, load_tokenizer, tokenize
+from stream.config import Config
+from stream.errors import UserError
+from stream.messages import Prompt
+
+ROWS = [{"id": f"q{number}", "prompt": f"{number} + 1 =", "answer": number + 1} for number in range(30)]
+
+
+def make_config(source: Any, model: Path | str = "demo/base", **prompts: Any) -> Config:
+    return Config(
+        run={"prompts_per_update": 2, "max_staleness": 1, "model": str(model)},
+        prompts={"source": str(source), "num_prompts": 20, "num_heldout": 4} | prompts,
+    )
+
+
+def write(file: Path, rows: list[Any]) -> Path:
+    file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n\n")
+    return file
+
+
+def load(file: Path, rows: list[Any], **prompts: Any) -> tuple[list[Prompt], list[Prompt]]:
+    return load_prompts(make_config(write(file, rows), **prompts))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "problems.jsonl"
+
+
+# -- JSONL ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_cut_to_its_size_and_its_end_held_out(file):
+    pool, heldout = load(file, ROWS)
+    assert [prompt.prompt_id for prompt in pool] == [f"q{number}" for number in range(20)]
+    assert [prompt.prompt_id for prompt in heldout] == ["q20", "q21", "q22", "q23"]
+    assert pool[0] == Prompt(prompt_id="q0", text="0 + 1 =", answer="1", verifier="math")
+
+
+def test_at_most_a_fifth_of_a_small_file_is_held_out(file):
+    pool, heldout = load(file, ROWS[:10], num_heldout=9)
+    assert (len(pool), len(heldout)) == (8, 2)
+
+
+def test_rows_may_name_task_level_and_verifier_and_leave_out_the_id(file):
+    row = {"text": "a", "answer": "0", "task": "t", "level": "3", "verifier": "string"}
+    pool, _ = load(file, [row, *ROWS])
+    assert pool[0] == Prompt(prompt_id="0000001", text="a", answer="0", verifier="string", task="t", level="3")
+    assert pool[1].verifier == "math"
+
+
+def test_keys_may_be_named_also_inside_of_objects_and_lists(file):
+    rows = [{"prompt": [{"content": f"What is {n}?"}], "reward_model": {"ground_truth": str(n)}} for n in range(10)]
+    pool, _ = load(file, rows, text_key="prompt.0.content", answer_key="reward_model.ground_truth")
+    assert [(prompt.text, prompt.answer) for prompt in pool[:2]] == [("What is 0?", "0"), ("What is 1?", "1")]
+
+
+def test_a_text_that_stands_again_is_taken_once_so_that_nothing_held_out_is_trained_on(file):
+    pool, heldout = load(file, [{"prompt": row["prompt"], "answer": row["answer"]} for row in ROWS * 3])
+    texts = [prompt.text for prompt in (*pool, *heldout)]
+    assert len(set(texts)) == len(texts) == 24
+
+
+def test_a_heldout_source_of_its_own_wins_over_the_pool(file, tmp_path):
+    bench = write(tmp_path / "bench.jsonl", [{"prompt": "5 + 1 =", "answer": 6}, {"prompt": "other", "answer": 1}])
+    pool, heldout = load(file, ROWS, heldout_source=str(bench))
+    assert [prompt.text for prompt in heldout] == ["5 + 1 =", "other"]
+    assert "5 + 1 =" not in {prompt.text for prompt in pool}
+    assert len(pool) == 19
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        pytest.param(["{not json"], r"problems\.jsonl:1 is not JSON", id="not JSON"),
+        pytest.param([ROWS[0], "[1, 2]"], r"problems\.jsonl:2 is a list; want an object", id="no object"),
+        pytest.param([{"id": "q", "prompt": "1+1"}], r"prompt 1 \(id q\) has no answer; .*'answer'", id="no answer"),
+        pytest.param([{"prompt": "1+1", "answer": "  "}], "has no answer", id="blank answer"),
+        pytest.param([{"prompt": "1+1", "answer": None}], "has no answer", id="null answer"),
+        pytest.param([{"answer": "2"}], r"has no text; .*'prompt' \(prompts\.text_key", id="no text"),
+        pytest.param([*ROWS, {**ROWS[3], "prompt": "new"}], "prompt id 'q3' stands twice", id="id twice"),
+        pytest.param(ROWS[:3], r"the pool has 3 prompts; want at least 4 = run\.prompts_per_update x", id="too few"),
+        pytest.param([], "the pool has 0 prompts", id="empty"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_clear_line(file, rows, message):
+    with pytest.raises(UserError, match=message):
+        load(file, rows, num_prompts=50)
+
+
+def test_a_missing_file_and_an_unknown_kind_of_source_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"prompts file .*nowhere\.jsonl does not exist"):
+        load_prompts(make_config(tmp_path / "nowhere.jsonl"))
+    with pytest.raises(UserError, match=r"prompts.source is 'problems.csv'; want codes, gym:TASK, a path ending"):
+        load_prompts(make_config("problems.csv"))
+
+
+# -- generators -------------------------------------------------------------------------------------------------------
+
+
+def test_generators_make_pool_and_heldout_of_the_sizes_asked_for():
+    for source in ("codes", "gym:chain_sum"):
+        pool, heldout = load_prompts(make_config(source))
+        assert (len(pool), len(heldout)) == (20, 4)
+        assert load_prompts(make_config(source)) == (pool, heldout)
+    assert pool[0].verifier == "math"
+
+
+def test_options_that_a_generator_does_not_know_are_refused():
+    with pytest.raises(UserError, match="the source codes takes none"):
+        load_prompts(make_config("codes", options={"max_digits": 2}))
+    with pytest.raises(UserError, match="cannot make 'nothing'"):
+        load_prompts(make_config("gym:nothing"))
+
+
+# -- Hugging Face datasets --------------------------------------------------------------------------------------------
+
+
+def save_dataset(folder: Path, *, splits: bool) -> Path:
+    from datasets import Dataset, DatasetDict
+
+    rows = [
+        {"prompt": [{"role": "user", "content": f"What is {n}?"}], "reward_model": {"ground_truth": str(n)}}
+        for n in range(40)
+    ]
+    dataset = Dataset.from_list(rows)
+    (DatasetDict({"train": dataset}) if splits else dataset).save_to_disk(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_a_dataset_that_was_saved_to_disk_is_read(tmp_path, splits):
+    folder = save_dataset(tmp_path / "saved", splits=splits)
+    keys = {"text_key": "prompt.0.content", "answer_key": "reward_model.ground_truth"}
+    pool, heldout = load_prompts(make_config(f"hf:{folder}", **keys))
+    assert [prompt.answer for prompt in pool] == [str(n) for n in range(20)]
+    assert heldout[0].text == "What is 20?"
+
+
+def test_a_dataset_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"dataset .*saved' \(split 'test'\) cannot be loaded"):
+        load_prompts(make_config(f"hf:{save_dataset(tmp_path / 'saved', splits=True)}", split="test"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"dataset .*empty' \(split 'train'\) cannot be loaded"):
+        load_prompts(make_config(f"hf:{tmp_path / 'empty'}"))
+
+
+# -- tokens -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny_models import make_tokenizer
+
+    folder = tmp_path_factory.mktemp("model")
+    make_tokenizer(folder)
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'][0] + message['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}a{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tokens_of(model: Path, text: str, **prompts: Any) -> list[int]:
+    prompt = Prompt(prompt_id="p", text=text, answer="1", verifier="math")
+    ids = tokenize([prompt], make_config("codes", model, **prompts))["p"]
+    assert ids.dtype == np.int32
+    return ids.tolist()
+
+
+def test_text_suffix_and_chat_template_become_token_ids(model):
+    a = 2  # the tokenizer's vocabulary: <s>, </s>, then the letters
+    assert tokens_of(model, "bc", suffix="d") == [a + 1, a + 2, a + 3]
+    user, system = ord("u") - ord("a") + a, ord("s") - ord("a") + a
+    assert tokens_of(model, "b", chat_template=True) == [user, a + 1, a]
+    assert tokens_of(model, "b", chat_template=True, system="c") == [system, a + 2, user, a + 1, a]
+    assert tokens_of(model, "b", system="c") == [a + 1]  # without a template there is no place for it
+
+
+def test_prompts_that_are_too_long_are_left_out_and_none_left_is_an_error(model):
+    prompts = [Prompt(prompt_id=text, text=text, answer="1", verifier="math") for text in ("ab", "abcdef")]
+    assert set(tokenize(prompts, make_config("codes", model, max_prompt_tokens=3))) == {"ab"}
+    with pytest.raises(UserError, match=r"all 2 prompts are longer than prompts\.max_prompt_tokens = 1; raise it"):
+        tokenize(prompts, make_config("codes", model, max_prompt_tokens=1))
+
+
+def test_a_model_without_a_tokenizer_is_named(tmp_path):
+    with pytest.raises(UserError, match="has no tokenizer that loads"):
+        load_tokenizer(str(tmp_path))
