@@ -23,11 +23,13 @@ def _visible(character: str) -> str:
     return html.escape(character)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], css: str = "", most: int = 50) -> str:
-    """A table of cells that are HTML already."""
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], css: str = "", most: int = 50, empty: str = "no data yet"
+) -> str:
+    """A table of cells that are HTML already; without rows, the word for that."""
     lines = list(rows)
     if not lines:
-        return '<p class="empty">no data yet</p>'
+        return f'<p class="empty">{html.escape(empty)}</p>'
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in lines[:most])
     more = f'<p class="dim">and {len(lines) - most:,} more</p>' if len(lines) > most else ""

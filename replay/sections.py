@@ -127,7 +127,7 @@ def updates_table(data: RunData) -> str:
     rows = [
         (str(u.step), str(u.version), str(u.parent_version), f"{len(u.groups):,}") for u in data.lineage.rolled_back
     ]
-    return table(("step", "version", "made from", "groups that ended again"), rows, "numbers")
+    return table(("step", "version", "made from", "groups that ended again"), rows, "numbers", empty="none")
 
 
 def topics_table(data: RunData) -> str:
@@ -145,7 +145,7 @@ def letters_table(data: RunData) -> str:
         (safe(letter.role), safe(f"{letter.topic}[{letter.partition}]@{letter.offset}"), safe(letter.error, 300))
         for letter in data.dead_letters
     ]
-    return table(("role", "record", "error"), rows)
+    return table(("role", "record", "error"), rows, empty="none")
 
 
 def warnings(data: RunData, shares: dict[str, float], alarm_share: float) -> str:

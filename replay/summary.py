@@ -116,7 +116,7 @@ def print_summary(summary: Summary, console: Console) -> None:
 def _accuracy_table(summary: Summary) -> Table:
     title = f"Run {summary.run}: accuracy by base success rate" + ("" if summary.finished else " (so far)")
     table = Table(title=title, title_justify="left")
-    table.add_column("base rate")
+    table.add_column("base rate", no_wrap=True)
     for name in ("levels", "prompts", "held-out", "pool"):
         table.add_column(name, justify="right", no_wrap=True)
     for band in summary.bands:

@@ -66,9 +66,11 @@ def running_mean(column: Floats) -> Floats:
 
 
 def band(name: str, x: Floats, low: Floats, high: Floats, colour: str) -> list[Trace]:
-    """The area between two lines."""
-    if not np.isfinite(low).any():
+    """The area between two lines, straight across gaps: plotly fills wrongly where a point is missing."""
+    known = np.isfinite(low) & np.isfinite(high)
+    if not known.any():
         return []
+    x, low, high = x[known], low[known], high[known]
     edge = {"type": "scatter", "mode": "lines", "x": values(x), "line": {"width": 0}, "legendgroup": name}
     below = {**edge, "y": values(low), "showlegend": False, "name": f"{name}, min"}
     return [below, {**edge, "y": values(high), "fill": "tonexty", "fillcolor": f"{colour}~", "name": name}]
