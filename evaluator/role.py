@@ -18,7 +18,7 @@ from evaluator.scoreboard import Scoreboard
 from prompts.sources import load_prompts, tokenize
 from stream.codec import decode
 from stream.config import Config
-from stream.errors import BadRecord
+from stream.errors import BadRecord, UserError
 from stream.messages import Evaluation, Job, Policy, Prompt, Sampling, Verdict
 from stream.topics import EVALUATIONS, JOBS, POLICIES, VERDICTS
 from stream.worker import Delivery, Log, run_loop
@@ -34,14 +34,17 @@ class Evaluator:
         config: Config,
         stream: Log,
         sets: Mapping[str, Sequence[Prompt]],
-        token_ids: Mapping[str, NDArray[np.int32]],
+        token_ids: Mapping[str, Mapping[str, NDArray[np.int32]]],
     ) -> None:
         self._config = config
         self._stream = stream
         self._sets = {
-            name: [prompt for prompt in prompts if prompt.prompt_id in token_ids] for name, prompts in sets.items()
+            name: [prompt for prompt in prompts if prompt.prompt_id in token_ids[name]]
+            for name, prompts in sets.items()
         }
         self._token_ids = token_ids
+        self._followed = ("heldout", *config.evaluator.sets)
+        """Sets that are evaluated again and again."""
         # Jobs of an evaluator that died meanwhile may still be answered: the session tells them from ours.
         self._session = uuid.uuid4().hex[:8]
         self._queue: deque[Scoreboard] = deque()
@@ -115,13 +118,13 @@ class Evaluator:
             self._queue_base(policy)
         elif policy.step >= self._last_step + table.every and self._board is None and not self._queue:
             self._last_step = policy.step - policy.step % table.every
-            self._enqueue("heldout", policy, table.samples, table.temperature)
+            for name in self._followed:
+                self._enqueue(name, policy, table.samples, table.temperature)
 
     def _queue_base(self, policy: Policy) -> None:
         table = self._config.evaluator
-        wanted = {"heldout": (table.samples, table.temperature)}
-        if table.pool:
-            wanted["pool"] = (table.samples, table.temperature)
+        names = (*self._followed, "pool") if table.pool else self._followed
+        wanted = dict.fromkeys(names, (table.samples, table.temperature))
         if table.base_samples:
             wanted["base"] = (table.base_samples, 1.0)
         for name, (samples, temperature) in wanted.items():
@@ -132,7 +135,7 @@ class Evaluator:
     def _queue_final(self, policy: Policy) -> None:
         table = self._config.evaluator
         self._final_queued = True
-        for name in ("heldout", "pool") if table.pool else ("heldout",):
+        for name in (*self._followed, "pool") if table.pool else self._followed:
             if name not in self._has_final:
                 self._has_final.add(name)
                 self._enqueue(name, policy, table.samples, table.temperature)
@@ -167,7 +170,7 @@ class Evaluator:
             stop=stop,
             num_rollouts=board.samples,
             prompt=prompt,
-            prompt_token_ids=self._token_ids[prompt.prompt_id],
+            prompt_token_ids=self._token_ids[board.name][prompt.prompt_id],
             sampling=Sampling(
                 temperature=board.temperature,
                 top_p=1.0 if greedy else sampling.top_p,
@@ -195,9 +198,25 @@ class Evaluator:
         self._board = None
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
-    """Run the evaluator to its end."""
+def load_sets(config: Config) -> dict[str, list[Prompt]]:
+    """Prompts of every set that may be evaluated, by its name.
+
+    Raises:
+        UserError: a set has the name of one that there always is.
+
+    """
     pool, heldout = load_prompts(config)
     sets = {"heldout": heldout, "pool": pool, "base": heldout}
-    role = Evaluator(config, stream, sets, tokenize([*pool, *heldout], config))
+    for name, source in config.evaluator.sets.items():
+        if name in sets:
+            raise UserError(f"evaluator.sets has {name!r}, which there always is; choose another name")
+        prompts = config.prompts.model_copy(update={"heldout_source": source})
+        sets[name] = load_prompts(config.model_copy(update={"prompts": prompts}))[1]
+    return sets
+
+
+def run(config: Config, stream: Log, stop: threading.Event) -> None:
+    """Run the evaluator to its end."""
+    sets = load_sets(config)
+    role = Evaluator(config, stream, sets, {name: tokenize(prompts, config) for name, prompts in sets.items()})
     run_loop(role, stream, role.reader, stop, commits=False)

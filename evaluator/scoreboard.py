@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from evaluator.scores import Sample, answer_of, metrics_of
 from stream.messages import Evaluation, Prompt, PromptScore, Verdict
 
 
@@ -47,9 +48,19 @@ class Scoreboard:
             accuracy=sum(score.reward_sum for score in scores) / num_rollouts,
             temperature=self.temperature,
             scores=scores,
+            metrics=metrics_of([self._samples(prompt) for prompt in self.prompts]),
             final=self.final,
             created_s=created_s,
         )
+
+    def _samples(self, prompt: Prompt) -> list[Sample]:
+        found = [self.verdicts.get((prompt.prompt_id, rollout)) for rollout in range(self.samples)]
+        return [
+            Sample(verdict.reward, answer_of(verdict.trajectory.text))
+            if verdict is not None and verdict.graded
+            else Sample(0.0, None)
+            for verdict in found
+        ]
 
     def _score(self, prompt: Prompt) -> PromptScore:
         found = [self.verdicts.get((prompt.prompt_id, rollout)) for rollout in range(self.samples)]

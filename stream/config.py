@@ -301,7 +301,9 @@ class EvaluatorTable(Table):
     temperature: Annotated[float, Ge(0)] = 0.0
     """0 is greedy."""
     samples: Positive = 1
-    """Rollouts of a prompt."""
+    """Rollouts k of a prompt, for pass@k, avg@k and maj@k; more than 1 wants a temperature above 0."""
+    sets: dict[RunName, str] = {}
+    """More sets to evaluate with the held-out one: name = source, as in prompts.heldout_source."""
     pool: bool = True
     """Evaluate the pool as well, before and after."""
     base_samples: NonNegative = 8

@@ -241,6 +241,8 @@ class Evaluation:
     accuracy: float
     temperature: float
     scores: tuple[PromptScore, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """pass@1, pass@2, ..., avg@k, maj@k with k samples of a prompt."""
     final: bool = False
     created_s: float = 0.0
 
