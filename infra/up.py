@@ -18,6 +18,7 @@ from infra.run_folder import claimed
 from infra.screen import Screen, WorkerRow, screen_for
 from infra.supervisor import Supervisor
 from prompts.sources import load_prompts
+from replay.snapshot import messages
 from stream.broker import Broker, Reader
 from stream.codec import decode
 from stream.config import Config, load
@@ -51,12 +52,27 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
         broker = connect(config)
         stack.callback(broker.close)
         broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
+        if is_done(config, broker):
+            text = f"run {config.run.name} is done already: nothing is started; choose another run.name to train again"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            report(config, broker, folder, console)
+            return 0
         placement = Placement(config, recipe, overrides, visible_gpus())
         run = Run(config, broker, kafka, placement, folder, screen_for(console))
         code = run.until_over(stop)
         if code == 0:
             report(config, broker, folder, console)
         return code
+
+
+def is_done(config: Config, broker: Broker) -> bool:
+    """Whether the last update is made, the model saved, and, where there is an evaluator, its last evaluations there."""
+    name = config.run.name
+    if not (config.run.path / "model").is_dir() or not any(u.final for u in messages(broker, name, UPDATES)):
+        return False
+    wanted = {"heldout", "pool"} if config.evaluator.pool else {"heldout"}
+    found = {evaluation.name for evaluation in messages(broker, name, EVALUATIONS) if evaluation.final}
+    return not config.evaluator.enabled or wanted <= found
 
 
 def check(config: Config) -> None:

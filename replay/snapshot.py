@@ -61,6 +61,15 @@ class Snapshot:
         return self.passed == self.total
 
 
+def messages(broker: Broker, run: str, topic: Topic) -> Iterator[Any]:
+    """The messages that a topic holds now; records that cannot be read are left out."""
+    for batch in Snapshot(broker, run, [topic]):
+        for record in batch:
+            message = decode_or_none(record, topic)
+            if message is not None:
+                yield message
+
+
 def decode_or_none(record: Record, topic: Topic) -> Any | None:
     """The record's message, or None if it cannot be read: such records belong in `deadletters`, and stop nobody."""
     try:

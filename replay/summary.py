@@ -117,13 +117,13 @@ def _accuracy_table(summary: Summary) -> Table:
     title = f"Run {summary.run}: accuracy by base success rate" + ("" if summary.finished else " (so far)")
     table = Table(title=title, title_justify="left")
     table.add_column("base rate", no_wrap=True)
-    for name in ("levels", "prompts", "held-out", "pool"):
+    for name in ("prompts", "held-out", "pool"):
         table.add_column(name, justify="right", no_wrap=True)
     for band in summary.bands:
         cells = (accuracy_text(band.heldout), accuracy_text(band.pool))
-        table.add_row(band.label, str(band.num_levels), str(band.num_heldout), *cells)
+        table.add_row(band.label, str(band.num_heldout), *cells)
     table.add_section()
-    table.add_row("all", "", "", accuracy_text(summary.heldout), accuracy_text(summary.pool), style="bold")
+    table.add_row("all", "", accuracy_text(summary.heldout), accuracy_text(summary.pool), style="bold")
     return table
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -108,8 +109,6 @@ class Driver:
 
     def until(self, condition: Callable[[], Any], timeout_s: float = 120.0, *, poll: bool = True) -> None:
         """Follow the log until it holds."""
-        import time
-
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s\n{self.output.read_text()}"
@@ -247,9 +246,7 @@ def test_versions_are_never_used_twice_and_the_killed_learner_rolled_back(data: 
 def test_every_rollout_counts_once_and_every_round_meets_its_budget(data: Any) -> None:
     by_group = Counter(data.training["group"].tolist())
     groups = [group for group in data.groups.values() if group.train]
-    assert {
-        group.group_id if hasattr(group, "group_id") else group.index: by_group[group.index] for group in groups
-    } == {group.index: group.num_rollouts for group in groups}
+    assert {g.index: by_group[g.index] for g in groups} == {g.index: g.num_rollouts for g in groups}
     assert len(data.training) == NUM_UPDATES * PROMPTS_PER_UPDATE * 8
 
 
@@ -263,9 +260,16 @@ def test_report_and_model_are_there_and_the_model_loads(observed: Observed, fold
 
     run = folder / "runs" / "e2e"
     page = (run / "report.html").read_text()
-    assert page.count("http://") + page.count("https://") == 0 or 'src="http' not in page
+    assert 'src="http' not in page
+    assert "every admitted group ended exactly once" in page
     model = AutoModelForCausalLM.from_pretrained(run / "model")
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     prompt = tokenizer("S 4 7 3 8 =", return_tensors="pt")
     answer = model.generate(input_ids=prompt["input_ids"], max_new_tokens=8, do_sample=False)
     assert tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True) == "580"
+
+
+def test_a_run_that_is_done_is_not_trained_again(observed: Observed, folder: Path) -> None:
+    said = rucksack("up", str(folder / "e2e.toml"))
+    assert "run e2e is done already: nothing is started" in said
+    assert "every admitted group ended exactly once" in said
