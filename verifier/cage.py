@@ -15,6 +15,7 @@ MEMORY_BYTES = 1 << 30
 NOBODY = 65534
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
+_PR_SET_KEEPCAPS, _CAP_DAC_READ_SEARCH, _CAPABILITY_VERSION_3 = 8, 2, 0x20080522
 _SECCOMP_MODE_FILTER = 2
 _CLONE_NEWNET = 0x40000000
 _EPERM = 1
@@ -66,14 +67,8 @@ def enter(parent: int) -> list[str]:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     if _linux() and _libc().unshare(_CLONE_NEWNET) == 0:
         taken.append("no network")
-    if os.geteuid() == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-            taken.append("unprivileged user")
-        except OSError:
-            pass  # a container without CAP_SETUID: the other limits hold
+    if os.geteuid() == 0 and _become_nobody():
+        taken.append("unprivileged user")
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     if _linux():
         # After the change of user, which would undo it.
@@ -83,6 +78,39 @@ def enter(parent: int) -> list[str]:
         if _refuse_system_calls():
             taken.append("system calls")
     return taken
+
+
+def _become_nobody() -> bool:
+    """Change user for good; False where that is forbidden.
+
+    If Python lies in a folder that is closed to others, as below /root, the right to read (and no other) is kept: what
+    sympy imports late would fail otherwise.
+    """
+    libc = _libc()
+    try:
+        if _linux():
+            libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    except OSError:
+        return False  # a container without CAP_SETUID: the other limits hold
+    if _linux():
+        kept = 0 if all(map(_can_read, sys.path)) else 1 << _CAP_DAC_READ_SEARCH
+        header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+        libc.capset(header, struct.pack("6I", kept, kept, 0, 0, 0, 0))
+        libc.prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
+    return True
+
+
+def _can_read(path: str) -> bool:
+    try:
+        with os.scandir(path or "."):
+            return True
+    except PermissionError:
+        return False
+    except OSError:
+        return True  # no such folder, or an archive: nothing to lose
 
 
 def limit_cpu(seconds: float) -> None:

@@ -6,12 +6,11 @@ from verifier.extract import find_answer
 from verifier.graders import BadGold, Grade, correct, unparsable, wrong
 from verifier.latex import clean, without_text
 
-_GOLD = re.compile(r"\(?([A-Za-z])\)?(?:\s*(?:,|;|and|&)?\s*\(?([A-Za-z])\)?)*\.?")
-_LETTER = re.compile(r"(?<![A-Za-z'])\(?([A-Z])\)?(?![A-Za-z'])")
+_ONE = r"\(?[A-Za-z](?![A-Za-z])\)?"
+_GOLD = re.compile(rf"{_ONE}(?:(?:\s*[,;&]\s*(?:and\s+)?|\s+and\s+|\s+){_ONE})*\.?")
 _ANNOUNCED = re.compile(
     r"(?:answer|choice|option|choose|pick|select|go with)\b[^.\n]{0,40}?(?<![A-Za-z'])\(?\s*\**\(?([A-Z])\)?(?![A-Za-z'])",
 )
-_WORDS = re.compile(r"[A-Za-z]{2,}")
 
 
 def grade_choice(gold: str, answer: str) -> Grade:

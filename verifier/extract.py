@@ -17,7 +17,7 @@ LAST_CHARS = 5_000
 MAX_CANDIDATE = 3_000
 """Longest text that is taken for an answer, in characters."""
 
-_BOX = re.compile(r"\\+(?:boxed|fbox)\s*")
+_BOX = re.compile(r"\\{1,2}(?:boxed|fbox)\s*")
 _GLUE = re.compile(
     r"(?:\s|[,;.&]|\$+|\\[()\[\]]|\\(?:quad|qquad|,|;|:|!)|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
 )
@@ -42,7 +42,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\.])[-+(]*(?:[$€£¥]\s?)?-?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}])"
+    r"(?<![\w\\./])(?<!\w-)[-+(]{0,3}(?:[$€£¥]\s?)?-?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])"
 )
 _COMMAND = re.compile(
     r"\\(?:[dtc]?frac|sqrt|pi|binom|cdot|times|infty|theta|pm|left|right|ln|log|sin|cos|tan|text)(?![a-z])"
@@ -79,6 +79,8 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
     text = after_thinking(message.rstrip())[-TAIL_CHARS:].strip()
     if not text:
         return Found("", "none")
+    if text.isascii() and text.isdigit():
+        return Found(text, "whole")
     boxes = last_boxes(text)
     if boxes is not None:
         return Found(boxes, "box" if boxes.strip() else "none")

@@ -70,6 +70,7 @@ def main() -> None:
         data, fds, _flags, _address = socket.recv_fds(orders, 64, 1)
         _reap(children)
         if not data:
+            _end(children)
             return
         if fds:
             pid = os.fork()
@@ -87,6 +88,14 @@ def _reap(children: set[int]) -> None:
     for pid in list(children):
         if os.waitpid(pid, os.WNOHANG)[0]:
             children.discard(pid)
+
+
+def _end(children: set[int]) -> None:
+    """Kill all children, and bury them: who waits for us then knows what they have used."""
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    for pid in children:
+        os.waitpid(pid, 0)
 
 
 def _silence() -> None:

@@ -19,7 +19,11 @@ from verifier.literals import Literal, literal, same_number, too_many_digits
 from verifier.shapes import Chain, Grid, Leaf, Many, Named, Row, Shape, Union, Words, shape_of
 
 MAX_CLEAN_DEPTH = 40
+MAX_REPEATED = 50
+"""Longest list in which repetitions are looked for."""
 _INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,4000})", re.ASCII)
+_PLAIN_NUMBER = re.compile(r"\s*[-+]?[\d.,/]{1,100}\s*", re.ASCII)
+"""What needs no cleaning: most answers."""
 _TEXT_BEFORE = re.compile(r"\s*\\text\s*\{([^{}]*)\}\s*(?=[-+$\\\d.])")
 _NEGATION = re.compile(r"\b(?:not?|never|neither|nor|wrong|false|incorrect|except|either|or)\b|n't", re.IGNORECASE)
 _EVERYTHING = frozenset({"all real numbers", "all reals", "all real values", "any real number", "every real number"})
@@ -77,11 +81,9 @@ def grade_math(gold: str, answer: str) -> Grade:
     wanted = read_gold(gold)
     if not answer.strip():
         return unparsable("the answer is empty")
-    if wanted.literal is not None and len(answer) < 100:
-        quick = literal(answer.strip()) if answer.isascii() else None
-        if quick is not None:
-            return _number_grade(same_number(wanted.literal, quick), answer)
     found = find_answer(answer, numeric=wanted.literal is not None)
+    if wanted.literal is not None and _PLAIN_NUMBER.fullmatch(found.text) and (number := literal(found.text)):
+        return _number_grade(same_number(wanted.literal, number), found.text)
     if found.by == "none":
         return unparsable("no answer found")
     if len(found.text) > MAX_CANDIDATE:
@@ -164,7 +166,7 @@ def _gold_text(gold: str) -> str:
     boxed = last_boxes(gold)
     if boxed is not None and boxed.strip():
         return boxed
-    opened = re.search(r"\\+boxed\s*\{(.*)$", gold, re.DOTALL)
+    opened = re.search(r"\\{1,2}boxed\s*\{(.*)$", gold, re.DOTALL)
     if opened and "\\boxed" not in opened[1]:
         return opened[1]
     hashes = re.search(r"####\s*(.+?)\s*$", gold)
@@ -390,6 +392,8 @@ def _same_text(gold: Shape, answer: Shape) -> bool:
 def _same_many(gold: Many, answer: Many) -> bool:
     golds, answers = list(gold.items), list(answer.items)
     if len(golds) != len(answers):
+        if max(len(golds), len(answers)) > MAX_REPEATED:
+            return False
         distinct = _distinct(golds)
         if gold.braces or answer.braces or len(distinct) == len(golds):
             golds, answers = distinct, _distinct(answers)

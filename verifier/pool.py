@@ -40,6 +40,8 @@ _LOOK_S = 0.25
 """Most time that counts against a deadline between two looks: while this process was stopped, results may have come."""
 START_S = 60.0
 """Time a worker has until it is ready."""
+CLOSE_S = 1.0
+"""Time the forkserver has to end by itself."""
 MAX_FAILED_STARTS = 5
 """Workers in a row that die before they are ready: then something is wrong with the installation, not with an answer."""
 _OUTCOMES = frozenset(get_args(Outcome))
@@ -285,8 +287,11 @@ class _Nursery:
     def close(self) -> None:
         """End the forkserver, and with it the workers."""
         self._orders.close()
-        self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:  # it was still importing, or was stopped
+            self._process.kill()
+            self._process.wait()
 
     def _start(self) -> None:
         self._process: subprocess.Popen[bytes]

@@ -2,13 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import psutil
 import pytest
+from verifier_helpers import collect
 
-from verifier.graders import Grade
 from verifier.pool import MAX_TEXT, Pool
 
 
@@ -17,18 +16,6 @@ def pool() -> Iterator[Pool]:
     pool = Pool(2, timeout_s=1)
     yield pool
     pool.close()
-
-
-def collect(pool: Pool, limit_s: float = 30.0) -> dict[str, Grade]:
-    """Every pending result, by key; fails on a key that comes twice."""
-    grades: dict[str, Grade] = {}
-    deadline = time.monotonic() + limit_s
-    while pool.num_pending:
-        assert time.monotonic() < deadline, f"{pool.num_pending} results did not come"
-        for key, grade, _elapsed_s in pool.results(0.5):
-            assert key not in grades
-            grades[key] = grade
-    return grades
 
 
 def test_every_answer_gets_its_own_grade(pool: Pool) -> None:

@@ -1,0 +1,131 @@
+"""What a worker may not do, whatever runs in it; and that no answer runs."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from verifier_helpers import collect
+
+from verifier.graders import grade
+from verifier.pool import Pool
+
+IS_ROOT = os.geteuid() == 0
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the cage is full on Linux only")
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path) -> Path:
+    """A folder where everybody may write, so that only the cage forbids it."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    for parent in folder.parents:
+        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+            parent.chmod(0o755)
+    return folder
+
+
+def test_a_grader_cannot_write_start_connect_or_kill(
+    package: Path, open_folder: Path, make_pool: Callable[..., Pool]
+) -> None:
+    there = open_folder / "there"
+    there.write_text("content")
+    there.chmod(0o666)
+    new = open_folder / "planted"
+    pool = make_pool()
+    for attack in ("write", "append", "create", "mkdir", "link", "run", "system"):
+        pool.submit(attack, "attack", "gold", f"{attack} {new}")
+    for attack in ("append", "remove", "rename", "chmod", "truncate"):
+        pool.submit(f"{attack} there", "attack", "gold", f"{attack} {there}")
+    for attack in ("fork", "network", "socket", "kill"):
+        pool.submit(attack, "attack", "gold", attack)
+    grades = collect(pool)
+    assert {key: g.reason for key, g in grades.items() if not g.reason.startswith("refused")} == {}
+    assert list(open_folder.iterdir()) == [there]
+    assert there.read_text() == "content"
+
+
+def test_a_grader_runs_as_nobody_without_our_environment(
+    package: Path, make_pool: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SASL_PASSWORD", "secret")
+    pool = make_pool()
+    pool.submit("user", "attack", "gold", "user")
+    pool.submit("environ", "attack", "gold", "environ")
+    grades = collect(pool)
+    assert grades["user"].reason == f"did {65534 if IS_ROOT else os.getuid()}"
+    assert grades["environ"].reason == "did ['LANG', 'MPMATH_NOGMPY', 'PATH', 'SYMPY_GROUND_TYPES']"
+
+
+def test_what_hangs_dies_or_devours_costs_one_answer(package: Path, make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool()
+    for attack in ("memory", "spin", "exit", "number"):
+        pool.submit(attack, "attack", "gold", attack)
+        pool.submit(f"after {attack}", "half", "gold", "answer")
+    grades = collect(pool)
+    assert grades["memory"].outcome == "error" and "1024 MB" in grades["memory"].reason
+    assert grades["spin"].outcome == "timeout" and "killed" in grades["spin"].reason
+    assert grades["exit"].outcome == "error" and "died" in grades["exit"].reason
+    assert grades["number"].outcome in ("timeout", "error")
+    assert all(grades[f"after {attack}"].reward == 0.5 for attack in ("memory", "spin", "exit", "number"))
+
+
+def test_graders_of_a_package_are_known_by_name(package: Path, make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool()
+    pool.submit("half", "half", "gold", "answer")
+    pool.submit("bad gold", "half", "", "answer")
+    pool.submit("broken", "broken", "gold", "answer")
+    pool.submit("math", "math", "1/2", "0.5")
+    grades = collect(pool)
+    assert grades["half"] == ("wrong", 0.5, "half: 0.5")
+    assert grades["bad gold"] == ("error", 0.0, "gold: no gold")
+    assert grades["broken"].reason.startswith("grader 'broken' (grudge:nothing) cannot be loaded: AttributeError")
+    assert grades["math"].reason == "same number"  # a built-in grader is not replaced
+
+
+CODE = [
+    "__import__('os').system('touch {path}')",
+    "\\boxed{{__import__('os').system('touch {path}')}}",
+    "$__import__('os').system('touch {path}')$",
+    "__import__('os').system('touch {path}') * \\pi",
+    "\\boxed{{open('{path}', 'w').write('x')}}",
+    "exec(\"open('{path}', 'w')\")",
+    "eval(compile(\"open('{path}', 'w')\", '', 'exec'))",
+    "().__class__.__bases__[0].__subclasses__()[0].__init__.__globals__['os'].system('touch {path}')",
+    "lambda: open('{path}', 'w')",
+    "\\text{{print(open('{path}','w'))}}",
+    "\\begin{{pmatrix}} open('{path}','w') & 1 \\end{{pmatrix}}",
+    "x if open('{path}', 'w') else y",
+    "[open('{path}', 'w') for i in range(1)]",
+    "\\input{{{path}}} \\write18{{touch {path}}}",
+    "$(touch {path}) `touch {path}`",
+    "cos\nsystem\n(S'touch {path}'\ntR.",
+    "!!python/object/apply:os.system ['touch {path}']",
+    "{{{{config.__class__.__init__.__globals__['os'].popen('touch {path}')}}}}",
+    "Symbol('x').__class__.mro()[-1].__subclasses__()",
+    'S(\'open("{path}", "w")\')',
+]
+GOLDS = {"math": ["42", "x^2 + 1", "\\begin{pmatrix} 1 & 2 \\end{pmatrix}", "\\text{red}"], "integer": ["42"],
+         "string": ["42"], "choice": ["B"], "regex": [".*42"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", CODE)
+def test_no_answer_runs_as_code(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "planted"
+    answer = form.format(path=path)
+    for grader, golds in GOLDS.items():
+        for gold in golds:
+            # In this process, without the cage: nothing but the graders themselves keeps code from running.
+            assert grade(grader, gold, answer).outcome in ("wrong", "unparsable")
+            assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gold_answers_do_not_run_either(tmp_path: Path) -> None:
+    path = tmp_path / "planted"
+    for form in CODE:
+        for grader in GOLDS:
+            grade(grader, form.format(path=path), "42")
+    assert list(tmp_path.iterdir()) == []
