@@ -15,6 +15,7 @@ ROLES = {
     "verifier": "grades them in workers that can be killed",
     "learner": "trains the policy",
     "evaluator": "measures accuracy on held-out prompts",
+    "tracker": "sends figures to W&B, TensorBoard, trackio or a JSONL file",
 }
 COMMANDS = {
     "up": "start all roles of a recipe, supervise them, end with a report",
@@ -80,8 +81,8 @@ def _command(name: str) -> Callable[[list[str]], int]:
     }
     here = {"up": _up, "status": _status, "scale": _scale, "down": _down, "broker": _broker}
     if name in ROLES:
-        package = "producers" if name == "producer" else name
-        return importlib.import_module(f"{package}.__main__").main  # type: ignore[no-any-return]
+        module = {"producer": "producers.__main__", "tracker": "learner.tracker"}.get(name, f"{name}.__main__")
+        return importlib.import_module(module).main  # type: ignore[no-any-return]
     if name in elsewhere:
         return importlib.import_module(elsewhere[name]).main  # type: ignore[no-any-return]
     if name in here:

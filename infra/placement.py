@@ -18,6 +18,7 @@ PACKAGES = {
     "verifier": "verifier",
     "learner": "learner",
     "evaluator": "evaluator",
+    "tracker": "learner.tracker",
 }
 """Role to the package that `python -m` runs."""
 SCALABLE = ("producer", "verifier")
@@ -55,6 +56,8 @@ class Placement:
         roles += ["verifier"] * self._config.verifier.replicas
         if self._config.evaluator.enabled:
             roles.append("evaluator")
+        if self._config.tracking.to:
+            roles.append("tracker")
         return [self.spec(role, roles[:place].count(role)) for place, role in enumerate(roles)]
 
     def spec(self, role: str, index: int) -> WorkerSpec:
@@ -68,7 +71,7 @@ class Placement:
         )
 
     def _environment(self, role: str, index: int) -> dict[str, str]:
-        table = getattr(self._config, role)
+        table = getattr(self._config, role, None)
         environment = {name: str(getattr(table, "threads", 1)) for name in THREAD_VARIABLES}
         environment |= {WORKER_VARIABLE: f"{role}-{index}", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
         if self._config.up.metrics_port:

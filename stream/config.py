@@ -312,6 +312,15 @@ class EvaluatorTable(Table):
     """An evaluation that is not complete by then is published with what there is."""
 
 
+class TrackingTable(Table):
+    """Where the figures of updates and evaluations go besides the log."""
+
+    to: tuple[Literal["jsonl", "tensorboard", "wandb", "trackio"], ...] = ()
+    """Trackers; with any, `rucksack up` starts one more worker that feeds them."""
+    project: str = "rucksack"
+    """Project of W&B and trackio; the run's name is run.name."""
+
+
 class UpTable(Table):
     """The supervisor."""
 
@@ -345,6 +354,7 @@ class Config(BaseSettings):
     verifier: VerifierTable = VerifierTable()
     learner: LearnerTable = LearnerTable()
     evaluator: EvaluatorTable = EvaluatorTable()
+    tracking: TrackingTable = TrackingTable()
     up: UpTable = UpTable()
 
     @model_validator(mode="after")
