@@ -1,4 +1,4 @@
-"""Makes the demo's base model from a fixed seed: `rucksack warmstart --out DIR`, some 20 minutes on one core.
+"""Makes the demo's base model from a fixed seed: `rucksack warmstart --out DIR`, some 25 minutes on one core.
 
 Stage 1 teaches the eight procedures under their sure symbols until they are certain, and, under a symbol that names none
 of them, to go on with whatever procedure an answer has begun with. Stage 2 binds the 64 codes, each to its procedure with
@@ -44,7 +44,7 @@ class Stage:
 
 
 SURE = Stage(steps=6000, batch=160, lr=2e-3, final_lr=2e-4)
-UNSURE = Stage(steps=1500, batch=192, lr=7e-4, final_lr=7e-5)
+UNSURE = Stage(steps=3500, batch=192, lr=7e-4, final_lr=2e-5)
 
 
 class Examples:
