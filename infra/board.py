@@ -101,6 +101,16 @@ class Board:
             return None
         return (self.num_updates - end) * (end_s - start_s) / (end - start)
 
+    def silent_s(self, worker: str, pid: int) -> float:
+        """How far this process of a worker is behind the newest heartbeat of all; 0 as long as it has sent none.
+
+        Measured against the others', so that nobody is taken for dead when it is the broker that is away.
+        """
+        mine = self.heartbeats.get(worker)
+        if mine is None or mine.pid != pid or mine.state == "closing":  # saving a large model takes what it takes
+            return 0.0
+        return max(heartbeat.created_s for heartbeat in self.heartbeats.values()) - mine.created_s
+
     def ungraded(self) -> Share:
         """Over all verifiers that were heard of."""
         counts: dict[str, float] = {}

@@ -99,6 +99,13 @@ class Supervisor:
             if worker.start_at is not None and now >= worker.start_at:
                 self._start(worker)
 
+    def kill(self, name: str, why: str) -> None:
+        """SIGKILL to a worker that hangs; `step` then restarts it."""
+        process = self.workers[name].process
+        if process is not None:
+            self._say(f"{name} {why}: killed")
+            _kill_group(process)
+
     def stop(self, timeout_s: float) -> None:
         """SIGTERM to all, and SIGKILL to what is left after the time-out."""
         for worker in self.workers.values():

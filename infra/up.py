@@ -168,6 +168,7 @@ class Run:
                     self._supervisor.step(endless=SCALABLE)
                     self._watch_broker()
                     self._follow(reader)
+                    self._watch_for_hangs()
                     control.poll(self._handle)
                     self._screen.show(self._board, self._rows())
                     stop.wait(0.2)
@@ -206,6 +207,14 @@ class Run:
         for node in self._kafka.dead_nodes():
             self._say(f"broker node {node} died: restarted")
             self._kafka.restart(node, wait=False)
+
+    def _watch_for_hangs(self) -> None:
+        for name, worker in self._supervisor.workers.items():
+            if worker.process is None or worker.leaving or worker.process.poll() is not None:
+                continue
+            silent_s = self._board.silent_s(name, worker.process.pid)
+            if silent_s > self._config.up.hang_s:
+                self._supervisor.kill(name, f"has sent no heartbeat for {silent_s:.0f} s")
 
     def _follow(self, reader: Reader) -> None:
         try:

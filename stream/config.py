@@ -330,6 +330,8 @@ class UpTable(Table):
     """Window of max_restarts."""
     backoff_s: PositiveFloat = 1.0
     """Wait before the first restart; doubles up to 30 s."""
+    hang_s: PositiveFloat = 120.0
+    """A worker without a heartbeat for so long, while others send theirs, is killed and restarted."""
     stop_timeout_s: PositiveFloat = 15.0
     """Time a worker has to stop by itself before it is killed."""
     report: bool = True

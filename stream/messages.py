@@ -298,7 +298,7 @@ class Heartbeat:
     pid: int
     host: str
     state: str
-    """starting, running, done, failed."""
+    """starting, running, closing, done, stopped."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     created_s: float = 0.0
 

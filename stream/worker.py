@@ -168,6 +168,8 @@ def run_loop(
             if commits and time.monotonic() - last_commit > 0.5:
                 reader.commit(watermark.advance())
                 last_commit = time.monotonic()
+        pulse.beat("closing", role.metrics, now=True)
+        stream.writer.flush()
         role.close()
         stream.writer.flush()
         if commits:

@@ -1,5 +1,6 @@
-"""A whole run as a user starts it: real broker, vLLM, verifier and learner. Every role is killed with SIGKILL, garbage is
-written to every topic, the run is interrupted by Ctrl-C and resumed; then the log must account for every group."""
+"""A whole run as a user starts it: real broker, vLLM, verifier and learner. Every role and the broker are killed with
+SIGKILL, one hangs (SIGSTOP), garbage is written to every topic, the run is interrupted by Ctrl-C and resumed; then the log
+must account for every group."""
 
 import os
 import signal
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NUM_UPDATES, PROMPTS_PER_UPDATE = 24, 16
+NUM_UPDATES, PROMPTS_PER_UPDATE = 120, 16
 RECIPE = f"""
 [run]
 name = "e2e"
@@ -55,6 +56,7 @@ base_samples = 0
 
 [up]
 backoff_s = 0.2
+hang_s = 15
 """
 GARBAGE = b"\x93\x01garbage"
 
@@ -146,6 +148,10 @@ class Driver:
         os.kill(self.pids[worker], signal.SIGKILL)
         return self.pids[worker]
 
+    def kill_broker(self) -> None:
+        (file,) = (self.runs / "e2e" / "kafka").rglob("broker.pid")
+        os.kill(int(file.read_text()), signal.SIGKILL)
+
     def left(self) -> list[str]:
         """Processes that still have to do with this run."""
         found = []
@@ -185,8 +191,12 @@ def observed(folder: Path) -> Iterator[Observed]:
             seen.killed.append(worker)
             driver.until(lambda worker=worker, pid=pid: driver.pids[worker] != pid)
             seen.back.append(worker)
+        hung = driver.pids["verifier-0"]
+        os.kill(hung, signal.SIGSTOP)
+        driver.until(lambda: driver.pids["verifier-0"] != hung)
+        driver.kill_broker()
         step = driver.step
-        driver.until(lambda: driver.step > step)
+        driver.until(lambda: driver.step > step + 1)
         driver.process.send_signal(signal.SIGINT)
         seen.interrupted_code = driver.process.wait(60)
         seen.left_after_interrupt = driver.left()
@@ -220,6 +230,8 @@ def test_every_killed_role_comes_back_and_the_run_ends_by_itself(observed: Obser
     assert observed.final_code == 0, observed.output
     for worker in observed.killed:
         assert f"{worker} died (killed by SIGKILL); restarted" in observed.output
+    assert "verifier-0 has sent no heartbeat for" in observed.output
+    assert "broker node 1 died: restarted" in observed.output
     assert observed.scaled == "verifiers: 1 -> 2\n"
 
 

@@ -110,3 +110,16 @@ def test_before_the_first_update_the_line_tells_what_is_starting(board):
 def test_small_texts():
     assert spark([0, 0.5, 1]) == "▁▅█"
     assert [time_text(s) for s in (None, 5.4, 65, 3720)] == ["-", "5 s", "1 min 05 s", "1 h 02 min"]
+
+
+def test_a_worker_is_silent_by_the_clock_of_the_others(board):
+    board.note(heartbeat("learner-0", 100, pid=1))
+    board.note(heartbeat("producer-0", 100, pid=2))
+    assert board.silent_s("learner-0", 1) == 0.0  # as when the broker is away: nobody's heartbeats come
+    board.note(heartbeat("producer-0", 130, pid=2))
+    assert board.silent_s("learner-0", 1) == 30.0
+    assert board.silent_s("learner-0", 9) == 0.0  # a new process that has sent none yet
+    assert board.silent_s("verifier-0", 3) == 0.0
+    board.note(heartbeat("learner-0", 131, pid=1, state="closing"))
+    board.note(heartbeat("producer-0", 900, pid=2))
+    assert board.silent_s("learner-0", 1) == 0.0
