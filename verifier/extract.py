@@ -45,7 +45,7 @@ _ARITHMETIC = re.compile(
     r"(?<![\w\\./])(?<!\w-)[-+(]{0,3}(?:[$€£¥]\s?)?-?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])"
 )
 _COMMAND = re.compile(
-    r"\\(?:[dtc]?frac|sqrt|pi|binom|cdot|times|infty|theta|pm|left|right|ln|log|sin|cos|tan|text)(?![a-z])"
+    r"\\(?:[dtc]?frac|sqrt|pi|binom|cdot|times|div|over|ast|pm|mp|infty|theta|pm|left|right|ln|log|sin|cos|tan|text)(?![a-z])"
 )
 _AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
 _SENTENCE_END = re.compile(r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d),\s(?=[a-z])|\s+(?:because|since|as|so|which)\s")
@@ -86,7 +86,7 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
         return Found(boxes, "box" if boxes.strip() else "none")
     for pattern, by in ((_ANSWER_TAG, "tag"), (_HASHES, "hashes")):
         matches = pattern.findall(text)
-        if matches and matches[-1].strip():
+        if matches:
             inner = find_answer(matches[-1], numeric=numeric) if by == "tag" else Found(matches[-1], by)
             return Found(inner.text, by if inner.by != "none" else "none")
     text = text.partition("<|")[0].strip() or text

@@ -14,7 +14,7 @@ _CHARACTERS = {
     "φ": r"\phi ", "ω": r"\omega ", "μ": r"\mu ", "σ": r"\sigma ", "∅": r"\emptyset ", "∪": r"\cup ", "∩": r"\cap ",
     "∈": r"\in ", "∉": r"\notin ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "°": r"^\circ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "：": ":", "，": ",", "；": ";", "（": "(",
-    "）": ")", "％": "%", "＝": "=", "＋": "+", "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "√": r"\sqrt ",
+    "）": ")", "％": "%", "＝": "=", "＋": "+", "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "√": r"\sqrt ", "∛": r"\sqrt[3] ",
     "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
     "⅕": r" \frac{1}{5}", "⅖": r" \frac{2}{5}", "⅗": r" \frac{3}{5}", "⅘": r" \frac{4}{5}", "⅙": r" \frac{1}{6}",
     "⅚": r" \frac{5}{6}", "⅛": r" \frac{1}{8}", "⅜": r" \frac{3}{8}", "⅝": r" \frac{5}{8}", "⅞": r" \frac{7}{8}",
@@ -59,6 +59,11 @@ _REWRITES = [
         (r"\\pounds(?![a-z])|\\pound(?![a-z])", "£"),
         (r"(?<![A-Za-z\\])(?:infinity|oo|inf)(?![A-Za-z])", r"\\infty "),
         (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+        (r"\\log\s*_\s*\{?\s*e\s*\}?(?![a-z])", r"\\ln "),
+        (
+            r"(?<![A-Za-z\\])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp)(?=\s*[({^_\d]|\s+[a-z](?![a-z]))",
+            r"\\\1",
+        ),
         (r"\*\*(?=\s*[-\d({a-z])", "^"),
         (r"\\(?:ldots|dots|cdots)(?![a-z])|…", "..."),
     )
@@ -96,16 +101,17 @@ def _brace_arguments(text: str, command: str) -> str:
     r"""`\sqrt(x+1)` and `\sqrt2` with braces around what they are taken of."""
     parts = text.split(command)
     for index in range(1, len(parts)):
-        rest = parts[index].lstrip()
-        if rest.startswith("("):
-            end = matching(rest, 0)
-            if end > 0:
-                parts[index] = "{" + rest[1:end] + "}" + rest[end + 1 :]
-        elif rest[:1].isalnum():
-            number = re.match(r"\d+(?!\d)|[a-zA-Z]", rest)
+        root = re.match(r"\s*(\[[^\[\]]*\])?\s*", parts[index])
+        assert root
+        order, rest = root[1] or "", parts[index][root.end() :]
+        end = matching(rest, 0) if rest.startswith("(") else -1
+        number = re.match(r"\d+|[a-zA-Z]", rest)
+        if end > 0:
+            parts[index] = order + "{" + rest[1:end] + "}" + rest[end + 1 :]
+        elif number:
             # \sqrt23 is the root of 2, times 3, to TeX; who writes "sqrt 23" or "√23" means 23
-            width = number.end() if number and parts[index].startswith(" ") else 1
-            parts[index] = "{" + rest[:width] + "}" + rest[width:]
+            width = number.end() if parts[index].startswith(" ") else 1
+            parts[index] = order + "{" + rest[:width] + "}" + rest[width:]
     return command.join(parts)
 
 

@@ -22,6 +22,8 @@ MAX_CLEAN_DEPTH = 40
 MAX_REPEATED = 50
 """Longest list in which repetitions are looked for."""
 _INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,4000})", re.ASCII)
+_TWO_INTEGERS = re.compile(r"-?\d+,-?\d+", re.ASCII)
+"""A decimal with a comma, or a list of two: whichever agrees."""
 _PLAIN_NUMBER = re.compile(r"\s*[-+]?[\d.,/]{1,100}\s*", re.ASCII)
 """What needs no cleaning: most answers."""
 _TEXT_BEFORE = re.compile(r"\s*\\text\s*\{([^{}]*)\}\s*(?=[-+$\\\d.])")
@@ -99,6 +101,13 @@ def grade_math(gold: str, answer: str) -> Grade:
         return unparsable(f"too large: {error}")
 
 
+def _alone(shape: Shape) -> Shape:
+    r"""The value of `\{5\}`, or of several boxes with the same one."""
+    if isinstance(shape, Many) and len(set(shape.items)) == 1:
+        return shape.items[0]
+    return shape
+
+
 def _no_number(found: Found, text: str) -> Grade:
     if found.by in ("whole", "said", "last") and not re.search(r"\d", text):
         return unparsable(f"no number: {_show(text)}")
@@ -110,6 +119,8 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
         number = literal(_number_text(text))
         if number is not None:
             return _number_grade(same_number(gold.literal, number), text)
+        if _TWO_INTEGERS.fullmatch(gold.text) and same(shape_of(gold.text.replace(",", ", ")), shape_of(text)):
+            return correct("the same two numbers")
         if _listed_twice(text, gold.literal):
             return correct("the same number, repeated")
         return _no_number(found, text)
@@ -119,7 +130,7 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
         choice = _CHOICE.match(without_text(text))
         text = (choice[1] or choice[2]) if choice else text
     shape = shape_of(text)
-    if same(gold.shape, shape) or _same_with_other_comma(gold, text):
+    if same(_alone(gold.shape), _alone(shape)) or _same_with_other_comma(gold, text):
         return correct("equal")
     if "matrix" in gold.text and "matrix" in text and symbols.same_expression(gold.text, text):
         return correct("equal matrices")
@@ -271,7 +282,7 @@ def _listed_twice(text: str, gold: Literal) -> bool:
 
 def _same_with_other_comma(gold: Gold, text: str) -> bool:
     """`6,8` was read as a decimal, but may be a list of two."""
-    if literal(text) is None or not re.fullmatch(r"[-+]?\d+,[-+]?\d+", text):
+    if literal(text) is None or not _TWO_INTEGERS.fullmatch(text):
         return False
     return same(gold.shape, shape_of(text.replace(",", ", ")))
 
@@ -323,10 +334,6 @@ def same(gold: Shape, answer: Shape) -> bool:
             )
         case (Row(), Many()):
             return not answer.braces and _row_as_listed(gold, answer)
-        case (Many(items, braces), _) if len(items) == 1 and braces:
-            return same(items[0], answer)
-        case (_, Many(items, braces)) if len(set(items)) == 1 and items:
-            return same(gold, items[0])
         case (Leaf(a), Leaf(b)):
             return _same_leaves(a, b)
         case (Leaf(), Chain()):

@@ -245,7 +245,7 @@ def _bracketed(text: str, depth: int) -> Shape | None:
     if set_braces and _SINGLE_BRACES.search(set_braces[1]) is None:
         inside = [piece for part in _items_or_none(set_braces[1]) for piece in _both_signs(part)]
         return Many(tuple(shape_of(item, depth + 1) for item in inside), braces=True)
-    if text[:1] in "([" and matching(text, 0) == len(text) - 1 and text[-1] in ")]":
+    if text.startswith(("(", "[")) and text.endswith((")", "]")) and matching(text, 0) == len(text) - 1:
         inside = _items(text[1:-1])
         if len(inside) > 1 and r"\pm" not in text[1:-1]:
             return Row(tuple(shape_of(item, depth + 1) for item in inside), text[0], text[-1])
