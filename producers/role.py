@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -79,7 +79,7 @@ class Producer:
         self._offers: list[Offer] = []
         self._version = -1
         self._in_flight = 0
-        self._held: list[Delivery] = []
+        self._held: list[tuple[float, Delivery]] = []
         self._counters = {"rollouts": 0, "tokens": 0, "swaps": 0}
         self._swap_s = 0.0
         self._idle = IdleClock()
@@ -111,7 +111,7 @@ class Producer:
             )
         self._in_flight += job.stop - job.start
         if job.min_policy_version > self._version:
-            self._held.append(delivery)
+            self._held.append((time.monotonic(), delivery))
         else:
             self._begin(delivery)
 
@@ -144,6 +144,7 @@ class Producer:
         """
         self._engine.require_alive()
         self._follow_policies()
+        self._bury_overdue()
         while self._finished:
             assignment, rollout, future = self._finished.popleft()
             self._in_flight -= 1
@@ -168,6 +169,23 @@ class Producer:
     def close(self) -> None:
         """Free the reader; the engine is closed by whoever started it."""
         self._policies.close()
+
+    def _unhold(self, which: Callable[[float, Job], bool]) -> list[tuple[float, Delivery]]:
+        """Take those held jobs out that `which` says, by the time since which they are held."""
+        held, self._held = self._held, []
+        taken: list[tuple[float, Delivery]] = []
+        for since, delivery in held:
+            (taken if which(since, delivery.message) else self._held).append((since, delivery))
+        return taken
+
+    def _bury_overdue(self) -> None:
+        """A job may not fill the engine's places for ever: after its lease it has been issued again."""
+        overdue = time.monotonic() - self._config.allocator.lease_s
+        for _, delivery in self._unhold(lambda since, _: since < overdue):
+            job: Job = delivery.message
+            self._in_flight -= job.stop - job.start
+            error = f"job of group {job.group_id} wants policy {job.min_policy_version}; {self._version} is the newest"
+            self._stream.bury(delivery.record, error, delivery.done)
 
     # -- trajectories -------------------------------------------------------------------------------------------------
 
@@ -228,12 +246,8 @@ class Producer:
         else:
             self._version = offer.policy.version
             self._counters["swaps"] += 1
-            waiting, self._held = self._held, []
-            for delivery in waiting:
-                if delivery.message.min_policy_version > self._version:
-                    self._held.append(delivery)
-                else:
-                    self._begin(delivery)
+            for _, delivery in self._unhold(lambda _, job: job.min_policy_version <= self._version):
+                self._begin(delivery)
 
     async def _load(self, policy: Policy) -> float:
         digest = await asyncio.to_thread(digest_of, policy.uri)

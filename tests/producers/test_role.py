@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from factories import make_job
 
+from producers import role
 from producers.engine import EngineDied, Refused, Rollout
 from producers.role import MAX_SLICE, Producer
 from stream.codec import SCHEMA_VERSION, decode, encode
@@ -263,6 +264,25 @@ def test_a_job_waits_for_weights_as_new_as_it_wants_them(bench):
     bench.serve(5)
     bench.until(lambda: len(bench.engine.requests) == 2)
     assert bench.role.metrics()["producer/held_jobs"] == 0
+
+
+def test_jobs_that_wait_for_weights_that_never_come_do_not_fill_the_producer_for_ever(bench, monkeypatch):
+    bench.serve(3)
+    bench.ask(replace(make_job("p0.0000", 6), min_policy_version=10**9))
+    bench.until(lambda: bench.role.metrics()["producer/held_jobs"] == 1)
+    bench.ask(make_job("p1.0000", 1))
+    bench.turn()
+    assert not bench.role.wants_input
+    now = time.monotonic()
+    monkeypatch.setattr(role.time, "monotonic", lambda: now + bench.config.allocator.lease_s + 1)
+    bench.turn()
+    monkeypatch.undo()
+    (letter,) = bench.letters()
+    assert "job of group p0.0000 wants policy 1000000000; 3 is the newest" in letter.error
+    bench.until(lambda: list(bench.engine.requests) == ["p1.0000/0"])
+    bench.finish("p1.0000/0")
+    bench.acknowledge()
+    assert bench.progress() == 2
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------
