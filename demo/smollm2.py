@@ -44,9 +44,10 @@ def convert(gguf: Path, out: Path) -> int:
     config = AutoConfig.from_pretrained(**source)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     state = load_gguf_checkpoint(gguf, return_tensors=True, model_to_load=model)["tensors"]
-    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     missing, unknown = model.load_state_dict(state, strict=False)
-    if set(missing) - tied or unknown:
+    if config.tie_word_embeddings:
+        missing.remove("lm_head.weight")
+    if missing or unknown:
         raise UserError(f"{gguf} is not this model: {len(missing)} tensors are missing, {len(unknown)} unknown")
     tokenizer = AutoTokenizer.from_pretrained(**source)
     # The file's `pre = smollm`, which transformers does not read: every digit is a token, spaces before it are apart.

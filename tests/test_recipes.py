@@ -1,0 +1,54 @@
+"""The recipes of configs/ that no test runs: they load, and say what they are meant to say."""
+
+from pathlib import Path
+
+import pytest
+
+from prompts.sources import load_prompts
+from stream.config import Config, load
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+RECIPES = sorted(CONFIGS.glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_no_recipe_asks_for_longer_sequences_than_its_engine_takes(file):
+    config = load(file)
+    if config.prompts.source == "codes":
+        longest = 6 + config.sampling.max_tokens  # a code, four digits and `=`
+    else:
+        longest = config.prompts.max_prompt_tokens + config.sampling.max_tokens
+    assert longest <= config.producer.max_model_len
+
+
+def test_the_papers_recipe_is_the_papers():
+    """algorithms.md A1, from arXiv 2509.25849 and its scripts."""
+    config = load(CONFIGS / "qwen2.5-math-7b.toml")
+    assert config.run.model == "Qwen/Qwen2.5-Math-7B"
+    assert (config.run.prompts_per_update, config.run.rollouts_per_prompt) == (32, 8)
+    assert config.run.num_updates == 1000 * 8  # steps of 8 mini-batches of 32 prompts
+    assert (config.sampling.temperature, config.sampling.top_p, config.sampling.max_tokens) == (1.0, 1.0, 4096)
+    assert config.prompts.max_prompt_tokens == 2048
+    assert (config.allocator.mode, config.allocator.min_rollouts, config.allocator.max_rollouts) == ("paper", 2, 128)
+    assert (config.learner.lr, config.learner.warmup_updates, config.learner.weight_decay) == (1e-6, 0, 0.0)
+    assert (config.learner.max_grad_norm, config.learner.advantage_clamp) == (1.0, 5.0)
+    assert (config.evaluator.temperature, config.evaluator.samples, config.evaluator.every) == (0.6, 16, 10 * 8)
+    assert config.learner.checkpoint_every == 20 * 8
+
+
+def test_the_papers_recipe_reads_problems_as_its_dataset_keeps_them(tmp_path):
+    """DAPO-Math-17k has a chat in `prompt` and the answer in `reward_model`; each problem stands there many times."""
+    from datasets import Dataset
+
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"Solve problem {n % 400}."}],
+            "reward_model": {"ground_truth": str(n % 400), "style": "rule"},
+        }
+        for n in range(800)
+    ]
+    Dataset.from_list(rows).save_to_disk(str(tmp_path / "dapo"))
+    recipe: Config = load(CONFIGS / "qwen2.5-math-7b.toml", ["--prompts.source", f"hf:{tmp_path / 'dapo'}"])
+    pool, heldout = load_prompts(recipe)
+    assert (len(pool), len(heldout)) == (320, 80)
+    assert (pool[7].text, pool[7].answer, pool[7].verifier) == ("Solve problem 7.", "7", "math")
