@@ -43,22 +43,26 @@ def load_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
 
 
 def tokenize(prompts: Iterable[Prompt], config: Config) -> dict[str, NDArray[np.int32]]:
-    """Token ids of every prompt, by id; those over prompts.max_prompt_tokens are left out, and counted in the log."""
+    """Token ids of every prompt, by id; those that are too long are left out, and counted in the log.
+
+    Too long is more than prompts.max_prompt_tokens, or than producer.max_model_len leaves beside sampling.max_tokens.
+    """
     tokenizer = load_tokenizer(config.run.model)
+    most = min(config.prompts.max_prompt_tokens, config.producer.max_model_len - config.sampling.max_tokens)
     ids: dict[str, NDArray[np.int32]] = {}
     num_long = 0
     for prompt in prompts:
         tokens = _token_ids(tokenizer, prompt.text, config)
-        if len(tokens) > config.prompts.max_prompt_tokens:
+        if len(tokens) > most:
             num_long += 1
             continue
         ids[prompt.prompt_id] = np.asarray(tokens, dtype=np.int32)
     if num_long:
-        log.warning("prompts left out over max_prompt_tokens=%d num=%d", config.prompts.max_prompt_tokens, num_long)
+        log.warning("prompts left out over tokens=%d num=%d", most, num_long)
     if not ids:
         raise UserError(
-            f"all {num_long} prompts are longer than prompts.max_prompt_tokens = {config.prompts.max_prompt_tokens}; "
-            "raise it, or choose another prompts.source"
+            f"all {num_long} prompts are longer than {most} tokens, the least of prompts.max_prompt_tokens and "
+            "producer.max_model_len - sampling.max_tokens; raise what is too low, or choose another prompts.source"
         )
     return ids
 

@@ -2,23 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from prompts.sources import load_prompts
 from stream.config import Config, load
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-RECIPES = sorted(CONFIGS.glob("*.toml"))
-
-
-@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
-def test_no_recipe_asks_for_longer_sequences_than_its_engine_takes(file):
-    config = load(file)
-    if config.prompts.source == "codes":
-        longest = 6 + config.sampling.max_tokens  # a code, four digits and `=`
-    else:
-        longest = config.prompts.max_prompt_tokens + config.sampling.max_tokens
-    assert longest <= config.producer.max_model_len
 
 
 def test_the_papers_recipe_is_the_papers():

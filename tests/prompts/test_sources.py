@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from stream.messages import Prompt
 ROWS = [{"id": f"q{number}", "prompt": f"{number} + 1 =", "answer": number + 1} for number in range(30)]
 
 
-def make_config(source: Any, model: Path | str = "demo/base", **prompts: Any) -> Config:
+def make_config(
+    source: Any, model: Path | str = "demo/base", tables: Mapping[str, Any] | None = None, **prompts: Any
+) -> Config:
     return Config(
+        **(tables or {}),
         run={"prompts_per_update": 2, "max_staleness": 1, "model": str(model)},
         prompts={"source": str(source), "num_prompts": 20, "num_heldout": 4} | prompts,
     )
@@ -189,8 +193,10 @@ def test_text_suffix_and_chat_template_become_token_ids(model):
 def test_prompts_that_are_too_long_are_left_out_and_none_left_is_an_error(model):
     prompts = [Prompt(prompt_id=text, text=text, answer="1", verifier="math") for text in ("ab", "abcdef")]
     assert set(tokenize(prompts, make_config("codes", model, max_prompt_tokens=3))) == {"ab"}
-    with pytest.raises(UserError, match=r"all 2 prompts are longer than prompts\.max_prompt_tokens = 1; raise it"):
+    with pytest.raises(UserError, match=r"all 2 prompts are longer than 1 tokens, the least of prompts\.max_prompt"):
         tokenize(prompts, make_config("codes", model, max_prompt_tokens=1))
+    tables = {"producer": {"max_model_len": 20}, "sampling": {"max_tokens": 17}}
+    assert set(tokenize(prompts, make_config("codes", model, tables))) == {"ab"}
 
 
 def test_a_model_without_a_tokenizer_is_named(tmp_path):
