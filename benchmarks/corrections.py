@@ -232,8 +232,8 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo/base", help="folder of the demo's base model")
-    parser.add_argument("--updates", type=int, default=48)
-    parser.add_argument("--prompts", type=int, default=24, help="prompts of an update")
+    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--prompts", type=int, default=16, help="prompts of an update")
     parser.add_argument("--rollouts", type=int, default=8, help="rollouts of a prompt")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--seeds", type=int, default=3)

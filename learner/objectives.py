@@ -24,7 +24,7 @@ or not: rejecting tokens makes the step smaller and never divides by zero. What 
 sum, mean and ratio, whatever it holds. Sources: algorithms.md B1.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, get_args, get_type_hints
 
 import torch
@@ -248,26 +248,3 @@ def _weights_of(o: Objective, mask: Tensor, group: Tensor | None, like: Tensor) 
         mask.sum(-1).cpu().numpy(), number.cpu().numpy(), o.weighting, o.length_constant or mask.shape[-1]
     )
     return torch.as_tensor(weights, dtype=like.dtype, device=like.device)
-
-
-PARAMETERS: dict[str, tuple[str, ...]] = {
-    "ppo_clip": ("clip_low", "clip_high", "dual_clip"),
-    "cispo": ("clip_low", "clip_high"),
-    "tis": ("tis_cap",),
-    "icepop": ("mask_low", "mask_high"),
-    "dppo": ("dppo_low", "dppo_high"),
-}
-"""What each trust region (or correction) takes: a value for another one has no effect."""
-
-
-def without_effect(objective: Objective, names: set[str]) -> list[str]:
-    """Those of the parameters `names` that this objective does not use, in the order of its fields."""
-    used = {*PARAMETERS.get(objective.trust_region, ()), *PARAMETERS.get(objective.correction, ())}
-    idle = {name for parameters in PARAMETERS.values() for name in parameters} - used
-    if objective.correction == "none":
-        idle.add("correction_level")
-    if objective.weighting != "constant":
-        idle.add("length_constant")
-    if not objective.kl_coef:
-        idle.add("kl")
-    return [f.name for f in fields(objective) if f.name in names & idle]

@@ -10,7 +10,7 @@ choice to its user, its documented recipe was taken; algorithms.md B1 has the so
 from dataclasses import fields, replace
 from typing import Any
 
-from learner.objectives import Objective, without_effect
+from learner.objectives import Objective
 from stream.config import LearnerTable
 from stream.errors import UserError
 
@@ -85,3 +85,26 @@ def objective_of(table: LearnerTable) -> Objective:
             f"{objective.weighting}); leave it out or choose what uses it"
         )
     return objective
+
+
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "ppo_clip": ("clip_low", "clip_high", "dual_clip"),
+    "cispo": ("clip_low", "clip_high"),
+    "tis": ("tis_cap",),
+    "icepop": ("mask_low", "mask_high"),
+    "dppo": ("dppo_low", "dppo_high"),
+}
+"""What each trust region (or correction) takes: a value for another one has no effect."""
+
+
+def without_effect(objective: Objective, names: set[str]) -> list[str]:
+    """Those of the parameters `names` that this objective does not use, in the order of its fields."""
+    used = {*PARAMETERS.get(objective.trust_region, ()), *PARAMETERS.get(objective.correction, ())}
+    idle = {name for parameters in PARAMETERS.values() for name in parameters} - used
+    if objective.correction == "none":
+        idle.add("correction_level")
+    if objective.weighting != "constant":
+        idle.add("length_constant")
+    if not objective.kl_coef:
+        idle.add("kl")
+    return [f.name for f in fields(objective) if f.name in names & idle]

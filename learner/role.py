@@ -205,6 +205,7 @@ def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str,
         "learner/reward/mean": sum(end.reward_sum for end in ends) / max(num_graded, 1),
         "learner/effective_gradient_ratio/samples": sum(e.num_graded for e in with_gradient) / max(num_rollouts, 1),
         "learner/effective_gradient_ratio/prompts": len(with_gradient) / max(len(ends), 1),
+        "learner/value_sum": sum(value_of(group) for group in batch),
         "learner/completion_tokens/mean": sum(lengths) / max(len(lengths), 1),
         "learner/ungraded_rollouts": float(num_rollouts - num_graded),
     }
@@ -215,6 +216,12 @@ def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str,
         metrics["learner/staleness/mean"] = sum(staleness) / len(staleness)
         metrics["learner/staleness/max"] = float(max(staleness))
     return metrics
+
+
+def value_of(group: Group) -> float:
+    """What the allocator thought the group's budget was worth."""
+    budgeting = next(iter(group.verdicts.values())).trajectory.job.budgeting
+    return budgeting.value if budgeting else 0.0
 
 
 def make_trainer(config: Config) -> Trainer:

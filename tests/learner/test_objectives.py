@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learner_reference import loss_and_gradient
 
-from learner.objectives import Objective, policy_loss, without_effect
-from learner.presets import PRESETS, objective_of
+from learner.objectives import Objective, policy_loss
+from learner.presets import PRESETS, objective_of, without_effect
 from stream.config import LearnerTable
 from stream.errors import UserError
 
