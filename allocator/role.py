@@ -2,22 +2,27 @@
 
 A round (its jobs, the beliefs that changed, the offsets they rest on) is one transaction. What is in memory beyond the
 last round is rebuilt after a crash: offsets are committed no further than the first verdict of a group that is not yet
-in a belief, and group ids follow from the beliefs, so a round planned twice is the same round.
+in a belief. Should a transaction be torn: the offsets also stand beside the beliefs, in their partition; jobs without a
+belief are found and taken on; a belief without its jobs has a lease that runs out; and what one transaction has written
+of the beliefs, the next one writes again.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from allocator import beliefs as belief_rules
 from allocator.evidence import Evidence
+from allocator.jobs import JobMaker
 from allocator.ledger import Entry, Ledger, Slice
-from allocator.rounds import RoundPlan, choose_prompts, plan_round
+from allocator.rounds import RoundPlan, TornGroup, Turns, find_torn, plan_round
 from prompts.sources import load_prompts, tokenize
+from stream.broker import Offsets
 from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import (
@@ -25,10 +30,9 @@ from stream.messages import (
     Belief,
     Evaluation,
     Job,
+    OpenGroup,
+    Position,
     Prompt,
-    Sampling,
-    Timing,
-    Trajectory,
     Update,
     Verdict,
 )
@@ -37,6 +41,11 @@ from stream.watermark import Watermark
 from stream.worker import Delivery, Log, run_loop
 
 log = logging.getLogger(__name__)
+
+NEWEST_UPDATES = 8
+"""Updates that are read again at the start, for the newest version: some offsets hold no record."""
+NEWEST_ROUNDS = 4
+"""Rounds' worth of newest jobs that are looked through for groups of a torn transaction."""
 
 
 class Allocator:
@@ -55,7 +64,7 @@ class Allocator:
             writer=stream.broker.writer(name=f"{stream.run}.allocator.rounds", transactional=True),
         )
         self._pool = {prompt.prompt_id: prompt for prompt in pool if prompt.prompt_id in token_ids}
-        self._token_ids = token_ids
+        self._make = JobMaker(config.sampling, self._pool, token_ids)
         self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
         self._evidence = Evidence(
             list(self._pool.values()), config.allocator.prior, most_tokens=config.sampling.max_tokens
@@ -63,6 +72,11 @@ class Allocator:
         self._plan = RoundPlan()
         """The last one that was admitted."""
         self._changed: set[str] = set()
+        self._just_written: set[str] = set()
+        self._num_admitted = 0
+        self._newest_jobs: list[Job] = []
+        self._torn: dict[str, TornGroup] = {}
+        self._held: list[Delivery] = []
         self._policy_version = 0
         """The newest that an update has told of: what is admitted now may not be sampled by older weights."""
         self._ledger = Ledger()
@@ -70,9 +84,10 @@ class Allocator:
         self._places: dict[str, list[tuple[tuple[str, int], int]]] = {}
         self._awaited = _awaited_evaluations(config)
         self._counters = {"reissued_rollouts": 0, "abandoned_rollouts": 0}
-        self._restore()
+        positions = self._restore()
+        self._turns = Turns(self._beliefs, config.run.seed)
         self.reader = stream.reader(VERDICTS, UPDATES, EVALUATIONS)
-        self.reader.seek(stream.broker.group_offsets(self._consumer_group))
+        self.reader.seek(positions)
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
 
@@ -96,16 +111,15 @@ class Allocator:
                     self._end(end.group_id)
                 self._policy_version = max(self._policy_version, update.version)
                 self._pass(delivery)
+                if {left.group.group_id for left in self._torn.values()} & {end.group_id for end in update.groups}:
+                    self._hold(delivery)
             case Evaluation() as evaluation:
                 self._awaited.discard(evaluation.name)
 
     def work(self) -> bool:
         """Admit a round if pacing lets it; issue again what is overdue."""
         self._recover_overdue(time.monotonic())
-        if not self._may_admit:
-            return False
-        self._admit_round()
-        return True
+        return self._may_admit and self._admit_round()
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
@@ -136,6 +150,10 @@ class Allocator:
             raise BadRecord(f"verdict of prompt {job.prompt.prompt_id!r}, which is not in this run's pool")
         place = (delivery.record.topic, delivery.record.partition)
         self._watermark.start(place, delivery.record.offset)
+        left = self._torn.get(job.prompt.prompt_id)
+        if left is not None and left.group.group_id == job.group_id:
+            self._hold(delivery)
+            return
         if not self._awaits(job.prompt.prompt_id, job.group_id):
             self._watermark.finish(place, delivery.record.offset)
             return
@@ -175,8 +193,14 @@ class Allocator:
         self._changed.add(belief.prompt_id)
         if belief.open_group is None:
             self._ledger.close(entry.group.group_id)
+            self._turns.put(belief)
         else:
             entry.group = belief.open_group
+
+    def _hold(self, delivery: Delivery) -> None:
+        """Keep a record of a torn group for when the group is taken on; until then its offset is not passed."""
+        self._watermark.start((delivery.record.topic, delivery.record.partition), delivery.record.offset)
+        self._held.append(delivery)
 
     def _pass(self, delivery: Delivery) -> None:
         place = (delivery.record.topic, delivery.record.partition)
@@ -186,10 +210,6 @@ class Allocator:
     # -- rounds -------------------------------------------------------------------------------------------------------
 
     @property
-    def _num_admitted(self) -> int:
-        return sum(belief.num_groups for belief in self._beliefs.values())
-
-    @property
     def _next_round(self) -> int:
         return self._num_admitted // self._config.run.prompts_per_update
 
@@ -197,37 +217,56 @@ class Allocator:
     def _may_admit(self) -> bool:
         """Pacing: open rollouts (with a budget of tokens: groups) stay within (max_staleness + 1) x one update's."""
         run = self._config.run
+        if self._torn:  # they are under way; what closes their prompts' earlier groups is in the log, to be read again
+            return all(self._beliefs[prompt_id].open_group is None for prompt_id in self._torn)
         if self._awaited or self._next_round >= run.num_updates:
             return False
         if self._config.allocator.budget_tokens:  # rounds differ in rollouts, not in groups
             return self._ledger.num_open_groups <= run.max_staleness * run.prompts_per_update
         return self._ledger.num_open_rollouts <= run.max_staleness * run.budget
 
-    def _admit_round(self) -> None:
+    def _admit_round(self) -> bool:
+        """Admit the next round, with the groups that a torn transaction has left in the log as a part of it."""
+        run, torn = self._config.run, self._torn
+        missing = run.prompts_per_update - self._num_admitted % run.prompts_per_update - len(torn)
+        chosen = self._turns.take(missing, without=torn)
+        if not chosen and not torn:
+            return False
+        rest = self._plan_for(chosen) if chosen else RoundPlan()
+        groups = (*(left.group for left in torn.values()), *rest.groups)
+        self._plan = replace(rest, prompt_ids=(*torn, *rest.prompt_ids), groups=groups)
+        self._commit(self._plan)
+        self._torn, held, self._held = find_torn(self._newest_jobs, self._beliefs), self._held, []
+        for delivery in held:
+            self.handle(delivery)
+        log.info(
+            "admitted round=%d rollouts=%d spent=%.10g value=%.6g gap=%.2g",
+            groups[-1].round,
+            sum(group.num_rollouts for group in groups),
+            self._plan.spent,
+            self._plan.value,
+            self._plan.gap,
+        )
+        return True
+
+    def _plan_for(self, chosen: Sequence[str]) -> RoundPlan:
         run, table = self._config.run, self._config.allocator
-        chosen = choose_prompts(list(self._pool), self._beliefs, run.prompts_per_update, run.seed)
-        if len(chosen) < run.prompts_per_update:
-            return
-        plan = plan_round(
+        torn = [left.group for left in self._torn.values()]
+        full = table.budget_tokens or run.budget
+        budget: float = full * (len(chosen) + len(torn)) // run.prompts_per_update
+        budget -= sum(group.num_rollouts * (group.budgeting.cost if table.budget_tokens else 1) for group in torn)
+        least = len(chosen) * table.min_rollouts * (self._config.sampling.max_tokens if table.budget_tokens else 1)
+        most = full if table.budget_tokens else len(chosen) * table.max_rollouts
+        return plan_round(
             chosen,
             self._beliefs,
             self._evidence.beliefs(chosen, self._beliefs),
             mode=table.mode,
-            budget=table.budget_tokens or run.budget,
+            budget=max(least, min(most, budget)),
             low=table.min_rollouts,
             high=table.max_rollouts,
             round_number=self._next_round,
             cost=self._evidence.costs(chosen) if table.budget_tokens else None,
-        )
-        self._commit(plan)
-        self._plan = plan
-        log.info(
-            "admitted round=%d rollouts=%d spent=%.10g value=%.6g gap=%.2g",
-            self._next_round - 1,
-            sum(group.num_rollouts for group in plan.groups),
-            plan.spent,
-            plan.value,
-            plan.gap,
         )
 
     def _commit(self, plan: RoundPlan) -> None:
@@ -235,43 +274,38 @@ class Allocator:
         for prompt_id, group in zip(plan.prompt_ids, plan.groups, strict=True):
             self._beliefs[prompt_id] = belief_rules.admit(self._beliefs[prompt_id], group)
             self._changed.add(prompt_id)
-        num_partitions = self._stream.num_partitions(JOBS)
-        slice_rollouts, now = self._config.allocator.slice_rollouts, time.monotonic()
+        self._num_admitted += len(plan.groups)
+        positions = self._watermark.offsets()
         with self._rounds.writer.transaction():
             for prompt_id, group in zip(plan.prompt_ids, plan.groups, strict=True):
-                entry = self._ledger.open(prompt_id, group, slice_rollouts, num_partitions, now)
+                entry = self._open(prompt_id, group)
+                issued = self._torn[prompt_id].issued if prompt_id in self._torn else frozenset()
                 for piece in entry.slices:
-                    self._issue(self._rounds, entry, piece, piece.start, piece.stop)
-            for prompt_id in sorted(self._changed):
-                self._rounds.send(BELIEFS, prompt_id, self._beliefs[prompt_id])
-            self._rounds.writer.send_offsets(self._watermark.offsets(), self._consumer_group)
-        self._changed.clear()
+                    if not issued.issuperset(range(piece.start, piece.stop)):
+                        self._issue(self._rounds, entry, piece, piece.start, piece.stop)
+            self._write_beliefs(positions)
+            self._rounds.writer.send_offsets(positions, self._consumer_group)
+        self._just_written, self._changed = self._changed, set()
+
+    def _write_beliefs(self, positions: Offsets) -> None:
+        """Those that changed since the last transaction, and those that it wrote, in case that it was torn."""
+        written = sorted(self._just_written | self._changed)
+        for prompt_id in written:
+            belief = self._beliefs[prompt_id]
+            if prompt_id == written[-1]:
+                places = tuple(Position(topic=t, partition=p, offset=offset) for (t, p), offset in positions.items())
+                belief = replace(belief, positions=places)
+            self._rounds.send(BELIEFS, prompt_id, belief)
+
+    def _open(self, prompt_id: str, group: OpenGroup) -> Entry:
+        num_partitions = self._stream.num_partitions(JOBS)
+        return self._ledger.open(
+            prompt_id, group, self._config.allocator.slice_rollouts, num_partitions, time.monotonic()
+        )
 
     def _issue(self, stream: Log, entry: Entry, piece: Slice, start: int, stop: int) -> None:
-        job = self._job(entry, start, stop, piece.attempt)
+        job = self._make.job(entry, start, stop, attempt=piece.attempt, min_policy_version=self._policy_version)
         stream.send(JOBS, f"{entry.group.group_id}/{start}", job, partition=piece.partition)
-
-    def _job(self, entry: Entry, start: int, stop: int, attempt: int) -> Job:
-        sampling = self._config.sampling
-        return Job(
-            group_id=entry.group.group_id,
-            start=start,
-            stop=stop,
-            num_rollouts=entry.group.num_rollouts,
-            prompt=self._pool[entry.prompt_id],
-            prompt_token_ids=self._token_ids[entry.prompt_id],
-            sampling=Sampling(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=sampling.max_tokens,
-            ),
-            budgeting=entry.group.budgeting,
-            min_policy_version=self._policy_version,
-            round=entry.group.round,
-            attempt=attempt,
-            created_s=time.time(),
-        )
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
@@ -295,42 +329,42 @@ class Allocator:
                     self._issue(self._stream, entry, piece, rollout, rollout + 1)
 
     def _abandon(self, entry: Entry, rollout: int) -> None:
-        """Close one rollout with a verdict that says that there is none, where its verdict would have stood."""
-        trajectory = Trajectory(
-            job=self._job(entry, rollout, rollout + 1, self._config.allocator.max_attempts),
-            rollout=rollout,
-            trajectory_id=f"{entry.group.group_id}/{rollout}/abandoned",
-            token_ids=np.empty(0, dtype=np.int32),
-            behavior_logprobs=np.empty(0, dtype=np.float32),
-            spans=(),
-            text="",
-            finish_reason="abandoned",
-            timing=Timing(queued_s=0.0, generated_s=0.0),
-            producer="",
-            created_s=time.time(),
-        )
-        reason = f"no verdict after {self._config.allocator.max_attempts} issues"
-        verdict = Verdict(trajectory=trajectory, outcome="abandoned", reward=0.0, reason=reason, created_s=time.time())
+        verdict = self._make.abandoned(entry, rollout, self._config.allocator.max_attempts)
         self._stream.send_of_group(VERDICTS, entry.group.group_id, verdict)
 
     # -- start --------------------------------------------------------------------------------------------------------
 
-    def _restore(self) -> None:
-        """Beliefs and open groups as of the last transaction; verdicts since then are read again."""
+    def _restore(self) -> Offsets:
+        """Beliefs and open groups as of the last transaction; returns where to read on: what came since is read again."""
+        positions: Offsets = {}
         for belief in self._stream.read_all(BELIEFS):
+            if belief.positions:
+                positions = {(place.topic, place.partition): place.offset for place in belief.positions}
             if belief.prompt_id in self._beliefs:
                 self._beliefs[belief.prompt_id] = belief
-        num_partitions, slice_rollouts = self._stream.num_partitions(JOBS), self._config.allocator.slice_rollouts
         for belief in self._beliefs.values():
+            self._num_admitted += belief.num_groups
             self._evidence.note(belief)
             if belief.open_group is not None:
-                entry = self._ledger.open(
-                    belief.prompt_id, belief.open_group, slice_rollouts, num_partitions, time.monotonic()
-                )
+                entry = self._open(belief.prompt_id, belief.open_group)
                 if belief.open_group.observed:
                     self._ledger.settle(entry)
-        if self._num_admitted:
-            log.info("restored round=%d open_groups=%d", self._next_round, len(self._ledger.entries))
+        for update in self._stream.read_all(UPDATES, newest=NEWEST_UPDATES):
+            self._policy_version = max(self._policy_version, update.version)
+        table, run = self._config.allocator, self._config.run
+        most_jobs = run.prompts_per_update * -(-table.max_rollouts // table.slice_rollouts)
+        self._newest_jobs = self._stream.read_all(JOBS, newest=NEWEST_ROUNDS * most_jobs)
+        self._torn = find_torn(self._newest_jobs, self._beliefs)
+        if not self._torn:
+            self._newest_jobs = []
+        if self._num_admitted or self._torn:
+            log.info(
+                "restored round=%d open_groups=%d torn_groups=%d",
+                self._next_round,
+                len(self._ledger.entries),
+                len(self._torn),
+            )
+        return positions
 
 
 def _awaited_evaluations(config: Config) -> set[str]:

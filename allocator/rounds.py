@@ -3,14 +3,15 @@ planned again after a crash is the same round, with the same group ids.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import heapq
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from allocator.budget import Floats
 from allocator.modes import MODES, Beliefs
-from stream.messages import Belief, Budgeting, OpenGroup
+from stream.messages import TRAINING, Belief, Budgeting, Job, OpenGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +28,73 @@ class RoundPlan:
     """The best value for the budget is at most this higher (0 where rollouts are budgeted: it is the best)."""
 
 
-def choose_prompts(prompt_ids: Sequence[str], beliefs: Mapping[str, Belief], num: int, seed: int) -> list[str]:
-    """The prompts that were admitted least often, in an order drawn by the seed: epochs, without an epoch counter.
-
-    Prompts with an open group are passed over.
+class Turns:
+    """Whose turn it is: the prompts without an open group, those that were admitted least often first, in an order drawn
+    by the seed. Epochs, without an epoch counter.
     """
-    free = [prompt_id for prompt_id in prompt_ids if beliefs[prompt_id].open_group is None]
-    return sorted(free, key=_turn(beliefs, seed))[:num]
+
+    def __init__(self, beliefs: Mapping[str, Belief], seed: int) -> None:
+        self._beliefs = beliefs
+        self._seed = seed
+        self._heap = [self._turn(belief) for belief in beliefs.values() if belief.open_group is None]
+        heapq.heapify(self._heap)
+
+    def put(self, belief: Belief) -> None:
+        """A prompt's group is over."""
+        heapq.heappush(self._heap, self._turn(belief))
+
+    def take(self, num: int, without: Container[str] = ()) -> list[str]:
+        """The next `num` prompts but those in `without`; none at all if there are not as many."""
+        taken: list[tuple[int, bytes, str]] = []
+        while self._heap and len(taken) < num:
+            turn = heapq.heappop(self._heap)
+            belief = self._beliefs[turn[2]]
+            still_free = belief.open_group is None and belief.num_groups == turn[0]
+            if still_free and turn[2] not in without:
+                taken.append(turn)
+        if len(taken) < num:
+            for turn in taken:
+                heapq.heappush(self._heap, turn)
+            return []
+        return [prompt_id for _, _, prompt_id in taken]
+
+    def _turn(self, belief: Belief) -> tuple[int, bytes, str]:
+        drawn = f"{self._seed}/{belief.num_groups}/{belief.prompt_id}".encode()
+        return belief.num_groups, hashlib.blake2b(drawn, digest_size=8).digest(), belief.prompt_id
+
+
+def group_id_of(belief: Belief) -> str:
+    """Id of a prompt's next group: it follows from the belief alone, so a group planned twice is the same group."""
+    return f"{belief.prompt_id}.{belief.num_groups:04d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TornGroup:
+    """A group whose jobs are in the log, though no belief tells of it."""
+
+    group: OpenGroup
+    issued: frozenset[int]
+    """Rollouts that its jobs ask for."""
+
+
+def find_torn(jobs: Iterable[Job], beliefs: Mapping[str, Belief]) -> dict[str, TornGroup]:
+    """The groups, by prompt, of the first round that a torn transaction has left behind: to be taken on, not planned anew.
+
+    A broker is to write a round's jobs and beliefs together or not at all, and was found not to always (Jepsen, on the
+    protocol before KIP-890).
+    """
+    found: dict[str, TornGroup] = {}
+    for job in jobs:
+        belief = beliefs.get(job.prompt.prompt_id)
+        if job.purpose != TRAINING or belief is None or job.budgeting is None or job.group_id != group_id_of(belief):
+            continue
+        group = OpenGroup(
+            group_id=job.group_id, num_rollouts=job.num_rollouts, round=job.round, budgeting=job.budgeting
+        )
+        before = found[belief.prompt_id].issued if belief.prompt_id in found else frozenset()
+        found[belief.prompt_id] = TornGroup(group=group, issued=before | set(range(job.start, job.stop)))
+    first = min((left.group.round for left in found.values()), default=0)
+    return {prompt_id: left for prompt_id, left in found.items() if left.group.round == first}
 
 
 def plan_round(
@@ -42,7 +103,7 @@ def plan_round(
     believed: Beliefs,
     *,
     mode: str,
-    budget: int,
+    budget: float,
     low: int,
     high: int,
     round_number: int,
@@ -53,7 +114,7 @@ def plan_round(
     allocation = MODES[mode](believed, budget, np.full(size, low), np.full(size, high), cost)
     groups = tuple(
         OpenGroup(
-            group_id=f"{prompt_id}.{beliefs[prompt_id].num_groups:04d}",
+            group_id=group_id_of(beliefs[prompt_id]),
             num_rollouts=int(allocation.num_rollouts[i]),
             round=round_number,
             budgeting=Budgeting(
@@ -74,11 +135,3 @@ def plan_round(
         spent=allocation.spent,
         gap=allocation.gap,
     )
-
-
-def _turn(beliefs: Mapping[str, Belief], seed: int) -> Callable[[str], tuple[int, bytes]]:
-    def key(prompt_id: str) -> tuple[int, bytes]:
-        epoch = beliefs[prompt_id].num_groups
-        return epoch, hashlib.blake2b(f"{seed}/{epoch}/{prompt_id}".encode(), digest_size=8).digest()
-
-    return key

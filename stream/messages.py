@@ -270,6 +270,15 @@ class OpenGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """The next offset to read of one partition."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
     """What the allocator knows of one prompt; the newest record of a prompt counts."""
 
@@ -287,6 +296,9 @@ class Belief:
     visits: tuple[Visit, ...] = ()
     """Newest last; as many as the success-rate estimates look back on."""
     open_group: OpenGroup | None = None
+    positions: tuple[Position, ...] = ()
+    """On the last record of a round: what the beliefs up to here rest on. In one partition with them, so that the two
+    cannot part even where a transaction is torn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

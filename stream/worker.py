@@ -72,10 +72,17 @@ class Log:
             from_end=from_end,
         )
 
-    def read_all(self, topic: Topic) -> list[Any]:
-        """Every message that the topic holds now, oldest first; records that cannot be read are left out."""
+    def read_all(self, topic: Topic, newest: int | None = None) -> list[Any]:
+        """Every message that the topic holds now, oldest first; records that cannot be read are left out.
+
+        Args:
+            newest: read no more than about as many of the newest of each partition.
+
+        """
         reader = self.reader(topic)
         ends = {(topic.of(self.run), p): end for p, end in self.broker.end_offsets(topic.of(self.run)).items()}
+        if newest is not None:
+            reader.seek({place: max(0, end - newest) for place, end in ends.items()})
         messages: list[Any] = []
         while any(position < ends[place] for place, position in reader.positions().items()):
             for record in reader.poll(0.2, 5000):

@@ -1,0 +1,168 @@
+"""The allocator killed at any point, and transactions torn in any way, against a memory broker."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from allocator_world import PROMPTS, TOKENS, World, make_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allocator.role import Allocator
+from stream.broker import Offsets
+from stream.config import Config
+from stream.memory import MemoryBroker, MemoryWriter
+from stream.topics import DEADLETTERS, TOPICS
+from stream.watermark import Watermark
+from stream.worker import Log, _hand_over
+
+
+class KilledError(BaseException):
+    """As by SIGKILL: nothing may catch it."""
+
+
+class MortalBroker(MemoryBroker):
+    """Kills whoever uses its transactional writers after a number of operations, and may tear the transaction then."""
+
+    def __init__(self, torn: random.Random | None = None) -> None:
+        super().__init__()
+        self.left = 0
+        self.torn = torn
+        self.num_torn = 0
+
+    def count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KilledError
+
+    def writer(self, *, name: str, transactional: bool = False) -> MemoryWriter:
+        made = super().writer(name=name, transactional=transactional)
+        return MortalWriter(self, name, self.epochs[name]) if transactional else made
+
+
+class MortalWriter(MemoryWriter):
+    _broker: MortalBroker
+
+    def send(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        *,
+        partition: int | None = None,
+        on_ack: Callable[[], None] | None = None,
+    ) -> None:
+        self._broker.count()
+        super().send(topic, key, value, partition=partition, on_ack=on_ack)
+
+    def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:
+        self._broker.count()
+        super().send_offsets(offsets, consumer_group)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._broker.count()
+        records: list[tuple[str, bytes, bytes, int | None]] = []
+        try:
+            with super().transaction():
+                yield
+                records = self._pending or []
+                self._broker.count()
+        except KilledError:
+            chance = self._broker.torn
+            if chance is None or not records:
+                raise
+            self._tear(records, chance)
+            if chance.random() < 0.5:
+                raise
+            self._broker.left = chance.randint(5, 60)  # it lives on, and does not know
+        self._broker.count()
+
+    def _tear(self, records: list[tuple[str, bytes, bytes, int | None]], chance: random.Random) -> None:
+        """Each partition's part of the transaction, and the offsets, become visible or not, by chance."""
+        self._broker.num_torn += 1
+        visible: dict[tuple[str, int | None], bool] = {}
+        for topic, key, value, partition in records:
+            if visible.setdefault((topic, partition), chance.random() < 0.5):
+                self._broker.append(topic, key, value, partition)
+        if chance.random() < 0.5:
+            for group, offsets in self._pending_offsets:
+                self._broker.group_progress[group].update(offsets)
+
+
+class Life:
+    """The allocator from start to end, however often it dies."""
+
+    def __init__(self, broker: MortalBroker, config: Config) -> None:
+        self.broker = broker
+        broker.create_topics("r", TOPICS, 3)
+        self.config = config
+        self.world = World(broker, config)
+
+    def live(self, operations: int) -> bool:
+        """One incarnation that is killed after so many operations; whether it got to the end."""
+        self.broker.left = operations
+        stream = Log(self.broker, "r", "allocator-0")
+        try:
+            role = Allocator(self.config, stream, PROMPTS, TOKENS)
+            for _ in range(500):
+                for record in role.reader.poll(0):
+                    _hand_over(role, stream, Watermark(), record)
+                while role.work():
+                    pass
+                if not self.world.turn() and not role.finished:
+                    role._recover_overdue(time.monotonic() + 1e6)
+                if role.finished:
+                    role.close()
+                    return True
+        except KilledError:
+            self.world.turn()
+            return False
+        raise AssertionError("the run hangs")
+
+    def check(self) -> None:
+        self.world.turn()
+        self.world.check_groups()
+        self.world.check_beliefs()
+        assert self.world.log.read_all(DEADLETTERS) == []
+
+
+@pytest.mark.parametrize("mode", ["uniform", "bayes"])
+def test_killed_at_every_operation_in_turn(mode: str) -> None:
+    """As many operations as one more incarnation makes before it is killed: every point of every round is met."""
+    config = make_config(run={"name": "r", "num_updates": 6, "prompts_per_update": 4, "rollouts_per_prompt": 6})
+    config = make_config(run=config.run.model_dump(), allocator={"mode": mode, "slice_rollouts": 4})
+    life = Life(MortalBroker(), config)
+    operations = 1
+    while not life.live(operations):
+        operations += 1
+    assert operations > 20
+    life.check()
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 60), max_size=12), st.sampled_from(["uniform", "bayes", "paper"]), st.integers(0, 3))
+def test_killed_at_any_points(deaths: list[int], mode: str, staleness: int) -> None:
+    run = {"name": "r", "num_updates": 5, "prompts_per_update": 3, "rollouts_per_prompt": 6, "max_staleness": staleness}
+    life = Life(MortalBroker(), make_config(run=run, allocator={"mode": mode, "slice_rollouts": 4}))
+    for operations in deaths:
+        if life.live(operations):
+            break
+    else:
+        assert life.live(0)
+    life.check()
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.lists(st.integers(8, 60), min_size=1, max_size=8), st.integers(0, 2))
+def test_torn_transactions_neither_lose_a_group_nor_issue_one_twice(
+    seed: int, deaths: list[int], staleness: int
+) -> None:
+    run = {"name": "r", "num_updates": 5, "prompts_per_update": 3, "rollouts_per_prompt": 6, "max_staleness": staleness}
+    life = Life(MortalBroker(torn=random.Random(seed)), make_config(run=run, allocator={"mode": "bayes"}))
+    for operations in deaths:
+        life.live(operations)
+    assert life.live(0)
+    life.check()
