@@ -31,7 +31,8 @@ def token_statistics(current: Tensor, batch: MicroBatch, version: int, loss: Los
     now, then = current[mask].double(), behavior[mask].double()
     log_ratio = (now - then).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio = log_ratio.exp()
-    fresh = versions[mask] == version
+    # A weight swap keeps the engine's keys and values, so tokens behind one rest on older weights: whole rollouts only.
+    fresh = ((versions == version) | ~mask).all(-1, keepdim=True).expand_as(mask)[mask]
     gap = (now - then).abs()[fresh]
     num_tokens = mask.sum(-1)
     drift = torch.where(mask, (behavior - current).double(), 0.0).sum(-1)[num_tokens > 0]

@@ -13,7 +13,7 @@ def batch(seed: int = 0) -> dict[str, torch.Tensor]:
         "current": current,
         "behavior": current + 0.8 * torch.randn(6, 5, dtype=torch.float64),
         "mask": torch.rand(6, 5) < 0.7,
-        "versions": torch.randint(0, 31, (6, 5)),
+        "versions": torch.randint(0, 31, (6, 5)).index_fill(0, torch.tensor([1, 4]), 30),
     }
 
 
@@ -47,6 +47,9 @@ def test_metrics_against_their_definitions() -> None:
     metrics = metrics_of(statistics_of(slice(0, 6), values))
     ratio = (current - behavior).exp()
     n = len(ratio)
+    fresh = torch.tensor([bool((values["versions"][i][mask[i]] == 30).all()) for i in range(6)])
+    gaps = (values["current"] - values["behavior"]).abs()[fresh[:, None] & mask]
+    assert {1, 4} <= set(fresh.nonzero().flatten().tolist()) < set(range(6))
     perplexity = [
         ((values["behavior"] - values["current"])[i][mask[i]].mean().exp().item()) for i in range(6) if mask[i].any()
     ]
@@ -65,10 +68,11 @@ def test_metrics_against_their_definitions() -> None:
         "staleness/share_from_0": (versions == 30).double().mean().item(),
         "staleness/share_from_2": ((versions <= 28) & (versions > 26)).double().mean().item(),
         "staleness/share_from_16": (versions <= 14).double().mean().item(),
-        "logprob_gap/max": (current - behavior).abs()[versions == 30].max().item() if (versions == 30).any() else None,
+        "logprob_gap/max": gaps.max().item(),
+        "logprob_gap/mean": gaps.mean().item(),
     }
     for name, value in expected.items():
-        assert metrics.get(f"learner/{name}") == (None if value is None else pytest.approx(value)), name
+        assert metrics[f"learner/{name}"] == pytest.approx(value), name
 
 
 def test_no_tokens_give_no_gap_and_finite_fractions() -> None:
