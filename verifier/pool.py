@@ -109,9 +109,7 @@ class Pool:
         deadline = time.monotonic() + timeout_s
         self._look()
         while not self._done and (left := deadline - time.monotonic()) > 0:
-            sockets = [worker.socket for worker in self._workers]
-            unsent = [worker.socket for worker in self._workers if worker.outgoing]
-            select.select(sockets, unsent, [], min(left, _LOOK_S / 2))
+            self._wait(min(left, _LOOK_S / 2))
             self._look()
         done, self._done = self._done, []
         self._num_open -= len(done)
@@ -122,6 +120,13 @@ class Pool:
         for worker in self._workers:
             worker.socket.close()
         self._nursery.close()
+
+    def _wait(self, timeout_s: float) -> None:
+        """Until a worker has said something, or takes more."""
+        sockets = select.poll()
+        for worker in self._workers:
+            sockets.register(worker.socket, select.POLLIN | (select.POLLOUT if worker.outgoing else 0))
+        sockets.poll(1000 * timeout_s)
 
     def _look(self) -> None:
         """Take results, judge deadlines, feed workers; replace those that are dead, late or worn out."""
