@@ -44,6 +44,12 @@ _FORMULA = re.compile(
 _ARITHMETIC = re.compile(
     r"(?<![\w\\./])(?<!\w-)[-+(]{0,3}(?:[$€£¥]\s?)?-?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])"
 )
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|larger|greater|bigger|higher|more|less|fewer|smaller|lower|above|below|over|under|"
+    r"least|most|except|unlike)|n't)\b(?:\s+[a-z]+){0,2}\s*$",
+    re.IGNORECASE,
+)
+"""What makes the number that follows another thing than the answer."""
 _COMMAND = re.compile(
     r"\\(?:[dtc]?frac|sqrt|pi|binom|cdot|times|div|over|ast|pm|mp|infty|theta|pm|left|right|ln|log|sin|cos|tan|text)(?![a-z])"
 )
@@ -198,7 +204,7 @@ def _stated(rest: str, numeric: bool) -> str:
         return _formula_text(formula, rest)
     if sentence.strip() and not is_prose(sentence) and not _introduces(sentence, numeric):
         return unwrap(sentence)
-    return _last(sentence, numeric)
+    return _last(sentence, numeric) or (unwrap(sentence) if _DENIED.search(sentence) else "")
 
 
 def _last(text: str, numeric: bool) -> str:
@@ -213,7 +219,8 @@ def _last(text: str, numeric: bool) -> str:
     if numeric or end < 0:
         numbers = [*_ARITHMETIC.finditer(_without_braces(outside))]
         if numbers and numbers[-1].end() > end:
-            return unwrap(numbers[-1][0])
+            denied = _DENIED.search(outside[: numbers[-1].start()])
+            return unwrap((denied[0] if denied else "") + numbers[-1][0])
     return unwrap(best)
 
 

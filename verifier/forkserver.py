@@ -1,9 +1,8 @@
-"""The process that has sympy loaded and forks workers: a fork takes milliseconds, a fresh start half a second.
+"""The process that forks workers, with sympy loaded if it is needed: a fork takes milliseconds, a fresh start a second.
 
-It is started by `verifier.pool`, with a socket as its only tie. It reads orders from it ("F" with a descriptor: fork a
-worker that serves this descriptor; "K<pid>": kill a worker) When its starter
-dies it reads end of file and ends, and the workers die with it. Unlike multiprocessing's forkserver it does not import
-the starter's main module, and it hands down neither the environment nor descriptors.
+It is started by `verifier.pool`, with a socket as its only tie, and does what it is told by it. When its starter dies it
+reads end of file and ends, and the workers die with it. Unlike multiprocessing's forkserver it does not import the
+starter's main module, and it hands down neither the environment nor descriptors.
 """
 
 import contextlib
@@ -18,8 +17,10 @@ import time
 import msgspec
 
 from verifier import cage
-from verifier.graders import Grade, grade, preload
+from verifier.graders import Grade, grade, preload, preload_light
 
+FORK, LOAD, KILL = b"F", b"L", b"K"
+"""Orders: fork a worker that serves the descriptor that comes along; load sympy; kill the worker whose pid follows."""
 FRAME = 4
 """Bytes of the length before each message."""
 
@@ -60,9 +61,7 @@ def main() -> None:
     orders = socket.socket(fileno=os.dup(0))
     timeout_s = int(sys.argv[1])
     _silence()
-    preload()
-    gc.collect()
-    gc.freeze()
+    preload_light()
     me = os.getpid()
     children: set[int] = set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -79,6 +78,10 @@ def main() -> None:
                 _serve_and_exit(fds[0], timeout_s, me)
             os.close(fds[0])
             children.add(pid)
+        elif data == LOAD:
+            preload()
+            gc.collect()
+            gc.freeze()
         elif (pid := int(data[1:])) in children:
             os.kill(pid, signal.SIGKILL)
 

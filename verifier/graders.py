@@ -64,7 +64,7 @@ def string(gold: str, answer: str) -> Grade:
 
 def integer(gold: str, answer: str) -> Grade:
     """The answer, wherever the message states it, is an integer literal of the gold's value."""
-    from verifier.maths import grade_integer
+    from verifier.integers import grade_integer
 
     return grade_integer(gold, answer)
 
@@ -106,6 +106,10 @@ def reasoning_gym(gold: str, answer: str) -> Grade:
 BUILT_IN: dict[str, Grader] = {
     grader.__name__: grader for grader in (choice, integer, math, reasoning_gym, regex, string)
 }
+
+
+LIGHT = frozenset({"choice", "integer", "regex", "string"})
+"""Graders that need neither sympy nor another package: they are ready at once."""
 
 
 # -- by name ----------------------------------------------------------------------------------------------------------
@@ -171,8 +175,15 @@ def grading_version() -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("rucksack-rl", "math-verify", "sympy"))
 
 
+def preload_light() -> None:
+    """Import what the `LIGHT` graders need, before workers are forked."""
+    for module in ("verifier.integers", "verifier.choices"):
+        importlib.import_module(module)
+
+
 def preload() -> None:
-    """Import what grading needs, before workers are forked."""
+    """Import what all graders need, before workers are forked."""
+    preload_light()
     importlib.import_module("verifier.maths").warm_up()
     for name in _entry_points():
         _grader(name)

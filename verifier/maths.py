@@ -14,6 +14,7 @@ from typing import Any
 from verifier import symbols
 from verifier.extract import MAX_CANDIDATE, Found, find_answer, last_boxes
 from verifier.graders import BadGold, Grade, correct, unparsable, wrong
+from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.literals import Literal, literal, same_number, too_many_digits
 from verifier.shapes import Chain, Grid, Leaf, Many, Named, Row, Shape, Union, Words, shape_of
@@ -21,7 +22,6 @@ from verifier.shapes import Chain, Grid, Leaf, Many, Named, Row, Shape, Union, W
 MAX_CLEAN_DEPTH = 40
 MAX_REPEATED = 50
 """Longest list in which repetitions are looked for."""
-_INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,4000})", re.ASCII)
 _TWO_INTEGERS = re.compile(r"-?\d+,-?\d+", re.ASCII)
 """A decimal with a comma, or a list of two: whichever agrees."""
 _PLAIN_NUMBER = re.compile(r"\s*[-+]?[\d.,/]{1,100}\s*", re.ASCII)
@@ -44,38 +44,6 @@ class Gold:
     shape: Shape
     literal: Literal | None
     """If the answer is a number."""
-
-
-def grade_integer(gold: str, answer: str) -> Grade:
-    """See `verifier.graders.integer`."""
-    wanted = _integer(clean(unwrap(gold)))
-    if wanted is None:
-        raise BadGold(f"{gold[:_SHOWN]!r} is not an integer")
-    plain = _integer(answer.strip())
-    if plain is not None:
-        return _compare_integers(wanted, plain)
-    found = find_answer(answer, numeric=True)
-    if found.by == "none":
-        return unparsable("no answer found")
-    number = _integer(_after_name(clean(found.text[:MAX_CANDIDATE])))
-    if number is None:
-        return _no_number(found, found.text)
-    return _compare_integers(wanted, number)
-
-
-def _compare_integers(wanted: int, found: int) -> Grade:
-    return correct("same integer") if wanted == found else wrong(f"{str(found)[:_SHOWN]} is another integer")
-
-
-def _integer(text: str) -> int | None:
-    text = text.strip().rstrip(".").removeprefix("$").strip()
-    return int(text.replace(",", "")) if _INTEGER.fullmatch(text) else None
-
-
-def _after_name(text: str) -> str:
-    """`x = 5` as `5`."""
-    name, equals, value = text.rpartition("=")
-    return value if equals and re.fullmatch(r"\s*\\?[A-Za-z_]\w*\s*", name) else text
 
 
 def grade_math(gold: str, answer: str) -> Grade:
@@ -108,12 +76,6 @@ def _alone(shape: Shape) -> Shape:
     return shape
 
 
-def _no_number(found: Found, text: str) -> Grade:
-    if found.by in ("whole", "said", "last") and not re.search(r"\d", text):
-        return unparsable(f"no number: {_show(text)}")
-    return wrong(f"the gold answer is a number, this is none: {_show(text)}")
-
-
 def _grade(gold: Gold, text: str, found: Found) -> Grade:
     if gold.literal is not None:
         number = literal(_number_text(text))
@@ -123,7 +85,7 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
             return correct("the same two numbers")
         if _listed_twice(text, gold.literal):
             return correct("the same number, repeated")
-        return _no_number(found, text)
+        return no_number(found, text)
     if _normal(gold.text) == _normal(text) and not _is_void(text):
         return correct("same text")
     if isinstance(gold.shape, Leaf | Words) and re.fullmatch(r"[A-J]", gold.shape.text):
@@ -135,16 +97,12 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
     if "matrix" in gold.text and "matrix" in text and symbols.same_expression(gold.text, text):
         return correct("equal matrices")
     if isinstance(shape, Leaf) and not re.search(r"[A-Za-z]{2}", text) and symbols.parse(shape.text) is None:
-        return unparsable(f"does not parse: {_show(text)}")
-    return wrong(f"not equal: {_show(text)}")
+        return unparsable(f"does not parse: {show(text)}")
+    return wrong(f"not equal: {show(text)}")
 
 
 def _number_grade(equal: bool, text: str) -> Grade:
-    return correct("same number") if equal else wrong(f"another number: {_show(text)}")
-
-
-def _show(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+    return correct("same number") if equal else wrong(f"another number: {show(text)}")
 
 
 def _is_void(text: str) -> bool:
@@ -381,8 +339,8 @@ def _same_label(a: str, b: str) -> bool:
 def _same_words(a: str, b: str) -> bool:
     if a == b or (a in _EMPTY and b in _EMPTY):
         return True
-    articles = re.compile(r"^(?:the|an?) ")
-    return articles.sub("", a) == articles.sub("", b)
+    names = [sorted(re.sub(r"^(?:the|an?) ", "", word) for word in re.split(r" and ", text)) for text in (a, b)]
+    return names[0] == names[1]
 
 
 def _same_text(gold: Shape, answer: Shape) -> bool:

@@ -22,8 +22,8 @@ import msgspec
 
 from stream.errors import RucksackError
 from stream.messages import Outcome
-from verifier.forkserver import Ready, Result, Task, frame_of, take_frames
-from verifier.graders import Grade
+from verifier.forkserver import FORK, KILL, LOAD, Ready, Result, Task, frame_of, take_frames
+from verifier.graders import LIGHT, Grade
 
 log = logging.getLogger(__name__)
 
@@ -101,16 +101,20 @@ class Pool:
             grade = Grade("unparsable" if what == "answer" else "error", 0.0, reason)
             self._done.append((key, grade, 0.0))
         else:
+            if grader not in LIGHT and not self._nursery.is_loaded:
+                self._load()
             self._queue.append(_Item(key, grader, _bytes(gold), _bytes(answer)))
         self._num_open += 1
 
     def results(self, timeout_s: float) -> list[tuple[str, Grade, float]]:
         """Results that have come: (key, grade, seconds it took), waiting up to `timeout_s` for the first."""
         deadline = time.monotonic() + timeout_s
-        self._look()
-        while not self._done and (left := deadline - time.monotonic()) > 0:
-            self._wait(min(left, _LOOK_S / 2))
-            self._look()
+        self._feed()
+        while True:
+            left = 0.0 if self._done else max(0.0, deadline - time.monotonic())
+            self._look(self._wait(min(left, _LOOK_S / 2)))
+            if self._done or left == 0.0:
+                break
         done, self._done = self._done, []
         self._num_open -= len(done)
         return done
@@ -121,29 +125,35 @@ class Pool:
             worker.socket.close()
         self._nursery.close()
 
-    def _wait(self, timeout_s: float) -> None:
-        """Until a worker has said something, or takes more."""
+    def _load(self) -> None:
+        """Have sympy loaded, and have the workers that were forked without it replaced once they are idle."""
+        self._nursery.load()
+        for worker in self._workers:
+            worker.num_tasks = self._max_tasks
+
+    def _wait(self, timeout_s: float) -> set[int]:
+        """Descriptors of the workers that have said something, or died, within this time."""
         sockets = select.poll()
         for worker in self._workers:
             sockets.register(worker.socket, select.POLLIN | (select.POLLOUT if worker.outgoing else 0))
-        sockets.poll(1000 * timeout_s)
+        return {fd for fd, event in sockets.poll(1000 * timeout_s) if event != select.POLLOUT}
 
-    def _look(self) -> None:
+    def _look(self, speaking: set[int]) -> None:
         """Take results, judge deadlines, feed workers; replace those that are dead, late or worn out."""
         now = time.monotonic()
         passed = min(now - self._last_look, _LOOK_S)
         self._last_look = now
         for index, worker in enumerate(self._workers):
-            fate = self._fate(worker, passed)
+            fate = self._fate(worker, worker.socket.fileno() in speaking, passed)
             if fate is not None:
                 self._end(worker, fate)
                 self._workers[index] = _Worker(self._nursery)
         self._feed()
 
-    def _fate(self, worker: "_Worker", passed_s: float) -> Grade | None:
+    def _fate(self, worker: "_Worker", speaks: bool, passed_s: float) -> Grade | None:
         """None while the worker may go on; else what becomes of the task that it is at, if it is at one."""
         try:
-            for result in worker.receive():
+            for result in worker.receive() if speaks else ():
                 self._note(worker, result)
         except (OSError, EOFError, _Nonsense, msgspec.MsgspecError) as error:
             return Grade("error", 0.0, f"the worker died while it graded this answer {error}".rstrip())
@@ -245,15 +255,11 @@ class _Worker:
             msgspec.MsgspecError: it talks nonsense.
 
         """
-        try:
-            while chunk := self.socket.recv(1 << 18):
-                self._incoming += chunk
-            ended = True
-        except BlockingIOError:
-            ended = False
-        frames = take_frames(self._incoming)
-        if ended and not frames:
+        chunk = self.socket.recv(1 << 18)
+        if not chunk:
             raise EOFError
+        self._incoming += chunk
+        frames = take_frames(self._incoming)
         if frames and not self.pid:
             self.head_age_s = 0.0
             self.pid = _READY.decode(frames.pop(0)).pid
@@ -265,6 +271,8 @@ class _Nursery:
 
     def __init__(self, timeout_s: int) -> None:
         self._timeout_s = timeout_s
+        self.is_loaded = False
+        """Whether the workers forked from now on have sympy."""
         self._start()
 
     @property
@@ -277,17 +285,23 @@ class _Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                socket.send_fds(self._orders, [b"F"], [theirs.fileno()])
+                socket.send_fds(self._orders, [FORK], [theirs.fileno()])
             except OSError:
                 self.close()
                 self._start()
-                socket.send_fds(self._orders, [b"F"], [theirs.fileno()])
+                socket.send_fds(self._orders, [FORK], [theirs.fileno()])
         return ours
+
+    def load(self) -> None:
+        """Order sympy to be loaded. If the forkserver is dead, the next one will have it."""
+        self.is_loaded = True
+        with suppress(OSError):
+            self._orders.send(LOAD)
 
     def kill(self, pid: int) -> None:
         """Kill a worker. If the forkserver is dead, so are its workers."""
         with suppress(OSError):
-            self._orders.send(f"K{pid}".encode())
+            self._orders.send(KILL + str(pid).encode())
 
     def close(self) -> None:
         """End the forkserver, and with it the workers."""
@@ -304,6 +318,8 @@ class _Nursery:
         command = [sys.executable, "-I", "-c", _START, str(self._timeout_s), json.dumps(sys.path)]
         with theirs:
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), env=_ENVIRONMENT)
+        if self.is_loaded:
+            self.load()
 
 
 def _bytes(text: str) -> bytes:

@@ -265,6 +265,8 @@ def near_literal(gold: str, answer: Literal) -> bool:
     if value is None or not value.is_real:
         return False
     number = sympy.Rational(answer.value.numerator, answer.value.denominator)
+    if answer.unit == "°" and _near(value, sympy.Float(number, _DIGITS) * sympy.pi.evalf(_DIGITS) / 180, "1e-20"):
+        return True
     for exact in {number, number / 100} if answer.percent else {number}:
         if _near(value, sympy.Float(exact, _DIGITS), "1e-20"):
             return True

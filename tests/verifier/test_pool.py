@@ -103,3 +103,23 @@ def test_nothing_outlives_a_verifier_that_is_killed() -> None:
         parent.kill()
     gone, alive = psutil.wait_procs(processes, timeout=10)
     assert (len(gone), alive) == (3, [])
+
+
+def test_sympy_is_loaded_when_it_is_first_needed_and_nothing_waiting_is_lost() -> None:
+    pool = Pool(2, timeout_s=5)
+    for number in range(300):
+        pool.submit(f"light {number}", "integer", "7", "7")
+    before = set(pool.worker_pids) | {
+        pid for _ in range(50) if pool.results(0.05) is not None for pid in pool.worker_pids
+    }
+    for number in range(100):
+        pool.submit(f"heavy {number}", "math", "x+1", "1+x")
+        pool.submit(f"more {number}", "integer", "7", "8")
+    grades = collect(pool)
+    assert {key.split()[0]: grade.outcome for key, grade in grades.items()} == {"heavy": "correct", "more": "wrong"}
+    assert not before & set(pool.worker_pids)
+    os.kill(pool.forkserver_pid, signal.SIGKILL)  # the next one has sympy from the start
+    for number in range(20):
+        pool.submit(f"{number}", "math", "x+1", "1+x")
+    assert [grade.outcome for grade in collect(pool).values()].count("correct") >= 18
+    pool.close()

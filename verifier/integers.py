@@ -1,0 +1,54 @@
+"""Integers: a literal of the gold's value, wherever the message states it. Needs no sympy."""
+
+import re
+
+from verifier.extract import MAX_CANDIDATE, Found, find_answer
+from verifier.graders import BadGold, Grade, correct, unparsable, wrong
+from verifier.latex import clean, unwrap
+
+_INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,4000})", re.ASCII)
+_SHOWN = 120
+
+
+def grade_integer(gold: str, answer: str) -> Grade:
+    """See `verifier.graders.integer`."""
+    wanted = _integer(clean(unwrap(gold)))
+    if wanted is None:
+        raise BadGold(f"{gold[:_SHOWN]!r} is not an integer")
+    plain = _integer(answer.strip())
+    if plain is not None:
+        return _compare_integers(wanted, plain)
+    found = find_answer(answer, numeric=True)
+    if found.by == "none":
+        return unparsable("no answer found")
+    number = _integer(_after_name(clean(found.text[:MAX_CANDIDATE])))
+    if number is None:
+        return no_number(found, found.text)
+    return _compare_integers(wanted, number)
+
+
+def _compare_integers(wanted: int, found: int) -> Grade:
+    return correct("same integer") if wanted == found else wrong(f"{str(found)[:_SHOWN]} is another integer")
+
+
+def _integer(text: str) -> int | None:
+    text = text.strip().rstrip(".").removeprefix("$").strip()
+    return int(text.replace(",", "")) if _INTEGER.fullmatch(text) else None
+
+
+def _after_name(text: str) -> str:
+    """`x = 5` as `5`."""
+    name, equals, value = text.rpartition("=")
+    return value if equals and re.fullmatch(r"\s*\\?[A-Za-z_]\w*\s*", name) else text
+
+
+def no_number(found: Found, text: str) -> Grade:
+    """The grade of an answer that is no number where one is wanted."""
+    if found.by in ("whole", "said", "last") and not re.search(r"\d", text):
+        return unparsable(f"no number: {show(text)}")
+    return wrong(f"the gold answer is a number, this is none: {show(text)}")
+
+
+def show(text: str) -> str:
+    """An answer in a reason, cut short."""
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
