@@ -75,7 +75,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "replay": "replay.cli",
         "allocate": "allocator.offline",
         "verify": "verifier.offline",
-        "prompts": "prompts.check",
+        "prompts": "verifier.check",
         "warmstart": "demo.warmstart",
         "smollm2": "demo.smollm2",
     }

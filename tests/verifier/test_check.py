@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from prompts.check import main
+from verifier.check import main
 
 
 def write(folder: Path, *rows: object) -> str:
