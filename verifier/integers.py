@@ -1,6 +1,7 @@
 """Integers: a literal of the gold's value, wherever the message states it. Needs no sympy."""
 
 import re
+from functools import lru_cache
 
 from verifier.extract import MAX_CANDIDATE, Found, find_answer
 from verifier.graders import BadGold, Grade, correct, unparsable, wrong
@@ -12,19 +13,29 @@ _SHOWN = 120
 
 def grade_integer(gold: str, answer: str) -> Grade:
     """See `verifier.graders.integer`."""
-    wanted = _integer(clean(unwrap(gold)))
-    if wanted is None:
-        raise BadGold(f"{gold[:_SHOWN]!r} is not an integer")
-    plain = _integer(answer.strip())
+    wanted = _wanted(gold)
+    plain = _integer(answer)
     if plain is not None:
         return _compare_integers(wanted, plain)
     found = find_answer(answer, numeric=True)
     if found.by == "none":
         return unparsable("no answer found")
-    number = _integer(_after_name(clean(found.text[:MAX_CANDIDATE])))
+    number = _integer(found.text)
+    if number is None:
+        number = _integer(_after_name(clean(found.text[:MAX_CANDIDATE])))
     if number is None:
         return no_number(found, found.text)
     return _compare_integers(wanted, number)
+
+
+@lru_cache(maxsize=4000)
+def _wanted(gold: str) -> int:
+    wanted = _integer(gold)
+    if wanted is None:
+        wanted = _integer(clean(unwrap(gold)))
+    if wanted is None:
+        raise BadGold(f"{gold[:_SHOWN]!r} is not an integer")
+    return wanted
 
 
 def _compare_integers(wanted: int, found: int) -> Grade:

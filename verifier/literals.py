@@ -30,6 +30,7 @@ _FRAC = (
 )
 _OVER = r"\{?\s*(?P<top>\d+)\s*\\over\s*(?P<bottom>\d+)\s*\}?"
 _MIXED = r"(?P<whole>\d+)(?:\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)|\s*\\frac\s*\{(?P<topf>\d+)\}\s*\{(?P<bottomf>\d+)\}|\s*\\frac\s*(?P<top1>\d)\s*(?P<bottom1>\d))"
+_DIGITS = re.compile(rf"[+-]?\d{{1,{MAX_DIGITS}}}", re.ASCII)
 _SIGN = r"(?P<sign>[+-]?)\s*"
 _FORMS = [
     re.compile(_SIGN + form, re.ASCII)
@@ -83,6 +84,8 @@ class Literal:
 def literal(text: str) -> Literal | None:
     """The number that a cleaned text (`verifier.latex.clean`) is, as a whole; None if it is anything else."""
     text = text.strip()
+    if _DIGITS.fullmatch(text):
+        return Literal(Fraction(int(text)))
     if not any(character.isdigit() for character in text[:200]) or too_many_digits(text):
         return None
     text = _bare(text)
@@ -99,7 +102,7 @@ def literal(text: str) -> Literal | None:
             if value is not None and rest is not None:
                 number, decimals = value
                 scale, percent, unit = rest
-                return Literal(number * scale, decimals, percent, unit or currency)
+                return Literal(number if scale == 1 else number * scale, decimals, percent, unit or currency)
     return None
 
 
@@ -153,7 +156,9 @@ def _decimal(groups: dict[str, str | None], sign: int) -> tuple[Fraction, int | 
         number = number.replace(",", ".")
     number = re.sub(r"[ ,']", "", number)
     places = len(number.partition(".")[2])
-    value = Fraction(number if number[-1] != "." else number[:-1]) * Fraction(10) ** exponent
+    value = Fraction(number.rstrip("."))
+    if exponent:
+        value *= Fraction(10) ** exponent
     return sign * value, max(0, places - exponent) if places else None
 
 

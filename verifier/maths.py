@@ -119,6 +119,8 @@ def read_gold(gold: str) -> Gold:
     """
     if not gold.strip():
         raise BadGold("the gold answer is empty")
+    if _PLAIN_NUMBER.fullmatch(gold) and (plain := literal(gold)):
+        return Gold(gold.strip(), Leaf(gold.strip()), plain)
     text = _gold_text(gold)
     cleaned = clean(text)
     if not cleaned or _is_void(cleaned):
