@@ -93,7 +93,7 @@ class Broker(Protocol):
         """Create the run's topics that do not exist yet."""
 
     def partitions(self, topic: str) -> list[int]:
-        """Partitions of a topic; [] if it does not exist."""
+        """Partitions of a topic; [] if it does not exist. Raises BrokerUnavailable, as all that asks the broker does."""
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset behind the last record of each partition."""

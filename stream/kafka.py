@@ -68,7 +68,8 @@ class KafkaBroker:
 
     def create_topics(self, run: str, topics: Sequence[Topic], num_partitions: int) -> None:
         """Create the run's topics that do not exist yet, replicated as the cluster does by default."""
-        known = set(self._admin.list_topics())
+        with _answering():
+            known = set(self._admin.list_topics())
         wanted = {
             topic.of(run): {
                 "num_partitions": num_partitions if topic.partitioned else 1,
@@ -82,17 +83,19 @@ class KafkaBroker:
             if topic.of(run) not in known
         }
         if wanted:
-            try:
-                self._admin.create_topics(wanted)
-            except TopicAlreadyExistsError:
-                log.debug("another process created the topics first")
-            self._admin.wait_for_topics([topic.of(run) for topic in topics])
+            with _answering():
+                try:
+                    self._admin.create_topics(wanted)
+                except TopicAlreadyExistsError:
+                    log.debug("another process created the topics first")
+                self._admin.wait_for_topics([topic.of(run) for topic in topics])
 
     def partitions(self, topic: str) -> list[int]:
         """Partitions of a topic; [] if it does not exist."""
-        if topic not in set(self._admin.list_topics()):
-            return []
-        (described,) = self._admin.describe_topics([topic])
+        with _answering():
+            if topic not in set(self._admin.list_topics()):
+                return []
+            (described,) = self._admin.describe_topics([topic])
         return sorted(partition["partition_index"] for partition in described["partitions"])
 
     def end_offsets(self, topic: str) -> dict[int, int]:
@@ -104,7 +107,8 @@ class KafkaBroker:
         wanted = {
             TopicPartition(topic, number): OffsetSpec.LATEST for topic in topics for number in self.partitions(topic)
         }
-        found = self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED) if wanted else {}
+        with _answering():
+            found = self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED) if wanted else {}
         result: dict[str, dict[int, int]] = {topic: {} for topic in topics}
         for place, end in found.items():
             result[place.topic][place.partition] = end.offset
@@ -244,6 +248,14 @@ class KafkaWriter:
             raise Fenced(f"a newer writer of the same name is active: {self._failure}")
         if self._failure is not None:
             raise BrokerUnavailable(f"a write failed for good: {self._failure}") from self._failure
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
 
 @contextmanager
