@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from stream.broker import Broker, Reader, Record, Writer
 from stream.codec import decode, encode
-from stream.errors import BadRecord, RucksackError
+from stream.errors import BadRecord, BrokerUnavailable, RucksackError
 from stream.messages import DeadLetter, Heartbeat
 from stream.metrics import Metrics
 from stream.topics import DEADLETTERS, HEARTBEATS, Topic, partition_of, topic_of
@@ -60,7 +60,10 @@ class Log:
     def num_partitions(self, topic: Topic) -> int:
         """Partitions of a topic, asked once."""
         if topic.name not in self._num_partitions:
-            self._num_partitions[topic.name] = len(self.broker.partitions(topic.of(self.run)))
+            found = len(self.broker.partitions(topic.of(self.run)))
+            if not found:
+                raise BrokerUnavailable(f"the broker knows no topic {topic.of(self.run)} (yet): try again")
+            self._num_partitions[topic.name] = found
         return self._num_partitions[topic.name]
 
     def reader(self, *topics: Topic, consumer_group: str | None = None, from_end: bool = False) -> Reader:

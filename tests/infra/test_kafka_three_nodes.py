@@ -9,6 +9,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from infra.kafka.local import LocalKafka
+from infra.kafka.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 TOPIC = "three"
@@ -71,6 +72,9 @@ def test_a_killed_node_loses_no_acknowledged_record_and_comes_back(tmp_path: Pat
         assert len(servers) == 3
         admin = KafkaAdminClient(bootstrap_servers=servers)
         admin.create_topics([NewTopic(name=TOPIC, num_partitions=3, replication_factor=-1)])
+        assert wait_until(
+            lambda: len([node for node in leaders(admin).values() if node > 0]) == 3, 30
+        )  # a broker may hear of a new topic a little later
         victim = leaders(admin)[0]
         writer = Writer(servers)
         writer.start()
