@@ -19,7 +19,7 @@ MAX_CANDIDATE = 3_000
 
 _BOX = re.compile(r"\\{1,2}(?:boxed|fbox)\s*")
 _GLUE = re.compile(
-    r"(?:\s|[,;.&]|\$+|\\[()\[\]]|\\(?:quad|qquad|,|;|:|!)|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
+    r"(?:\s|[,;.&]|\$|\\[()\[\]]|\\(?:quad|qquad|,|;|:|!)|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
 )
 _NAMED_GLUE = re.compile(
     r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])[^\\{}]{0,25}|[^\\{}A-Za-z]{0,12}(?:[A-Za-z](?:_?\d)?\s*=\s*)?",
@@ -27,7 +27,7 @@ _NAMED_GLUE = re.compile(
 )
 _WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_HASHES = re.compile(r"^\s*####\s*(\S.*)$", re.MULTILINE)
+_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _SAID = [
     re.compile(
         noun + r"s?\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|:|=|\bbe\b|\bequals\b)"

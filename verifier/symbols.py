@@ -25,7 +25,9 @@ from verifier.literals import Literal, too_many_digits
 
 MAX_DEPTH = 25
 """Deepest nesting of brackets that is parsed: the parser's time is exponential in it."""
-MAX_CHARS = 1500
+MAX_CHARS = 600
+MAX_BARS = 12
+"""Vertical lines in one formula: which of them open is guessed by trying all."""
 MAX_BITS = 200_000
 MAX_FACTORIAL = 5_000
 """Largest numbers that are worked out exactly."""
@@ -66,6 +68,8 @@ def check_size(text: str) -> None:
     """
     if len(text) > MAX_CHARS:
         raise TooLarge(f"{len(text)} characters of formula; want at most {MAX_CHARS}")
+    if text.count("|") > MAX_BARS:
+        raise TooLarge(f"{text.count('|')} vertical lines; want at most {MAX_BARS}")
     if depth_of(text) > MAX_DEPTH:
         raise TooLarge(f"brackets nested {depth_of(text)} deep; want at most {MAX_DEPTH}")
     if too_many_digits(text):

@@ -1,12 +1,16 @@
 import io
+import json
+from pathlib import Path
 
 import pytest
 from factories import make_job, make_prompt, make_trajectory
 from rich.console import Console
 
+from replay.cli import main
 from replay.rescore import NO_VERDICT, print_rescored, rescore
 from stream.codec import decode
 from stream.errors import UserError
+from stream.kafka import KafkaBroker
 from stream.memory import MemoryBroker
 from stream.messages import Verdict
 from stream.topics import TOPICS, TRAJECTORIES, VERDICTS
@@ -78,3 +82,30 @@ def test_mistakes_are_told() -> None:
         rescore(make_run(), "r", "nope")
     with pytest.raises(UserError, match="run 'other' has no topic of trajectories"):
         rescore(make_run(), "other", "math")
+
+
+def test_the_command_on_a_real_broker(kafka: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broker = KafkaBroker(kafka)
+    broker.create_topics("again", TOPICS, 2)
+    stream = Log(broker, "again", "test")
+    for number in range(20):
+        job = make_job(f"p{number}.0000", 1, prompt=make_prompt(f"p{number}", answer="2", verifier="string"))
+        trajectory = make_trajectory(job, text=r"\boxed{2}" if number % 2 else "2")
+        stream.send_of_group(TRAJECTORIES, job.group_id, trajectory)
+        outcome = "wrong" if number % 2 else "correct"
+        stream.send_of_group(
+            VERDICTS, job.group_id, Verdict(trajectory=trajectory, outcome=outcome, reward=float(number % 2 == 0))
+        )
+    stream.writer.flush()
+    out = tmp_path / "changed.json"
+    options = ["--grader", "integer", "--bootstrap-servers", kafka, "--dir", str(tmp_path), "--out", str(out)]
+    assert main(["rescore", "again", *options]) == 0
+    assert "10 of 20 outcomes changed" in capsys.readouterr().out
+    written = json.loads(out.read_text())
+    assert [(cell["old"], cell["new"], cell["count"]) for cell in written["cells"]] == [
+        ("correct", "correct", 10),
+        ("wrong", "correct", 10),
+    ]
+    assert sum(broker.end_offsets("again.rescored-integer-1").values()) == 20
+    stream.writer.close()
+    broker.close()
