@@ -94,7 +94,7 @@ class Engine:
         enforce_eager: bool = False,
         prefix_caching: bool = False,
         policy_version: int = 0,
-        hang_s: float = 120.0,
+        hang_s: float = 300.0,
         load_s: float = 600.0,
     ) -> Self:
         """Start vLLM on a folder of a transformers model.
