@@ -25,6 +25,8 @@ from stream.topics import Topic
 log = logging.getLogger(__name__)
 
 SESSION_TIMEOUT_MS = 10_000
+JOIN_S = 1.0
+"""How long a poll may wait for the consumer group to be joined."""
 _LARGEST = MAX_RECORD_BYTES + (1 << 20)
 # librdkafka-like batching: 800-byte records went from 4,600 to 24,000 a second with it (issue 3, measured).
 _WRITER = {
@@ -152,7 +154,7 @@ class KafkaBroker:
             for topic in topics:
                 consumer.partitions_for_topic(topic)
             consumer.subscribe(list(topics))
-        return KafkaReader(consumer)
+        return KafkaReader(consumer, in_group=consumer_group is not None)
 
     def close(self) -> None:
         """Free the connections."""
@@ -269,14 +271,17 @@ def _fencing() -> Iterator[None]:
 class KafkaReader:
     """A consumer of kafka-python."""
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
+    def __init__(self, consumer: KafkaConsumer, *, in_group: bool) -> None:
         self._consumer = consumer
+        self._in_group = in_group
         self._paused = False
 
     def poll(self, timeout_s: float, max_records: int = 500) -> list[Record]:
         """The next records, [] after `timeout_s` without any."""
         if self._paused:  # also partitions that a rebalance has just brought
             self._consumer.pause(*self._assignment())
+        if self._in_group and self._must_join():
+            timeout_s = max(timeout_s, JOIN_S)
         batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         return [
             Record(place.topic, place.partition, r.offset, r.key or b"", r.value or b"", r.timestamp)
@@ -329,6 +334,18 @@ class KafkaReader:
     def close(self) -> None:
         """Leave the consumer group and free the connection."""
         self._consumer.close(autocommit=False)
+
+    def _must_join(self) -> bool:
+        """Whether the consumer group is to be joined (again).
+
+        kafka-python 3.0.12 forgets a join that outlasts one short poll: where news of the topics asked for it and newer
+        news took that back, nobody awaits its end, and the member can neither commit nor send heartbeats any more (16 of
+        40 on a busy machine). Then it is asked for again; and a join is given the time that it takes.
+        """
+        coordinator = self._consumer._coordinator
+        if coordinator.rebalance_in_progress() and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
+        return bool(coordinator.need_rejoin())
 
     def _assignment(self) -> set[TopicPartition]:
         return set(self._consumer.assignment() or ())

@@ -178,3 +178,22 @@ def test_a_new_groups_only_member_always_gets_all_partitions(broker, run):
         write(broker, JOBS.of(run), b"job")
         assert read(reader, number + 1) == [b"job"] * (number + 1)
         reader.close()
+
+
+def test_a_join_that_kafka_python_forgot_is_taken_up_again(kafka):
+    from kafka.structs import MemberState
+
+    from stream.kafka import KafkaBroker
+
+    run_name, broker = f"run-{uuid.uuid4().hex[:8]}", KafkaBroker(kafka)
+    broker.create_topics(run_name, TOPICS, 3)
+    reader = broker.reader([JOBS.of(run_name)], consumer_group=run_name, member="m")
+    write(broker, JOBS.of(run_name), b"one", b"two")
+    assert read(reader, 2) == [b"one", b"two"]
+    coordinator = reader._consumer._coordinator
+    coordinator.state, coordinator.rejoining = MemberState.REBALANCING, True  # as it was found on a busy machine
+    reader.poll(0.0)
+    reader.commit({(JOBS.of(run_name), 0): 1})
+    assert broker.group_offsets(run_name) == {(JOBS.of(run_name), 0): 1}
+    reader.close()
+    broker.close()
