@@ -7,6 +7,7 @@ a function of (gold, answer) that an installed package names in the entry-point 
 import importlib
 import importlib.metadata
 import re
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -85,15 +86,21 @@ def choice(gold: str, answer: str) -> Grade:
 
 def regex(gold: str, answer: str) -> Grade:
     """The whole message, white space around it aside, matches the gold, a Python regular expression."""
-    try:
-        pattern = re.compile(gold, re.DOTALL)
-    except re.error as error:
-        raise BadGold(f"not a regular expression: {error}") from None
     if not gold:
         raise BadGold("the gold answer is empty")
+    pattern = _pattern(gold)
     if not answer.strip():
         return unparsable("the answer is empty")
     return correct("matches") if pattern.fullmatch(answer.strip()) else wrong("does not match")
+
+
+@lru_cache(maxsize=1000)
+def _pattern(gold: str) -> re.Pattern[str]:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of syntax that may change meaning in a later Python
+            return re.compile(gold, re.DOTALL)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise BadGold(f"not a regular expression: {error}") from None
 
 
 def reasoning_gym(gold: str, answer: str) -> Grade:

@@ -26,10 +26,10 @@ def test_the_labelled_cases_are_many_and_of_both_kinds() -> None:
 
 
 def test_workers_grade_as_this_process_does() -> None:
-    pool = Pool(2, timeout_s=10)
+    pool = Pool(2, timeout_s=60)
     for number, case in enumerate(CASES):
         pool.submit(str(number), "math", case["gold"], case["answer"])
-    outcomes = {int(key): grade.outcome for key, grade in collect(pool).items()}
+    outcomes = {int(key): grade.outcome for key, grade in collect(pool, 250.0).items()}
     pool.close()
     wrong = [case for number, case in enumerate(CASES) if (outcomes[number] == "correct") != case["correct"]]
     assert wrong == []

@@ -13,7 +13,7 @@ from verifier.pool import MAX_TEXT, Pool
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
-    pool = Pool(2, timeout_s=1)
+    pool = Pool(2, timeout_s=20)
     yield pool
     pool.close()
 
@@ -106,7 +106,7 @@ def test_nothing_outlives_a_verifier_that_is_killed() -> None:
 
 
 def test_sympy_is_loaded_when_it_is_first_needed_and_nothing_waiting_is_lost() -> None:
-    pool = Pool(2, timeout_s=5)
+    pool = Pool(2, timeout_s=20)
     for number in range(300):
         pool.submit(f"light {number}", "integer", "7", "7")
     before = set(pool.worker_pids) | {

@@ -25,7 +25,7 @@ def put(stream: Log, group_id: str, text: str, rollout: int = 0, **prompt: str) 
 
 def run_until(stream: Log, enough: Callable[[Verifier], bool], **table: float) -> Verifier:
     config = Config(run=RunTable(name="r"), verifier=VerifierTable(**table))
-    role = Verifier(config, stream, Pool(1, timeout_s=1))
+    role = Verifier(config, stream, Pool(1, timeout_s=20))
     stop = threading.Event()
 
     class Watched:
