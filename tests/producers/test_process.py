@@ -85,17 +85,17 @@ class World:
             assert started.process.poll() is None, started.log.read_text()
             return any(beat.worker == name and beat.state == "running" for beat in self.stream.read_all(HEARTBEATS))
 
-        wait_for(running, 200)
+        wait_for(running, started.log.read_text)
         started.note_helpers()
 
     def sampled(self) -> set[tuple[str, int]]:
         return {(t.job.group_id, t.rollout) for t in self.stream.read_all(TRAJECTORIES)}
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
+def wait_for(condition: Callable[[], bool], about: Callable[[], object] = lambda: "", timeout_s: float = 200) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, about()
         time.sleep(0.1)
 
 
@@ -139,7 +139,7 @@ def test_nothing_is_lost_when_engines_and_producers_die(world, producers):
     hostile = make_job("hostile", 2, sampling=Sampling(temperature=float("nan"), max_tokens=4))
     world.stream.send(JOBS, "hostile", hostile, partition=2)
     world.stream.writer.flush()
-    wait_for(lambda: len(world.sampled()) >= 3, 30)
+    wait_for(lambda: len(world.sampled()) >= 3)
 
     engine_dies.helpers[0].kill()
     assert engine_dies.wait() == EngineDied.exit_code
@@ -150,10 +150,14 @@ def test_nothing_is_lost_when_engines_and_producers_die(world, producers):
     assert is_killed.wait() == -signal.SIGKILL
 
     wanted = {(f"p{number}.0000", rollout) for number in range(NUM_GROUPS) for rollout in range(NUM_ROLLOUTS)}
-    wait_for(lambda: world.sampled() >= wanted, 60)
+    wait_for(lambda: world.sampled() >= wanted, goes_on.log.read_text)
     assert world.sampled() == wanted
     ends = {(JOBS.of(RUN), p): end for p, end in world.stream.broker.end_offsets(JOBS.of(RUN)).items()}
-    wait_for(lambda: world.stream.broker.group_offsets(f"{RUN}.producers") == ends, 30)
+
+    def done() -> dict[tuple[str, int], int]:
+        return world.stream.broker.group_offsets(f"{RUN}.producers")
+
+    wait_for(lambda: done() == ends, lambda: (done(), ends, goes_on.log.read_text()))
     for letter in world.stream.read_all(DEADLETTERS):
         assert "temperature must be a finite number, got nan" in letter.error
         assert decode(letter.value, Job).group_id == "hostile"
@@ -164,6 +168,6 @@ def test_nothing_is_lost_when_engines_and_producers_die(world, producers):
 
 def test_a_producer_that_is_told_to_stop_while_it_starts_leaves_nothing(world):
     starting = world.start("producer-9")
-    wait_for(starting.note_helpers, 200)
+    wait_for(starting.note_helpers, starting.log.read_text)
     starting.process.terminate()
     assert starting.wait() == -signal.SIGTERM
