@@ -275,7 +275,7 @@ class LearnerTable(Table):
     """Processes on this machine that share the training (torchrun, FSDP2); each has `threads` threads."""
     lora_rank: NonNegative = 0
     """Rank of low-rank adapters that are trained instead of the weights; 0 trains the weights."""
-    lora_alpha: PositiveInt = 32
+    lora_alpha: Positive = 32
     """Adapters are scaled by lora_alpha / lora_rank."""
     lora_targets: tuple[str, ...] = ()
     """Names of the layers that get an adapter; empty takes all linear ones but the output."""
