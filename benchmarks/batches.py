@@ -8,6 +8,7 @@ before the pass. `whole` is the reference: all logits of the micro-batch at once
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import platform
@@ -121,17 +122,10 @@ def in_a_process(target: Callable[..., None], *arguments: Any) -> tuple[float, f
     return found
 
 
-def memory_rows(layers: int, tokens: int) -> list[dict[str, Any]]:
+def memory_rows(layers: int, tokens: int, dtypes: Sequence[str]) -> list[dict[str, Any]]:
     """Peak memory of the ways to compute logits and to keep activations."""
     rows = []
-    for dtype, chunked, checkpointing in (
-        ("float32", False, False),
-        ("float32", True, False),
-        ("float32", True, True),
-        ("bfloat16", False, False),
-        ("bfloat16", True, False),
-        ("bfloat16", True, True),
-    ):
+    for dtype, (chunked, checkpointing) in itertools.product(dtypes, ((False, False), (True, False), (True, True))):
         seconds, peak, loss, norm = in_a_process(measure, layers, tokens, dtype, chunked, checkpointing)
         rows.append({
             "dtype": dtype, "logits": "chunked" if chunked else "whole", "checkpointing": checkpointing,
@@ -149,12 +143,18 @@ def main() -> None:
         "--layers", type=int, default=4, help="of the model whose memory is measured (SmolLM2-135M: 30)"
     )
     parser.add_argument("--tokens", type=int, default=1024, help="of the micro-batch whose memory is measured")
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["float32"], help="of the body; bfloat16 is slow on CPUs without units for it"
+    )
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
     console = Console()
     machine = f"{platform.machine()}, 1 thread, torch {torch.__version__}, python {platform.python_version()}"
     console.print(machine)
-    padding, memory = padding_rows(options.rollouts, options.max_tokens), memory_rows(options.layers, options.tokens)
+    padding, memory = (
+        padding_rows(options.rollouts, options.max_tokens),
+        memory_rows(options.layers, options.tokens, options.dtypes),
+    )
     table = Table("lengths", "batches", "way", "padding", title=f"padding of {options.rollouts} rollouts")
     for row in padding:
         table.add_row(row["law"], str(row["batches"]), row["way"], f"{row['padding']:.1%}")
