@@ -5,6 +5,9 @@ learner's own trainer and the objectives of learner/presets.py, with one weighti
 is the exact probability of the right answer, over the held-out prompts. Sampling is a small loop of its own.
 
     python benchmarks/corrections.py --out docs/corrections.json --plot docs/corrections.svg
+
+Each finished run is a line of `--log`, and is not made again: what was interrupted goes on, and `--only-tables` shows what
+is there.
 """
 
 import argparse
@@ -165,10 +168,17 @@ def run(options: argparse.Namespace, task: Task, correction: str, staleness: int
 
 def plan(options: argparse.Namespace) -> list[tuple[str, int, int]]:
     """What is run. Without staleness all ratios are 1 and all corrections the same: it is run once a seed."""
-    runs = [("tis", 0, seed) for seed in range(options.seeds)]
-    for seed in range(options.seeds):
+    runs = []
+    for seed in range(options.seeds):  # outermost: what is cut short has whole seeds
+        runs.append(("tis", 0, seed))
         runs += [(name, staleness, seed) for staleness in options.staleness if staleness for name in CORRECTIONS]
     return runs
+
+
+def logged(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Runs that were finished under the same settings."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [run for run, under in map(json.loads, lines) if under == settings]
 
 
 def table_of(results: Sequence[dict[str, Any]], options: argparse.Namespace) -> Table:
@@ -232,13 +242,15 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo/base", help="folder of the demo's base model")
-    parser.add_argument("--updates", type=int, default=40)
-    parser.add_argument("--prompts", type=int, default=16, help="prompts of an update")
+    parser.add_argument("--updates", type=int, default=64)
+    parser.add_argument("--prompts", type=int, default=24, help="prompts of an update")
     parser.add_argument("--rollouts", type=int, default=8, help="rollouts of a prompt")
-    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--staleness", type=int, nargs="+", default=[0, 2, 8, 32])
-    parser.add_argument("--every", type=int, default=8, help="updates between two measurements of the accuracy")
+    parser.add_argument("--every", type=int, default=4, help="updates between two measurements of the accuracy")
+    parser.add_argument("--log", type=Path, default=Path("corrections.jsonl"), help="a line for each finished run")
+    parser.add_argument("--only-tables", action="store_true", help="train nothing: show what stands in the log")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     parser.add_argument("--plot", type=Path, help="draw the learning curves (SVG; needs matplotlib)")
     options = parser.parse_args()
@@ -246,23 +258,26 @@ def main() -> None:
     console = Console()
     task = Task(options.model, num_pool=640, num_heldout=640)
     base = accuracy(load_model(options.model, torch.device("cpu")), task.heldout)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    settings = {name: getattr(options, name) for name in ("model", "updates", "prompts", "rollouts", "lr", "every")}
     settings |= {"model_digest": digest_of(options.model)[:16]} | {
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
     console.print(f"base {base:.4f}; {settings}")
-    results: list[dict[str, Any]] = []
-    for number, (name, staleness, seed) in enumerate(todo := plan(options), 1):
-        results.append(run(options, task, name, staleness, seed))
-        last = results[-1]
+    results = logged(options.log, settings)
+    done = {(r["correction"], r["staleness"], r["seed"]) for r in results}
+    todo = [] if options.only_tables else [one for one in plan(options) if one not in done]
+    for number, (name, staleness, seed) in enumerate(todo, 1):
+        results.append(last := run(options, task, name, staleness, seed))
+        with options.log.open("a") as log:
+            log.write(json.dumps([last, settings]) + "\n")
         console.print(
             f"{number}/{len(todo)} {name} staleness={staleness} seed={seed} accuracy={last['accuracy'][-1]:.4f} "
             f"ess={last['ess']:.3f} truncated={last['truncated']:.3f} rejected={last['rejected']:.3f} {last['seconds']:.0f} s"
         )
-        if options.out:
-            options.out.write_text(json.dumps({"settings": settings, "base": base, "runs": results}, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps({"settings": settings, "base": base, "runs": results}, indent=1))
     console.print(table_of(results, options))
     if options.plot:
         plot(results, options, base, options.plot)
