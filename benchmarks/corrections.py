@@ -171,7 +171,9 @@ def plan(options: argparse.Namespace) -> list[tuple[str, int, int]]:
     runs = []
     for seed in range(options.seeds):  # outermost: what is cut short has whole seeds
         runs.append(("tis", 0, seed))
-        runs += [(name, staleness, seed) for staleness in options.staleness if staleness for name in CORRECTIONS]
+        runs += [
+            (name, staleness, seed) for staleness in options.staleness if staleness for name in options.corrections
+        ]
     return runs
 
 
@@ -243,12 +245,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo/base", help="folder of the demo's base model")
     parser.add_argument("--updates", type=int, default=64)
-    parser.add_argument("--prompts", type=int, default=24, help="prompts of an update")
+    parser.add_argument("--prompts", type=int, default=16, help="prompts of an update")
     parser.add_argument("--rollouts", type=int, default=8, help="rollouts of a prompt")
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--staleness", type=int, nargs="+", default=[0, 2, 8, 32])
-    parser.add_argument("--every", type=int, default=4, help="updates between two measurements of the accuracy")
+    parser.add_argument("--corrections", nargs="+", default=list(CORRECTIONS), choices=CORRECTIONS, metavar="NAME")
+    parser.add_argument("--every", type=int, default=8, help="updates between two measurements of the accuracy")
     parser.add_argument("--log", type=Path, default=Path("corrections.jsonl"), help="a line for each finished run")
     parser.add_argument("--only-tables", action="store_true", help="train nothing: show what stands in the log")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
@@ -256,7 +259,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     console = Console()
-    task = Task(options.model, num_pool=640, num_heldout=640)
+    task = Task(options.model, num_pool=640, num_heldout=256)
     base = accuracy(load_model(options.model, torch.device("cpu")), task.heldout)
     settings = {name: getattr(options, name) for name in ("model", "updates", "prompts", "rollouts", "lr", "every")}
     settings |= {"model_digest": digest_of(options.model)[:16]} | {

@@ -61,7 +61,7 @@ def rollout_weights(num_tokens: Ints, group: Ints, kind: str, length_constant: f
     sequence_mean: every rollout counts the same, its tokens share its weight (GRPO).
     constant: every token counts 1 / (N length_constant), however long its rollout is (Dr. GRPO).
 
-    Over all tokens the means sum to 1. Rollouts without tokens count neither as rollouts nor for their prompt.
+    Over all tokens the means sum to 1. Rollouts without tokens count neither as rollouts nor for their prompt, only in n.
 
     Raises:
         ValueError: an unknown kind.
@@ -80,7 +80,7 @@ def rollout_weights(num_tokens: Ints, group: Ints, kind: str, length_constant: f
         weights: Floats = 1.0 / (np.maximum(per_group, 1.0)[group] * max(int(np.count_nonzero(per_group)), 1))
         if kind == "prompt_mean":
             return weights
-        size = np.bincount(group, tokens > 0)
+        size = np.bincount(group)  # all that stand in the mean, also those without tokens
         unbiased: Floats = weights * (size / np.maximum(size - 1, 1))[group]
         return unbiased
     if kind == "sequence_mean":

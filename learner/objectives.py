@@ -140,40 +140,40 @@ def policy_loss(
     """
     o, mask = objective, mask.bool()
 
-    def known(values: Tensor | None, name: str, why: str) -> Tensor:
+    def masked(values: Tensor) -> Tensor:
+        return torch.where(mask, values if values.dim() == 2 else values.unsqueeze(-1), 0.0)
+
+    def needed(name: str, values: Tensor | None, why: str) -> Tensor:
         if values is None:
             raise ValueError(f"{name} is None, but the objective has {why}")
-        return torch.where(mask, values, 0.0)
+        return masked(values)
 
-    current, behavior = known(current, "current", ""), known(behavior, "behavior", "")
+    current, behavior = masked(current), masked(behavior).detach()
+    a = masked(advantages).to(current.dtype)
+    w = masked(_weights_of(o, mask, group) if weights is None else weights).to(current.dtype)
     if o.ratio == "proximal":
-        anchor = known(proximal, "proximal", "ratio = proximal").detach()
+        anchor = needed("proximal", proximal, "ratio = proximal").detach()
     else:
         anchor = behavior if o.ratio == "behavior" else current.detach()
-    a = (advantages if advantages.dim() == 2 else advantages.unsqueeze(-1)).to(current.dtype).expand_as(current)
 
-    r = ratio_of(current - anchor, mask, o.level)
-    surrogate, clipped, kept = trust_region(o, r, current, anchor, a)
-    if o.opsm is not None:
-        drift = _mean((behavior - current).detach(), mask)
-        kept = kept & ~((a < 0) & (drift > o.opsm))
+    surrogate, clipped, kept = trust_region(o, ratio_of(current - anchor, mask, o.level), current, anchor, a)
     if o.correction != "none":
         rho = ratio_of(anchor - behavior, mask, o.correction_level)
         factor = _truncate(rho, o) if o.correction == "tis" else _reject(rho, o)
-        surrogate = factor * surrogate
-        clipped, kept = clipped | ((o.correction == "tis") & (rho > o.tis_cap)), kept & (factor > 0)
+        surrogate, kept = factor * surrogate, kept & (factor > 0)
+        clipped = clipped | ((factor > 0) & (factor < rho))  # truncated, not rejected
+    if o.opsm is not None:
+        kept = kept & ~((a < 0) & (_mean(behavior - current.detach(), mask) > o.opsm))
 
     per_token = -torch.where(kept, surrogate, 0.0)
     kl = torch.zeros_like(per_token)
     if o.kl_coef:
-        kl = kl_to(current, known(reference, "reference", f"kl_coef = {o.kl_coef}").detach(), o.kl)
+        kl = kl_to(current, needed("reference", reference, f"kl_coef = {o.kl_coef}").detach(), o.kl)
         per_token = per_token + o.kl_coef * kl
     if o.behavior_penalty:
         per_token = per_token + o.behavior_penalty * (current - behavior).square()
     if o.entropy_coef:
-        per_token = per_token - o.entropy_coef * known(entropy, "entropy", f"entropy_coef = {o.entropy_coef}")
-    w = _weights_of(o, mask, group, current) if weights is None else weights.to(current.dtype)
-    w = torch.where(mask, w if w.dim() == 2 else w.unsqueeze(-1), 0.0)
+        per_token = per_token - o.entropy_coef * needed("entropy", entropy, f"entropy_coef = {o.entropy_coef}")
     return Loss(
         value=(w * per_token).sum(),
         clipped=clipped & mask,
@@ -240,11 +240,11 @@ def _mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, 0.0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
-def _weights_of(o: Objective, mask: Tensor, group: Tensor | None, like: Tensor) -> Tensor:
+def _weights_of(o: Objective, mask: Tensor, group: Tensor | None) -> Tensor:
     if group is None and o.weighting.startswith("prompt"):
         raise ValueError(f"group is None, but the objective has weighting = {o.weighting}")
     number = torch.zeros(len(mask), dtype=torch.int64) if group is None else group
     weights = rollout_weights(
         mask.sum(-1).cpu().numpy(), number.cpu().numpy(), o.weighting, o.length_constant or mask.shape[-1]
     )
-    return torch.as_tensor(weights, dtype=like.dtype, device=like.device)
+    return torch.as_tensor(weights, device=mask.device)
