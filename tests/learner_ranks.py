@@ -1,6 +1,6 @@
 """Run by torchrun in tests/learner/test_ranks.py: train from a checkpoint (or none) and leave losses and a new one.
 
-learner_ranks.py MODEL CHECKPOINTS FIRST_STEP LAST_STEP KEY=VALUE...
+learner_ranks.py MODEL CHECKPOINTS FIRST_STEP LAST_STEP OPTIONS (JSON)
 """
 
 import json
@@ -39,7 +39,6 @@ def train(model: str, folder: Path, first: int, last: int, **options: Any) -> li
 
 
 if __name__ == "__main__":
-    options = dict(argument.split("=") for argument in sys.argv[5:])
-    found = train(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), **options)
+    found = train(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), **json.loads(sys.argv[5]))
     if found:
         (Path(sys.argv[2]) / "metrics.json").write_text(json.dumps(found))

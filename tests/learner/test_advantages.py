@@ -1,3 +1,5 @@
+import statistics
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,6 +54,34 @@ def test_weights_sum_to_one_over_all_tokens(tokens: list[int], data: st.DataObje
     number = np.unique(group, return_inverse=True)[1]
     for kind in ("token_mean", "prompt_mean", "sequence_mean"):
         assert (rollout_weights(np.array(tokens), number, kind) * tokens).sum() == pytest.approx(1.0)
+
+
+def test_groups_of_2_to_128_rollouts_by_the_textbooks_formulas() -> None:
+    rng = np.random.default_rng(3)
+    sizes = (2, 128, 93, 8, 37)
+    groups = [rng.uniform(size=size) for size in sizes]
+    rewards, number = np.concatenate(groups), np.repeat(np.arange(len(sizes)), sizes)
+    spread = statistics.stdev(rewards.tolist())
+    expected: dict[str, list[float]] = {"mean": [], "std": [], "leave_one_out": [], "batch_std": []}
+    for group in groups:
+        mean = statistics.fmean(group)
+        for reward in group.tolist():
+            expected["mean"].append(reward - mean)
+            expected["std"].append((reward - mean) / (statistics.stdev(group.tolist()) + 1e-6))
+            expected["leave_one_out"].append(reward - (group.sum() - reward) / (group.size - 1))
+            expected["batch_std"].append((reward - mean) / (spread + 1e-6))
+    order = rng.permutation(rewards.size)  # rollouts of a group need not stand together
+    for kind, values in expected.items():
+        assert advantages(rewards[order], number[order], kind) == pytest.approx(np.array(values)[order], abs=1e-12), (
+            kind
+        )
+
+
+def test_rollouts_without_tokens_count_in_the_baseline_only() -> None:
+    tokens, group = np.array([2, 0, 4, 3]), np.array([0, 0, 0, 1])
+    plain = rollout_weights(tokens, group, "prompt_mean")
+    assert plain[[0, 2, 3]] == pytest.approx([1 / 12, 1 / 12, 1 / 6])
+    assert rollout_weights(tokens, group, "prompt_mean_unbiased")[:3] == pytest.approx(plain[:3] * 3 / 2)
 
 
 def test_unknown_names_are_refused() -> None:

@@ -24,6 +24,7 @@ from stream.messages import Update, Verdict
 from stream.topics import TOPICS, UPDATES, VERDICTS
 from stream.worker import Log
 
+pytestmark = pytest.mark.timeout(900)  # a dozen processes, one after the other, on a machine that others share
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["learner.role", "stream.kafka", "transformers.models.llama.modeling_llama", "pytest"])
 

@@ -148,6 +148,22 @@ def test_against_the_reference(objective: Objective, seed: int, scale: float) ->
     assert loss.rejected.sum().item() == rejected
 
 
+def test_what_the_mask_leaves_out_of_advantages_and_weights_does_not_matter() -> None:
+    mask = torch.tensor(MASK)
+    a, w = torch.tensor(ADVANTAGES, dtype=F64), torch.tensor([0.2, 0.3], dtype=F64)
+    hidden = [torch.where(mask.bool(), values[:, None], torch.nan) for values in (a, w)]
+    for objective in PRESETS.values():
+        found = []
+        for advantages, weights in ((a, w), hidden):
+            current = torch.tensor(CURRENT, dtype=F64, requires_grad=True)
+            mu, old = (torch.tensor(values, dtype=F64) for values in (MU, OLD))
+            loss = policy_loss(objective, current, mu, advantages, mask, weights=weights, proximal=old)
+            loss.value.backward()
+            assert current.grad is not None
+            found.append((loss.value.item(), current.grad.tolist()))
+        assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_without_any_token_the_loss_is_zero_and_finite(name: str) -> None:
     loss, gradient = vector_of_nothing(PRESETS[name], mask=torch.zeros(2, 3))
