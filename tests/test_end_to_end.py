@@ -112,7 +112,7 @@ class Driver:
         self._reader = self._broker = None
         gc.collect()  # the sockets that the killed broker left, now that the warnings' filters hold
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 120.0, *, poll: bool = True) -> None:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 240.0, *, poll: bool = True) -> None:
         """Follow the log until it holds."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -201,11 +201,11 @@ def observed(folder: Path) -> Iterator[Observed]:
         step = driver.step
         driver.until(lambda: driver.step > step + 1)
         driver.process.send_signal(signal.SIGINT)
-        seen.interrupted_code = driver.process.wait(60)
+        seen.interrupted_code = driver.process.wait(120)
         seen.left_after_interrupt = driver.left()
         driver.disconnect()
         driver.up()
-        seen.final_code = driver.process.wait(180)
+        seen.final_code = driver.process.wait(240)
         seen.left_at_end = driver.left()
         seen.output = driver.output.read_text()
         yield seen
@@ -225,7 +225,7 @@ def data(observed: Observed, folder: Path) -> Any:
         return read_run(broker, name)
 
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_every_killed_role_comes_back_and_the_run_ends_by_itself(observed: Observed) -> None:

@@ -89,7 +89,7 @@ def test_aborted_records_are_hidden_from_read_committed(kafka: str) -> None:
     writer.init_transactions()
     for value, end in [(b"aborted", writer.abort_transaction), (b"committed", writer.commit_transaction)]:
         writer.begin_transaction()
-        writer.send("transactions", value).get(timeout=30)
+        writer.send("transactions", value).get(timeout=60)
         end()
     writer.close()
     assert read(kafka, "transactions", 1) == [b"committed"]

@@ -55,7 +55,7 @@ class Started:
 
     def wait(self) -> int:
         """Its exit code, once it and its helpers are gone."""
-        code = self.process.wait(30)
+        code = self.process.wait(120)
         _, alive = psutil.wait_procs(self.helpers, timeout=10)
         assert alive == []
         return code

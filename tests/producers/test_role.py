@@ -122,7 +122,7 @@ class Bench:
         self.role.work()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, "the producer does not get there"
             self.turn()
@@ -135,7 +135,7 @@ class Bench:
             for _ in range(5):
                 await asyncio.sleep(0)
 
-        asyncio.run_coroutine_threadsafe(rest(), self.loop).result(5)
+        asyncio.run_coroutine_threadsafe(rest(), self.loop).result(60)
 
     def serve(self, version: int = 0) -> None:
         self.publish(version)
@@ -186,7 +186,7 @@ def bench(model_folder: Path, tmp_path: Path) -> Iterator[Bench]:
         await asyncio.gather(*rest, return_exceptions=True)
         await loop.shutdown_default_executor()
 
-    asyncio.run_coroutine_threadsafe(cancel_all(), loop).result(5)
+    asyncio.run_coroutine_threadsafe(cancel_all(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -332,7 +332,7 @@ def running(bench: Bench) -> Iterator[None]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)

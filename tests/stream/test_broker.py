@@ -69,7 +69,7 @@ def test_acknowledgements_come_when_the_record_is_durable(broker, run):
     acknowledged = threading.Event()
     writer = broker.writer(name="w")
     writer.send(UPDATES.of(run), b"k", b"v", on_ack=acknowledged.set)
-    assert acknowledged.wait(20)
+    assert acknowledged.wait(60)
     assert broker.end_offsets(UPDATES.of(run)) == {0: 1}
     writer.close()
 

@@ -68,7 +68,7 @@ class World:
         self.stream.writer.flush()
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 200) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -94,11 +94,11 @@ def world(kafka: str, tmp_path: Path) -> Iterator[World]:
 def test_killed_and_stopped_verifiers_lose_and_double_nothing(world: World) -> None:
     verifiers = {name: world.start(name) for name in ("verifier-0", "verifier-1", "verifier-2")}
     try:
-        wait_for(lambda: world.running() == set(verifiers), 60)
+        wait_for(lambda: world.running() == set(verifiers))
         world.put(range(NUM_GROUPS // 2))
-        wait_for(lambda: len(world.verdicts()) > 50, 60)
+        wait_for(lambda: len(world.verdicts()) > 50)
         # a forkserver and two workers each
-        wait_for(lambda: all(len(children_of(process)) == 3 for process in verifiers.values()), 60)
+        wait_for(lambda: all(len(children_of(process)) == 3 for process in verifiers.values()))
         children = {name: children_of(process) for name, process in verifiers.items()}
         children["verifier-0"][-1].kill()
         verifiers["verifier-1"].kill()
@@ -108,10 +108,10 @@ def test_killed_and_stopped_verifiers_lose_and_double_nothing(world: World) -> N
         world.put(range(NUM_GROUPS // 2, NUM_GROUPS))
         expected = {(f"p{number}.0000", rollout) for number in range(NUM_GROUPS) for rollout in range(NUM_ROLLOUTS)}
         graded = lambda: {(v.trajectory.job.group_id, v.trajectory.rollout) for v in world.verdicts()}  # noqa: E731
-        wait_for(lambda: graded() == expected, 90)
+        wait_for(lambda: graded() == expected)
         # What the stopped one still had is graded a second time: readers count the first.
         os.kill(verifiers["verifier-2"].pid, signal.SIGCONT)
-        wait_for(lambda: verifiers["verifier-0"].poll() is None and "verifier-2" in world.running(), 30)
+        wait_for(lambda: verifiers["verifier-0"].poll() is None and "verifier-2" in world.running())
         counted: dict[tuple[str, int], Verdict] = {}
         for verdict in world.verdicts():
             counted.setdefault((verdict.trajectory.job.group_id, verdict.trajectory.rollout), verdict)
