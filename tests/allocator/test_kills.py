@@ -1,0 +1,73 @@
+"""The allocator against a real broker, killed by SIGKILL at random points, many times."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+import uuid
+from multiprocessing.process import BaseProcess
+
+from allocator_victim import live
+from allocator_world import World, make_config
+
+from stream.config import Config
+from stream.topics import DEADLETTERS, TOPICS
+
+KILLS = int(os.environ.get("RUCKSACK_ALLOCATOR_KILLS", "12"))
+"""More of them take about 1.5 s each."""
+SEED = int(os.environ.get("RUCKSACK_ALLOCATOR_SEED", "0"))
+
+
+def start(servers: str, config: Config, operations: int) -> BaseProcess:
+    """A child of a clean server process: it has none of this process's threads and connections."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["allocator_victim", "allocator.role", "stream.kafka"])
+    child = context.Process(target=live, args=(servers, config, operations))
+    child.start()
+    return child
+
+
+def watch(child: BaseProcess, world: World, dies_after_s: float) -> int:
+    """Play the world until the child is dead; kill it from outside after some time. Returns its exit code."""
+    begin = time.monotonic()
+    while child.is_alive():
+        assert time.monotonic() - begin < 120, "the allocator hangs"
+        if time.monotonic() - begin > dies_after_s:
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+        world.turn(0.02)
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def test_killed_at_random_points_no_group_is_issued_twice_none_is_lost_and_beliefs_are_exact(kafka: str) -> None:
+    from stream.kafka import KafkaBroker
+
+    chance = random.Random(SEED)
+    run = {
+        "name": f"kills-{uuid.uuid4().hex[:8]}",
+        "num_updates": 4 * KILLS,
+        "prompts_per_update": 3,
+        "rollouts_per_prompt": 6,
+    }
+    config = make_config(run=run, allocator={"mode": "bayes", "slice_rollouts": 4})
+    broker = KafkaBroker(kafka)
+    broker.create_topics(config.run.name, TOPICS, 3)
+    world = World(broker, config)
+    ends = []
+    for _ in range(KILLS):
+        # Half of them at an operation of the writer, half at any time: also while reading, restoring, committing.
+        inside = chance.random() < 0.5
+        operations = chance.randint(1, 60) if inside else 0
+        ends.append(watch(start(kafka, config, operations), world, float("inf") if inside else chance.uniform(0, 2)))
+    assert set(ends) <= {-signal.SIGKILL, 0}
+    assert ends.count(-signal.SIGKILL) > KILLS / 2
+    assert watch(start(kafka, config, 0), world, float("inf")) == 0
+    while world.turn(0.5):
+        pass
+    world.check_groups()
+    world.check_beliefs()
+    assert world.log.read_all(DEADLETTERS) == []
+    broker.close()
