@@ -126,6 +126,28 @@ def solve(
     return Solution(num_rollouts=purchase.left, price=purchase.price(low), spent=purchase.spent(), gap=gap)
 
 
+def demand(density: Marginal, price: float, low: Ints, high: Ints) -> Ints:
+    """Rollouts [M], from low to high, when every increment of at least this density is bought.
+
+    Each prompt is searched by steps that double from the low end, then by bisection.
+    """
+    found = low.copy()
+    prompts = np.flatnonzero(low < high)
+    left, right = low[prompts], high[prompts]
+    step = 0
+    while prompts.size:
+        middle = np.minimum(left + step, (left + right) >> 1)
+        buys = density(prompts, middle) >= price
+        np.copyto(right, middle, where=~buys)
+        np.copyto(left, middle + 1, where=buys)
+        undecided = left < right
+        if not undecided.all():
+            found[prompts] = left
+            prompts, left, right = prompts[undecided], left[undecided], right[undecided]
+        step = 2 * step + 1
+    return found
+
+
 class _Purchase:
     """Increments below `left` are bought, those from `right` on are not, those between are undecided."""
 
@@ -202,25 +224,7 @@ class _Purchase:
             self.right = rollouts
 
     def _demand(self, price: float) -> Ints:
-        """Rollouts [M] when every undecided increment of at least this density is bought.
-
-        Each prompt is searched by steps that double from the left, then by bisection.
-        """
-        found = self.left.copy()
-        prompts = np.flatnonzero(self.left < self.right)
-        left, right = self.left[prompts], self.right[prompts]
-        step = 0
-        while prompts.size:
-            middle = np.minimum(left + step, (left + right) >> 1)
-            buys = self.density(prompts, middle) >= price
-            np.copyto(right, middle, where=~buys)
-            np.copyto(left, middle + 1, where=buys)
-            undecided = left < right
-            if not undecided.all():
-                found[prompts] = left
-                prompts, left, right = prompts[undecided], left[undecided], right[undecided]
-            step = 2 * step + 1
-        return found
+        return demand(self.density, price, self.left, self.right)
 
     # -- the last few -------------------------------------------------------------------------------------------------
 
