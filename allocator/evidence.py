@@ -1,6 +1,6 @@
 """What the pool's rollouts have shown so far, as arrays: from beliefs to the posterior of the prompts of a round."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,15 @@ class Evidence:
         if (self._trials[place], self._successes[place]) != (belief.recent_trials, belief.recent_correct):
             self._trials[place], self._successes[place] = belief.recent_trials, belief.recent_correct
             self._prior = None
+
+    def note_all(self, beliefs: Collection[Belief]) -> None:
+        """`note` of many beliefs at once."""
+        places = self._places([belief.prompt_id for belief in beliefs])
+        self._sampled[places] = [belief.recent_sampled for belief in beliefs]
+        self._tokens[places] = [belief.recent_tokens for belief in beliefs]
+        self._trials[places] = [belief.recent_trials for belief in beliefs]
+        self._successes[places] = [belief.recent_correct for belief in beliefs]
+        self._prior = None
 
     def beliefs(self, chosen: Sequence[str], beliefs: Mapping[str, Belief]) -> Beliefs:
         """What is believed of the chosen prompts."""

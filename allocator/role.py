@@ -7,10 +7,12 @@ belief are found and taken on; a belief without its jobs has a lease that runs o
 of the beliefs, the next one writes again.
 """
 
+import gc
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -65,7 +67,7 @@ class Allocator:
         )
         self._pool = {prompt.prompt_id: prompt for prompt in pool if prompt.prompt_id in token_ids}
         self._make = JobMaker(config.sampling, self._pool, token_ids)
-        self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
+        self._beliefs: dict[str, Belief] = {}
         self._evidence = Evidence(
             list(self._pool.values()), config.allocator.prior, most_tokens=config.sampling.max_tokens
         )
@@ -84,8 +86,9 @@ class Allocator:
         self._places: dict[str, list[tuple[tuple[str, int], int]]] = {}
         self._awaited = _awaited_evaluations(config)
         self._counters = {"reissued_rollouts": 0, "abandoned_rollouts": 0}
-        positions = self._restore()
-        self._turns = Turns(self._beliefs, config.run.seed)
+        with _uncollected():
+            positions = self._restore()
+            self._turns = Turns(self._beliefs, config.run.seed)
         self.reader = stream.reader(VERDICTS, UPDATES, EVALUATIONS)
         self.reader.seek(positions)
 
@@ -337,14 +340,15 @@ class Allocator:
     def _restore(self) -> Offsets:
         """Beliefs and open groups as of the last transaction; returns where to read on: what came since is read again."""
         positions: Offsets = {}
-        for belief in self._stream.read_all(BELIEFS):
+        self._beliefs |= {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
+        for belief in self._stream.read_each(BELIEFS):
             if belief.positions:
                 positions = {(place.topic, place.partition): place.offset for place in belief.positions}
             if belief.prompt_id in self._beliefs:
                 self._beliefs[belief.prompt_id] = belief
+        self._evidence.note_all(self._beliefs.values())
         for belief in self._beliefs.values():
             self._num_admitted += belief.num_groups
-            self._evidence.note(belief)
             if belief.open_group is not None:
                 entry = self._open(belief.prompt_id, belief.open_group)
                 if belief.open_group.observed:
@@ -365,6 +369,17 @@ class Allocator:
                 len(self._torn),
             )
         return positions
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage in millions of objects that are here to stay, neither while they are made nor later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _awaited_evaluations(config: Config) -> set[str]:

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,19 +82,23 @@ class Log:
             newest: read no more than about as many of the newest of each partition.
 
         """
+        return list(self.read_each(topic, newest))
+
+    def read_each(self, topic: Topic, newest: int | None = None) -> Iterator[Any]:
+        """`read_all`, message by message: of a topic with millions only those kept are in memory."""
         reader = self.reader(topic)
         ends = {(topic.of(self.run), p): end for p, end in self.broker.end_offsets(topic.of(self.run)).items()}
         if newest is not None:
             reader.seek({place: max(0, end - newest) for place, end in ends.items()})
-        messages: list[Any] = []
-        while any(position < ends[place] for place, position in reader.positions().items()):
-            for record in reader.poll(0.2, 5000):
-                try:
-                    messages.append(decode(record.value, topic.message_type))
-                except BadRecord as error:
-                    log.warning("unreadable record topic=%s offset=%d error=%s", record.topic, record.offset, error)
-        reader.close()
-        return messages
+        try:
+            while any(position < ends[place] for place, position in reader.positions().items()):
+                for record in reader.poll(0.2, 5000):
+                    try:
+                        yield decode(record.value, topic.message_type)
+                    except BadRecord as error:
+                        log.warning("unreadable record topic=%s offset=%d error=%s", record.topic, record.offset, error)
+        finally:
+            reader.close()
 
     def bury(self, record: Record, error: str, on_ack: Callable[[], None] | None = None) -> None:
         """Send a record that cannot be used to `deadletters`."""
