@@ -6,7 +6,7 @@ from verifier.graders import Grade
 from verifier.pool import Pool
 
 
-def collect(pool: Pool, limit_s: float = 60.0) -> dict[str, Grade]:
+def collect(pool: Pool, limit_s: float = 250.0) -> dict[str, Grade]:
     """Every pending result, by key; fails on a key that comes twice."""
     grades: dict[str, Grade] = {}
     deadline = time.monotonic() + limit_s

@@ -26,7 +26,8 @@ _NAMED_GLUE = re.compile(
     re.DOTALL,
 )
 _WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
-_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
+_CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _SAID = [
     re.compile(
@@ -36,13 +37,22 @@ _SAID = [
     )
     for noun in (r"final\s+answer", r"\banswer", r"\b(?:solution|result|option|choice)")
 ]
+_SAID.insert(
+    2,
+    re.compile(
+        r"(?:答案|réponse|respuesta|resposta|risposta|antwort|ответ)[^.\n:：=。是为]{0,40}?"
+        r"(?:[:：=是为]|\best\b|\bes\b|\bist\b|\bè\b|\bé\b)\s*(?=\S)",
+        re.IGNORECASE,
+    ),
+)
 _FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<a>[^$]{1,3000}?)\$\$|(?<![\\\d])\$(?P<b>(?:\\\$|[^$\n]){1,3000}?)(?<!\\)\$(?!\d)"
     r"|\\\[(?P<c>.{1,3000}?)\\\]|\\\((?P<d>.{1,3000}?)\\\)",
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\./])(?<!\w-)[-+(]{0,3}(?:[$€£¥]\s?)?-?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])"
+    r"(?<![\w\\./])(?<!\w-)[-+(]{0,3}(?:[$€£¥]\s?)?-?\.?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])",
+    re.ASCII,
 )
 _DENIED = re.compile(
     r"(?:\b(?:not|never|cannot|larger|greater|bigger|higher|more|less|fewer|smaller|lower|above|below|over|under|"
@@ -55,7 +65,9 @@ _COMMAND = re.compile(
 )
 _AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
 _SENTENCE_END = re.compile(r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d),\s(?=[a-z])|\s+(?:because|since|as|so|which)\s")
-_WORD = re.compile(r"[A-Za-z]{2,}")
+_WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""Scripts that write words without spaces between: how many there are is not known."""
 _MATH_WORDS = frozenset(
     """and or sin cos tan cot sec csc log ln exp sqrt pi inf infinity oo frac dfrac tfrac boxed text mathrm mathbf begin
     end pmatrix bmatrix matrix array cases aligned left right cdot times leq geq neq le ge ne in cup cap infty lim sum
@@ -90,11 +102,13 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
     boxes = last_boxes(text)
     if boxes is not None:
         return Found(boxes, "box" if boxes.strip() else "none")
-    for pattern, by in ((_ANSWER_TAG, "tag"), (_HASHES, "hashes")):
-        matches = pattern.findall(text)
-        if matches:
-            inner = find_answer(matches[-1], numeric=numeric) if by == "tag" else Found(matches[-1], by)
-            return Found(inner.text, by if inner.by != "none" else "none")
+    tagged = _last_tagged(text)
+    if tagged is not None:
+        inner = find_answer(tagged, numeric=numeric)
+        return Found(inner.text, "tag" if inner.by != "none" else "none")
+    hashes = _HASHES.findall(text)
+    if hashes:
+        return Found(hashes[-1], "hashes")
     text = text.partition("<|")[0].strip() or text
     if len(text) <= MAX_CANDIDATE and not is_prose(text) and not _introduces(text, numeric):
         return Found(unwrap(text), "whole")
@@ -147,6 +161,18 @@ def last_boxes(text: str) -> str | None:
     return ", ".join(boxes) if boxes else None
 
 
+def _last_tagged(text: str) -> str | None:
+    """What stands in the last `<answer>` that is closed."""
+    closing = [*_CLOSE_TAG.finditer(text)]
+    while closing:
+        stop = closing.pop().start()
+        start = closing[-1].end() if closing else 0
+        opening = _OPEN_TAG.search(text, start, stop)
+        if opening:
+            return text[opening.end() : stop]
+    return None
+
+
 def _plain(between: str) -> str:
     return _WRAPPING.sub(lambda match: match[1] or "", between)
 
@@ -182,7 +208,9 @@ def is_prose(text: str) -> bool:
     plain = re.sub(r"\\text\w*\s*\{[^{}]*\}", " ", text)
     plain = re.sub(r"\\[A-Za-z]+", " ", plain)
     words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS]
-    return len(words) > MAX_WORDS or any(word.lower() in ("answer", "is", "are", "therefore", "thus") for word in words)
+    if len(words) > MAX_WORDS or _UNSPACED.search(plain):
+        return True
+    return any(word.lower() in ("answer", "is", "are", "therefore", "thus") for word in words)
 
 
 def _said(text: str, numeric: bool) -> str:

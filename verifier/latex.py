@@ -55,6 +55,7 @@ _REWRITES = [
         (r"\\text\{\s*%\s*\}", "%"),
         (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\degree(?![a-z])|\\text\{\s*\^\\circ\s*\}", "°"),
         (r"\\(?:text)?dollar(?![a-z])|\\\$|\$", "$"),
+        (r"\\mu\s*\\text\{\s*", r"\\text{µ"),
         (r"\\euro(?![a-z])", "€"),
         (r"\\pounds(?![a-z])|\\pound(?![a-z])", "£"),
         (r"(?<![A-Za-z\\])(?:infinity|oo|inf)(?![A-Za-z])", r"\\infty "),

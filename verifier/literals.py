@@ -47,7 +47,7 @@ _FINAL = [re.compile(form.pattern + r"(?![\d.]*\d)", re.ASCII) for form in _FORM
 _CURRENCY = r"\$|€|£|¥|₹|₽|USD|EUR|GBP|Rs\.?"
 _PREFIX = re.compile(rf"([+-]?)\s*(?:{_CURRENCY})\s*(?=[\d.\\+-])")
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
-_UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?")
+_UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?|[\u3400-\u9fff]{1,4}")
 _NOT_UNITS = frozenset(
     """or and to not nor minus plus times divided over factorial squared cubed if but mod modulo than less more half
     halves third thirds quarter quarters of choose permute is are was else either between from through
@@ -118,7 +118,7 @@ def _bare(text: str) -> str:
     if in_text := re.fullmatch(r"\\text\s*\{([^{}]*)\}", text):
         text = in_text[1].strip()
     for _ in range(3):
-        match = re.match(r"([+-]?)\s*[({]", text)
+        match = re.match(r"([+-]?)\s*[({[]", text)
         if not match or matching(text, match.end() - 1) != len(text) - 1:
             break
         inside = text[match.end() : -1].strip()
@@ -205,7 +205,8 @@ def _is_unit(text: str, in_text: bool) -> bool:
     if not all(_UNIT_WORD.fullmatch(word) for word in words):
         return False
     return in_text or all(
-        len(word.strip(".")) >= 3 or word.strip(".") in _SHORT_UNITS or word in "$€£¥₹" for word in words
+        len(word.strip(".")) >= 3 or word.strip(".") in _SHORT_UNITS or word in "$€£¥₹" or not word.isascii()
+        for word in words
     )
 
 

@@ -8,6 +8,7 @@ where one is asked for; a chain of equations counts only if its sides agree.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -27,9 +28,19 @@ _TWO_INTEGERS = re.compile(r"-?\d+,-?\d+", re.ASCII)
 _PLAIN_NUMBER = re.compile(r"\s*[-+]?[\d.,/]{1,100}\s*", re.ASCII)
 """What needs no cleaning: most answers."""
 _TEXT_BEFORE = re.compile(r"\s*\\text\s*\{([^{}]*)\}\s*(?=[-+$\\\d.])")
-_NEGATION = re.compile(r"\b(?:not?|never|neither|nor|wrong|false|incorrect|except|either|or)\b|n't", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"\b(?:not?|never|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
+    r"under|above|below|between|up to)\b|n't",
+    re.IGNORECASE,
+)
+_ABOUT = re.compile(r"\s*(?:\\approx|\\sim)(?![a-z])\s*(?=[-+$\d.\\])")
+_MODULUS = re.compile(
+    r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod))\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*$"
+)
+_HALF_OF_DAY = re.compile(r"(?<=\d)\s*([ap])\.?\s*m\b\.?\s*$", re.IGNORECASE)
 _EVERYTHING = frozenset({"all real numbers", "all reals", "all real values", "any real number", "every real number"})
 _CHOICE = re.compile(r"\s*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:])")
+_ONE_LETTER = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J]))[.:]?")
 _EMPTY = frozenset(
     {"no solution", "no solutions", "none", "empty set", "the empty set", "no real solutions", "no real solution"}
 )
@@ -78,6 +89,10 @@ def _alone(shape: Shape) -> Shape:
 
 def _grade(gold: Gold, text: str, found: Found) -> Grade:
     if gold.literal is not None:
+        if (letters := _chosen(gold.text, text)) is not None and letters[0] != letters[1]:
+            return wrong(f"another choice: {show(text)}")
+        if letters is not None and _ONE_LETTER.fullmatch(without_text(text).strip()):
+            return correct("same choice")
         number = literal(_number_text(text))
         if number is not None:
             return _number_grade(same_number(gold.literal, number), text)
@@ -99,6 +114,13 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
     if isinstance(shape, Leaf) and not re.search(r"[A-Za-z]{2}", text) and symbols.parse(shape.text) is None:
         return unparsable(f"does not parse: {show(text)}")
     return wrong(f"not equal: {show(text)}")
+
+
+def _chosen(gold: str, answer: str) -> tuple[str, str] | None:
+    r"""The letters of `\text{(D)} 60` and of an answer that names one too."""
+    choice = _CHOICE.match(without_text(gold))
+    chosen = _CHOICE.match(without_text(answer)) or _ONE_LETTER.fullmatch(without_text(answer).strip())
+    return (choice[1] or choice[2], chosen[1] or chosen[2]) if choice and chosen else None
 
 
 def _number_grade(equal: bool, text: str) -> Grade:
@@ -186,9 +208,14 @@ def _number_text(text: str) -> str:
     before = _TEXT_BEFORE.match(text)
     if before and not _NEGATION.search(before[1]):
         text = text[before.end() :]
+    text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
+    if "mod" in text and (modulus := _MODULUS.search(text)) and literal(text[: modulus.start()]) is not None:
+        text = text[: modulus.start()]
     if "=" not in text and r"\approx" not in text:
         return text
     exact_part, _, approximate = text.partition(r"\approx")
+    if approximate and (number := literal(exact_part)) and (rounded := literal(approximate)):
+        return exact_part if _is_rounded(number, rounded) else text
     shape = shape_of(text)
     if isinstance(shape, Named) and isinstance(shape.value, Leaf):
         return shape.value.text
@@ -196,9 +223,12 @@ def _number_text(text: str) -> str:
         return _chain_end(shape.value, named=True) or text
     if isinstance(shape, Chain):
         return _chain_end(shape, named=False) or text
-    if approximate and "=" not in text and literal(exact_part) is None and symbols.value_of(exact_part) is not None:
-        return text
     return text
+
+
+def _is_rounded(number: Literal, rounded: Literal) -> bool:
+    """Whether a decimal is a number cut to the places that it shows, give or take one in the last."""
+    return abs(number.value - rounded.value) <= Fraction(1, 10 ** (rounded.decimals or 0))
 
 
 def _chain_end(chain: Chain, *, named: bool) -> str | None:
@@ -298,7 +328,8 @@ def same(gold: Shape, answer: Shape) -> bool:
             return _same_leaves(a, b)
         case (Leaf(), Chain()):
             end = _end_of(answer)
-            return isinstance(end, Leaf) and same(gold, end)
+            if isinstance(end, Leaf) and same(gold, end):
+                return True
     return _same_reals(gold, answer) or _same_text(gold, answer)
 
 
@@ -335,7 +366,12 @@ def _same_label(a: str, b: str) -> bool:
     def head(label: str) -> str:
         return label.partition("(")[0]
 
-    return a == b or base(a) == base(b) or (bool(head(a)) and "(" in a and "(" in b and head(a) == head(b))
+    def of_variable(label: str) -> bool:
+        return re.search(r"\((?:[A-Za-z](?:,[A-Za-z])*|[A-Za-z]_\w)\)$", label) is not None
+
+    if a == b or base(a) == base(b) or (bool(head(a)) and "(" in a and "(" in b and head(a) == head(b)):
+        return True
+    return bool(head(a)) and head(a) == head(b) and (of_variable(a) or of_variable(b))
 
 
 def _same_words(a: str, b: str) -> bool:
@@ -501,9 +537,11 @@ def _same_leaves(gold: str, answer: str) -> bool:
 def _same_ratio(gold: str, answer: str) -> bool:
     """3 : 4 is 6 : 8, but 12:00 is a time."""
     answer = re.sub(r"^(\d+) to (\d+)$", r"\1:\2", answer)
-    sides = [
-        [part.strip() for part in re.sub(r"\s*\\text\s*\{[^{}]*\}$", "", text).split(":")] for text in (gold, answer)
-    ]
+    halves = [_HALF_OF_DAY.search(without_text(text)) for text in (gold, answer)]
+    if halves[0] and halves[1] and halves[0][1].lower() != halves[1][1].lower():
+        return False
+    gold, answer = (_HALF_OF_DAY.sub("", re.sub(r"\s*\\text\s*\{[^{}]*\}$", "", text)) for text in (gold, answer))
+    sides = [[part.strip() for part in text.split(":")] for text in (gold, answer)]
     if len(sides[0]) == 1 or len(sides[1]) == 1:
         return len(sides[0]) == 2 and _same_leaves(rf"\frac{{{sides[0][0]}}}{{{sides[0][1]}}}", answer)
     if len(sides[0]) != len(sides[1]):
@@ -523,6 +561,8 @@ def _same_chains(gold: Chain, answer: Chain) -> bool:
     if len(gold.sides) != len(answer.sides):
         return False
     flips = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+    if gold.relations == answer.relations == (r"\equiv",):
+        return _same_congruences(gold.sides, answer.sides)
     if len(gold.sides) == 2:
         return symbols.same_relation(
             (gold.sides[0], gold.relations[0], gold.sides[1]), (answer.sides[0], answer.relations[0], answer.sides[1])
@@ -533,6 +573,20 @@ def _same_chains(gold: Chain, answer: Chain) -> bool:
         and all(_same_leaves(a, b) for a, b in zip(gold.sides, other.sides, strict=True))
         for other in (answer, turned)
     )
+
+
+def _same_congruences(gold: Sequence[str], answer: Sequence[str]) -> bool:
+    r"""`n \equiv 3 \pmod 7` is `n \equiv 10 \pmod 7`."""
+    moduli = [_MODULUS.search(sides[1]) for sides in (gold, answer)]
+    if not (
+        moduli[0] and moduli[1] and int(moduli[0][1]) == int(moduli[1][1]) > 0 and _same_leaves(gold[0], answer[0])
+    ):
+        return False
+    rests = [sides[1][: modulus.start()] for sides, modulus in zip((gold, answer), moduli, strict=True) if modulus]
+    numbers = [literal(rest) for rest in rests]
+    if numbers[0] is None or numbers[1] is None:
+        return _same_leaves(rests[0], rests[1])
+    return (numbers[0].value - numbers[1].value) % int(moduli[0][1]) == 0
 
 
 def warm_up() -> None:

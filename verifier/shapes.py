@@ -108,6 +108,8 @@ _IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[A-Za-z]|[A-Za-z]")
 _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
 _SINGLE_BRACES = re.compile(r"\\\{|\\\}")
+_EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
+_TRANSPOSED = re.compile(r"(?<=[)\]}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\text\s*\{\s*T\s*\})\s*\}?$")
 MAX_ITEMS = 200
 
 
@@ -195,7 +197,7 @@ def _items(text: str) -> list[str]:
 
 
 def _both_signs(text: str) -> list[str]:
-    if r"\pm" not in text and r"\mp" not in text:
+    if _EITHER_SIGN.search(text) is None or _braced(text):
         return [text]
     plus = re.sub(r"\\mp(?![a-z])", "-", re.sub(r"\\pm(?![a-z])", "+", text))
     minus = re.sub(r"\\mp(?![a-z])", "+", re.sub(r"\\pm(?![a-z])", "-", text))
@@ -240,6 +242,8 @@ def _label(text: str) -> str:
 
 def _bracketed(text: str, depth: int) -> Shape | None:
     r"""`\{...\}`, `(...)`, `[...]`, `\langle...\rangle` around the whole."""
+    if text.startswith("(") and (transposed := _TRANSPOSED.search(text)):
+        text = text[: transposed.start()]
     set_braces = re.fullmatch(r"\\\{(.*)\\\}", text)
     if set_braces and (such := _SUCH_THAT.match(set_braces[1])):
         return shape_of(such[1], depth + 1)
@@ -248,11 +252,16 @@ def _bracketed(text: str, depth: int) -> Shape | None:
         return Many(tuple(shape_of(item, depth + 1) for item in inside), braces=True)
     if text.startswith(("(", "[")) and text.endswith((")", "]")) and matching(text, 0) == len(text) - 1:
         inside = _items(text[1:-1])
-        if len(inside) > 1 and r"\pm" not in text[1:-1]:
+        if len(inside) > 1 and _EITHER_SIGN.search(text) is None:
             return Row(tuple(shape_of(item, depth + 1) for item in inside), text[0], text[-1])
         if len(inside) == 1 and text[0] == "(" and text[-1] == ")":
             return shape_of(inside[0], depth + 1)
     return None
+
+
+def _braced(text: str) -> bool:
+    r"""Whether `\{...\}` is around the whole."""
+    return text.startswith(r"\{") and text.endswith(r"\}") and _SINGLE_BRACES.search(text[2:-2]) is None
 
 
 def _items_or_none(text: str) -> list[str]:

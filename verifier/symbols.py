@@ -410,6 +410,8 @@ def finite_set(texts: Sequence[str]) -> Any | None:
 def literal_set(text: str) -> Any | None:
     r"""What `\mathbb{R}`, `\emptyset` and differences of sets mean."""
     found = parse(text)
+    if isinstance(found, sympy.Complement | sympy.Union | sympy.Intersection):
+        return found.func(*found.args)  # the parser leaves them as they stand
     return found if isinstance(found, sympy.Set) else None
 
 

@@ -20,6 +20,7 @@ from verifier.graders import BUILT_IN, grade
         ("<think>so 5", "", "none"),
         ("<answer>5</answer>", "5", "tag"),
         ("<answer></answer> 5", "", "none"),
+        ("<answer>1</answer> no: <answer> <answer>2</answer></answer>", "2", "tag"),
         ("Some steps\n#### 5", "5", "hashes"),
         ("The answer is $x^2$.", "x^2", "said"),
         ("The answer is 5. Wait, the answer is 6.", "6", "said"),
@@ -81,4 +82,4 @@ def test_time_is_bounded_for_long_repetitions(piece: str) -> None:
     started = time.process_time()
     for gold in ("42", "x^2", "1, 2"):
         grade("math", gold, message)
-    assert time.process_time() - started < 3.0
+    assert time.process_time() - started < 20.0  # CPU, of the tenths of a second that it takes; quadratic took minutes

@@ -29,7 +29,7 @@ def test_workers_grade_as_this_process_does() -> None:
     pool = Pool(2, timeout_s=60)
     for number, case in enumerate(CASES):
         pool.submit(str(number), "math", case["gold"], case["answer"])
-    outcomes = {int(key): grade.outcome for key, grade in collect(pool, 250.0).items()}
+    outcomes = {int(key): grade.outcome for key, grade in collect(pool).items()}
     pool.close()
     wrong = [case for number, case in enumerate(CASES) if (outcomes[number] == "correct") != case["correct"]]
     assert wrong == []

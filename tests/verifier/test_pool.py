@@ -101,7 +101,7 @@ def test_nothing_outlives_a_verifier_that_is_killed() -> None:
         pids = [int(word) for word in parent.stdout.readline().split()]
         processes = [psutil.Process(pid) for pid in pids]
         parent.kill()
-    gone, alive = psutil.wait_procs(processes, timeout=10)
+    gone, alive = psutil.wait_procs(processes, timeout=60)
     assert (len(gone), alive) == (3, [])
 
 
