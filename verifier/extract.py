@@ -22,7 +22,7 @@ _GLUE = re.compile(
     r"(?:\s|[,;.&]|\$|\\[()\[\]]|\\(?:quad|qquad|,|;|:|!)|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
 )
 _NAMED_GLUE = re.compile(
-    r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])[^\\{}]{0,25}|[^\\{}A-Za-z]{0,12}(?:[A-Za-z](?:_?\d)?\s*=\s*)?",
+    r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])(?!\s+(?:so|thus|hence|then|therefore)\b)[^\\{}]{0,25}|[^\\{}A-Za-z]{0,12}(?:[A-Za-z](?:_?\d)?\s*=\s*)?",
     re.DOTALL,
 )
 _WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")

@@ -28,6 +28,12 @@ _REWRITES = [
     for pattern, to in (
         (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|big|Big|bigg|Bigg)(?![A-Za-z])\.?", ""),
         (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|phantom\{[^{}]*\})(?![A-Za-z])", ""),
+        (r"\{\\rm\s+([a-zA-Z])\s*\}", r" \1"),
+        (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
+        (r"\\(?:text)?color\s*(?:\[[^\[\]]*\])?\s*\{[^{}]*\}", ""),
+        (r"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|bfseries|itshape)(?![A-Za-z])", ""),
+        (r"\\(?:underline|uline|underbar)\s*\{([^{}]*)\}", r"\1"),
+        (r"\\overline\s*\{\s*([A-Z](?:\s*[A-Z])+)\s*\}", r"\1"),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\dbinom|\\tbinom", r"\\binom"),
         (r"(?<=\d)\s*(?:\{,\}|\\[,!;:]|\\ |\{\\,\}|,\\!|\{\s*,\s*\})\s*(?=\d{3}(?!\d))", ","),
@@ -36,8 +42,6 @@ _REWRITES = [
         (r"\\math(?:rm|bf|it|sf|tt)\s*\{\s*([a-zA-Z])\s*\}", r" \1"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
         (r"\\(?:bm|boldsymbol|mathcal|mathscr|mathfrak|vec|overrightarrow|hat)\s*\{\s*([^{}]*)\s*\}", r" \1"),
-        (r"\{\\rm\s+([a-zA-Z])\s*\}", r" \1"),
-        (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
         (r"\\leqslant|\\leq(?![a-z])|<=|=<|\\le(?![a-z])", r" \\le "),
         (r"\\geqslant|\\geq(?![a-z])|>=|\\ge(?![a-z])", r" \\ge "),
         (r"\\lt(?![a-z])|&lt;", " < "),
@@ -180,6 +184,8 @@ def unwrap(text: str) -> str:
                 inner = text[len(start) : len(text) - len(end)]
                 if start not in inner and end not in inner:
                     text = inner
+        if text.endswith("}") and text.count("}") > text.count("{"):
+            text = text[:-1]
         if text.startswith("{") and matching(text, 0) == len(text) - 1:
             text = text[1:-1]
         if text == before:

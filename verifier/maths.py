@@ -323,7 +323,7 @@ def same(gold: Shape, answer: Shape) -> bool:
                 and _in_order(gold.items, answer.items)
             )
         case (Row(), Many()):
-            return not answer.braces and _row_as_listed(gold, answer)
+            return not answer.braces and (_row_as_listed(gold, answer) or _same_reals(gold, answer))
         case (Leaf(a), Leaf(b)):
             return _same_leaves(a, b)
         case (Leaf(), Chain()):
@@ -484,7 +484,10 @@ def _reals(shape: Shape) -> tuple[str, Any] | None:
         case Many(items) if items and all(isinstance(item, Chain | Named) or _is_interval(item) for item in items):
             if any(isinstance(item, Chain) and r"\ne" in item.relations for item in items):
                 return _joined(items, symbols.intersection)
-            return _joined(items, symbols.union)
+            either = _joined(items, symbols.union)
+            # "x > 3 and x < 5": all numbers fulfil one of the two, so both are meant
+            everything = either is not None and symbols.REALS == either[1]
+            return _joined(items, symbols.intersection) if everything else either
         case Words(words) if words in _EVERYTHING:
             return "", symbols.union([symbols.interval(r"-\infty", r"\infty", "(", ")")])
         case Leaf(text) if "\\" in text and re.search(r"mathbb|setminus|emptyset|cup|backslash", text):

@@ -90,7 +90,7 @@ _RELATION = re.compile(
     r"\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|\\approx(?![a-z])|\\equiv(?![a-z])|:=|[<>=]"
 )
 # Possessive: letters that could be split over repetitions would take time exponential in their number.
-_NAME = re.compile(r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:\s*\(\s*[A-Za-z0-9,\s_\\]*\))?")
+_NAME = re.compile(r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?")
 _LABEL = re.compile(
     rf"(?:{_NAME.pattern}\s*)+|\|\s*\\?[A-Za-z]+\s*\||\\(?:angle|triangle|overline|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
     rf"|(?:{_NAME.pattern}|S)\s*[:/]\s*{_NAME.pattern}|\\frac\s*\{{\s*[A-Za-z]+\s*\}}\s*\{{\s*[A-Za-z]+\s*\}}"

@@ -351,6 +351,7 @@ def _mirrored(part: Any) -> Any:
     return sympy.imageset(sympy.Lambda(_X, -_X), part)
 
 
+REALS = sympy.S.Reals
 _X = sympy.Symbol("x", real=True)
 
 
