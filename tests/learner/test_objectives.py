@@ -103,7 +103,7 @@ def compositions() -> list[Objective]:
 
 
 @pytest.mark.parametrize("objective", compositions())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.05, 0.5, 2.0]))
 def test_against_the_reference(objective: Objective, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)

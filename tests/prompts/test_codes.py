@@ -27,7 +27,6 @@ def test_each_procedure_gives_the_answer_worked_out_by_hand():
     assert len(SYMBOLS) == len(PROCEDURES)
 
 
-@settings(deadline=None)
 @given(operands, operands)
 def test_procedures_keep_their_meaning_on_all_operands(a, b):
     answers = {name: answer_of(number, a, b) for number, (name, _) in enumerate(PROCEDURES)}
@@ -52,7 +51,7 @@ def test_codes_differ_from_what_they_are_taken_for_and_cover_every_procedure():
     assert Counter(code.probability >= 0.1 for code in codes()) == {True: 36, False: 28}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(1, 300))
 def test_pool_and_heldout_are_disjoint_in_operands_and_right_in_every_answer(seed, num_prompts):
     pairs = {}
