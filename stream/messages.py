@@ -302,6 +302,17 @@ class Belief:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """What one of several allocators would buy at a step of the search for a round's price."""
+
+    shard: int
+    round: int
+    step: int
+    amounts: tuple[int, ...]
+    """Rollouts of its prompts together at each price of the step, the lowest price first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """A worker's signs of life and its figures; the newest of a worker counts."""
 

@@ -11,6 +11,7 @@ from stream.messages import (
     Heartbeat,
     Job,
     Policy,
+    Quote,
     Trajectory,
     Update,
     Verdict,
@@ -43,10 +44,11 @@ POLICIES = Topic(name="policies", message_type=Policy, compacted=True)
 UPDATES = Topic(name="updates", message_type=Update)
 EVALUATIONS = Topic(name="evaluations", message_type=Evaluation)
 BELIEFS = Topic(name="beliefs", message_type=Belief, compacted=True)
+PRICES = Topic(name="prices", message_type=Quote, retention_ms=24 * HOUR_MS)
 HEARTBEATS = Topic(name="heartbeats", message_type=Heartbeat, compacted=True)
 DEADLETTERS = Topic(name="deadletters", message_type=DeadLetter)
 
-TOPICS = (JOBS, TRAJECTORIES, VERDICTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, HEARTBEATS, DEADLETTERS)
+TOPICS = (JOBS, TRAJECTORIES, VERDICTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, PRICES, HEARTBEATS, DEADLETTERS)
 
 
 def topic_of(broker_name: str) -> Topic:
