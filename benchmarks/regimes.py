@@ -1,0 +1,288 @@
+"""When allocation pays: accuracy against rollouts on the demo's task, by allocation, weighting and rollouts an update.
+
+The learner's own trainer, the allocator's own beliefs and modes, in one process and on-policy; sampling is a small loop
+of its own. Beside the modes there are two that choose *which* prompts of the whole pool take part:
+
+    choose    which and how many: bayes with a lower bound of 0. A group of two is worth V(2), so the first two rollouts
+              are worth V(2) / 2 each, and V stays concave: E[V(3) - V(2)] is V(2) / 2 as well.
+    choose 8  only which: the prompts with the greatest expected V(8), 8 rollouts each.
+
+    nohup python benchmarks/regimes.py --log regimes.jsonl --out docs/figures/regimes.json &
+
+Each finished run is a line of `--log`, and is not made again; `--only-tables` shows what is there.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from corrections import Task, accuracy, sample
+from rich.console import Console
+from rich.table import Table
+
+from allocator import beliefs as belief_rules
+from allocator.budget import Ints, solve
+from allocator.evidence import Evidence
+from allocator.rounds import Turns, group_id_of, plan_round
+from allocator.values import Expected
+from learner.groups import Group
+from learner.model import load_model
+from learner.presets import PRESETS
+from learner.trainer import Trainer
+from stream.config import LearnerTable
+from stream.messages import Belief, Budgeting, Job, OpenGroup, Sampling, Span, Timing, Trajectory, Verdict
+from stream.weights import digest_of
+
+GROUP = 8
+"""Rollouts a prompt gets on average."""
+MAX_TOKENS = 8
+UNTOLD = Budgeting(mode="", success_rate=-1.0, num_observed=0, value=0.0, price=0.0)
+"""Nobody asks here why a group got its budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """How many prompts' rollouts an update takes, and how many updates there are."""
+
+    prompts: int
+    updates: int
+
+    @property
+    def rollouts(self) -> int:
+        """Of the whole run."""
+        return self.prompts * GROUP * self.updates
+
+
+REGIMES = {"scarce": Regime(8, 120), "many": Regime(60, 40)}
+WEIGHTINGS = {
+    "prompt mean": {"advantage": "std", "weighting": "prompt_mean"},
+    "token mean": {"advantage": "std", "weighting": "token_mean"},
+    "unbiased": {"advantage": "leave_one_out", "weighting": "prompt_mean"},
+}
+CELLS = (
+    ("uniform", "prompt mean"),
+    ("bayes", "prompt mean"),
+    ("choose", "prompt mean"),
+    ("choose 8", "prompt mean"),
+    ("paper", "prompt mean"),
+    ("bayes", "token mean"),
+    ("paper", "token mean"),
+    ("uniform", "unbiased"),
+    ("bayes", "unbiased"),
+    ("choose", "unbiased"),
+    ("variance", "prompt mean"),
+    ("p_nonzero", "prompt mean"),
+)
+"""Allocation and weighting; with equal groups token mean is prompt mean, or nearly."""
+
+
+def choose(a: np.ndarray, b: np.ndarray, budget: int, high: int) -> Ints:
+    """Rollouts of every prompt of the pool, 0 or 2 to `high`, of the greatest expected value. [M]"""
+    value = Expected(a, b)
+    low = np.zeros(a.size, dtype=np.int64)
+    solution = solve(lambda i, n: value.marginal(i, np.maximum(n, 2)), budget, low, low + high, least=0)
+    rollouts = solution.num_rollouts.copy()
+    single = np.flatnonzero(rollouts == 1)  # ties at the price: half of them take the others' rollout
+    rollouts[single[: single.size // 2]] += 1
+    rollouts[single[single.size // 2 :]] = 0
+    if single.size % 2:
+        rollouts[np.flatnonzero((rollouts > 0) & (rollouts < high))[0]] += 1
+    return rollouts
+
+
+class Pool:
+    """The pool's prompts and what is believed of them."""
+
+    def __init__(self, task: Task, seed: int, high: int) -> None:
+        self.items = {prompt.prompt_id: (prompt, ids, answer) for prompt, ids, answer in task.pool}
+        self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self.items}
+        self._evidence = Evidence([prompt for prompt, _, _ in self.items.values()], most_tokens=MAX_TOKENS)
+        self._turns = Turns(self._beliefs, seed)
+        self._rng = np.random.default_rng(seed)
+        self._high = high
+
+    def plan(self, allocation: str, prompts: int) -> dict[str, int]:
+        """Which prompts get how many rollouts."""
+        if allocation.startswith("choose"):
+            order = [list(self._beliefs)[i] for i in self._rng.permutation(len(self._beliefs))]  # ties: anyone's
+            believed = self._evidence.beliefs(order, self._beliefs)
+            if allocation == "choose":
+                rollouts = choose(believed.a, believed.b, prompts * GROUP, self._high)
+            else:
+                value = Expected(believed.a, believed.b).value(np.arange(len(order)), np.full(len(order), GROUP))
+                rollouts = np.zeros(len(order), dtype=np.int64)
+                rollouts[np.argsort(-value, kind="stable")[:prompts]] = GROUP
+            return {order[i]: int(rollouts[i]) for i in np.flatnonzero(rollouts)}
+        chosen = self._turns.take(prompts)
+        plan = plan_round(
+            chosen, self._beliefs, self._evidence.beliefs(chosen, self._beliefs), mode=allocation,
+            budget=prompts * GROUP, low=2, high=self._high, round_number=0,
+        )  # fmt: skip
+        return {i: group.num_rollouts for i, group in zip(plan.prompt_ids, plan.groups, strict=True)}
+
+    def observe(self, prompt_id: str, rewards: Sequence[float]) -> None:
+        """A group is graded and over."""
+        belief = self._beliefs[prompt_id]
+        group = OpenGroup(group_id=group_id_of(belief), num_rollouts=len(rewards), round=0, budgeting=UNTOLD)
+        belief = belief_rules.admit(belief, group)
+        belief = belief_rules.end(belief_rules.observe(belief, sum(rewards), len(rewards)))
+        self._beliefs[prompt_id] = belief
+        self._evidence.note(belief)
+        self._turns.put(belief)
+
+
+def groups_of(
+    model: Any, version: int, pool: Pool, plan: dict[str, int], end: int, generator: torch.Generator
+) -> dict[str, Group]:
+    """Graded groups of the sizes planned, by prompt."""
+    sizes = list(plan.values())
+    prompts = np.repeat([pool.items[i][1] for i in plan], sizes, axis=0).astype(np.int64)
+    tokens, logprobs = sample(model, torch.as_tensor(prompts), MAX_TOKENS, end, generator)
+    groups, row = {}, 0
+    for prompt_id, size in plan.items():
+        prompt, ids, answer = pool.items[prompt_id]
+        job = Job(
+            group_id=prompt_id, start=0, stop=size, num_rollouts=size, prompt=prompt, prompt_token_ids=ids,
+            sampling=Sampling(max_tokens=MAX_TOKENS),
+        )  # fmt: skip
+        verdicts = {}
+        for rollout in range(size):
+            found = tokens[row] == end
+            stop = int(np.argmax(found)) + 1 if found.any() else tokens.shape[1]
+            trajectory = Trajectory(
+                job=job, rollout=rollout, trajectory_id=f"{row}", token_ids=tokens[row, :stop],
+                behavior_logprobs=logprobs[row, :stop], spans=(Span(policy_version=version, start=0, stop=stop),),
+                text="", finish_reason="stop", timing=Timing(queued_s=0.0, generated_s=0.0), producer="here",
+            )  # fmt: skip
+            right = np.array_equal(tokens[row, :stop], answer)
+            verdicts[rollout] = Verdict(
+                trajectory=trajectory, outcome="correct" if right else "wrong", reward=float(right)
+            )
+            row += 1
+        groups[prompt_id] = Group(prompt_id, size, verdicts)
+    return groups
+
+
+def run(task: Task, model: str, lr: float, every: int, cell: dict[str, Any]) -> dict[str, Any]:
+    """Train once; returns accuracy on the way and both gradient ratios of every stretch between two measurements."""
+    regime, seed = REGIMES[cell["regime"]], cell["seed"]
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    trainer = Trainer(load_model(model, torch.device("cpu")), LearnerTable(lr=lr))
+    trainer.objective = replace(PRESETS["tis"], **WEIGHTINGS[cell["weighting"]])
+    pool = Pool(task, seed, high=128)
+    curve: dict[str, list[float]] = {"rollouts": [], "accuracy": [], "samples": [], "prompts": [], "largest": []}
+    graded = mixed_samples = groups_seen = mixed_groups = largest = 0
+    started = time.monotonic()
+    for step in range(regime.updates):
+        plan = pool.plan(cell["allocation"], regime.prompts)
+        groups = groups_of(trainer.model, step, pool, plan, task.end, generator)
+        for prompt_id, group in groups.items():
+            pool.observe(prompt_id, [verdict.reward for verdict in group.graded])
+        mixed = [g for g in groups.values() if len({v.reward for v in g.graded}) > 1]
+        trainer.update(mixed, version=step, step=step)
+        graded += sum(plan.values())
+        mixed_samples += sum(g.num_rollouts for g in mixed)
+        groups_seen, mixed_groups, largest = groups_seen + len(groups), mixed_groups + len(mixed), max(largest, *plan.values())
+        if (step + 1) % (regime.updates // every) == 0:
+            curve["rollouts"].append((step + 1) * regime.prompts * GROUP)
+            curve["accuracy"].append(round(accuracy(trainer.model, task.heldout), 4))
+            curve["samples"].append(round(mixed_samples / graded, 4))
+            curve["prompts"].append(round(mixed_groups / groups_seen, 4))
+            curve["largest"].append(largest)
+            graded = mixed_samples = groups_seen = mixed_groups = largest = 0
+    return {**cell, **curve, "seconds": round(time.monotonic() - started, 1)}
+
+
+def plan_cells(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What is run; seeds outermost, so that what is cut short has whole seeds."""
+    return [
+        {"allocation": allocation, "weighting": weighting, "regime": regime, "seed": seed}
+        for seed in range(options.seeds)
+        for allocation, weighting in CELLS
+        if allocation in options.allocations
+        for regime in options.regimes
+    ]
+
+
+def logged(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Runs that were finished under the same settings."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [found for found, under in map(json.loads, lines) if under == settings]
+
+
+def select(results: Iterable[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
+    """The runs that have these values."""
+    return [r for r in results if all(r[key] == value for key, value in wanted.items())]
+
+
+def table_of(results: Sequence[dict[str, Any]], regime: str) -> Table:
+    """Means over the seeds; lowest and highest in brackets."""
+    table = Table(title=f"{regime}: held-out accuracy after {REGIMES[regime].rollouts:,} rollouts and after half")
+    for column in ("allocation", "weighting", "seeds", "half", "end", "samples", "prompts", "largest"):
+        table.add_column(column, justify="left" if column in ("allocation", "weighting") else "right")
+    for allocation, weighting in CELLS:
+        runs = select(results, allocation=allocation, weighting=weighting, regime=regime)
+        if not runs:
+            continue
+        at = [[r["accuracy"][i] for r in runs] for i in (len(runs[0]["accuracy"]) // 2 - 1, -1)]
+        ratios = [statistics.fmean(statistics.fmean(r[key]) for r in runs) for key in ("samples", "prompts")]
+        table.add_row(
+            allocation, weighting, str(len(runs)),
+            *(f"{statistics.fmean(found):.3f} ({min(found):.3f}-{max(found):.3f})" for found in at),
+            *(f"{ratio:.3f}" for ratio in ratios), str(max(max(r["largest"]) for r in runs)),
+        )  # fmt: skip
+    return table
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo/base", help="folder of the demo's base model")
+    parser.add_argument("--pool", type=int, default=640, help="prompts to choose from")
+    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--regimes", nargs="+", default=list(REGIMES), choices=REGIMES)
+    parser.add_argument("--allocations", nargs="+", default=[name for name, _ in CELLS], metavar="NAME")
+    parser.add_argument("--every", type=int, default=10, help="measurements of the accuracy in a run")
+    parser.add_argument("--log", type=Path, default=Path("regimes.jsonl"), help="a line for each finished run")
+    parser.add_argument("--only-tables", action="store_true", help="train nothing: show what stands in the log")
+    parser.add_argument("--out", type=Path, help="write the results as JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console()
+    task = Task(options.model, num_pool=options.pool, num_heldout=640)
+    settings = {name: getattr(options, name) for name in ("pool", "lr", "every")}
+    settings |= {
+        "base": round(accuracy(load_model(options.model, torch.device("cpu")), task.heldout), 4),
+        "model_digest": digest_of(options.model)[:16], "machine": platform.processor() or platform.machine(),
+        "python": platform.python_version(), "torch": torch.__version__,
+        "regimes": {name: [r.prompts, r.updates] for name, r in REGIMES.items()},
+    }  # fmt: skip
+    console.print(settings)
+    results = logged(options.log, settings)
+    done = [{key: r[key] for key in ("allocation", "weighting", "regime", "seed")} for r in results]
+    todo = [] if options.only_tables else [cell for cell in plan_cells(options) if cell not in done]
+    for number, cell in enumerate(todo, 1):
+        results.append(last := run(task, options.model, options.lr, options.every, cell))
+        with options.log.open("a") as log:
+            log.write(json.dumps([last, settings]) + "\n")
+        console.print(f"{number}/{len(todo)} {cell} accuracy={last['accuracy'][-1]:.4f} {last['seconds']:.0f} s")
+    for regime in options.regimes:
+        console.print(table_of(results, regime))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        lines = ",\n".join(json.dumps(r) for r in results)
+        options.out.write_text(f'{{"settings": {json.dumps(settings)},\n"runs": [\n{lines}\n]}}\n')
+
+
+if __name__ == "__main__":
+    main()
