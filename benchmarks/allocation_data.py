@@ -92,7 +92,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder that holds the runs")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file; runs that it has already are not read again")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file; runs that it has already are not read again"
+    )
     options = parser.parse_args()
     console = Console()
     found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}

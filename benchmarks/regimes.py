@@ -191,7 +191,11 @@ def run(task: Task, model: str, lr: float, every: int, cell: dict[str, Any]) -> 
         trainer.update(mixed, version=step, step=step)
         graded += sum(plan.values())
         mixed_samples += sum(g.num_rollouts for g in mixed)
-        groups_seen, mixed_groups, largest = groups_seen + len(groups), mixed_groups + len(mixed), max(largest, *plan.values())
+        groups_seen, mixed_groups, largest = (
+            groups_seen + len(groups),
+            mixed_groups + len(mixed),
+            max(largest, *plan.values()),
+        )
         if (step + 1) % (regime.updates // every) == 0:
             curve["rollouts"].append((step + 1) * regime.prompts * GROUP)
             curve["accuracy"].append(round(accuracy(trainer.model, task.heldout), 4))
