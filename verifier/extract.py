@@ -51,7 +51,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\./])(?<!\w-)[-+(]{0,3}(?:[$€£¥]\s?)?-?\.?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])",
+    r"(?<![\w\\./])(?<!\w[-−])[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])",
     re.ASCII,
 )
 _DENIED = re.compile(
@@ -60,6 +60,13 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 """What makes the number that follows another thing than the answer."""
+_NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
+_ASKED = re.compile(r"[^.!?\n]{0,200}\?")
+_BOLD = re.compile(r"\*\*([^*\n]{1,80}?)\*\*")
+_DERIVED = re.compile(
+    r"\b(?:gets?|gives?|obtain(?:s|ed)?|yields?|becomes?|equals?|simplif(?:y|ies)\s+to|equal\s+to)\s+(?=\S)",
+    re.IGNORECASE,
+)
 _COMMAND = re.compile(
     r"\\(?:[dtc]?frac|sqrt|pi|binom|cdot|times|div|over|ast|pm|mp|infty|theta|pm|left|right|ln|log|sin|cos|tan|text)(?![a-z])"
 )
@@ -115,8 +122,20 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
     said = _said(text, numeric)
     if said:
         return Found(said, "said")
-    last = _last(text, numeric)
+    last = (not numeric and _plain_end(text)) or _last(text, numeric)
     return Found(last, "last") if last else Found("", "none")
+
+
+def _plain_end(text: str) -> str:
+    """The last bold words, or what a sentence arrives at, in a message without formulas; empty if there is neither."""
+    if _FORMULA.search(text) or _COMMAND.search(text):
+        return ""
+    bold = [match for match in _BOLD.findall(text) if not match.rstrip().endswith(":")]
+    if bold:
+        return unwrap(bold[-1])
+    derived = [*_DERIVED.finditer(text)]
+    sentence = _SENTENCE_END.split(text[derived[-1].end() :], maxsplit=1)[0] if derived else ""
+    return "" if is_prose(sentence) else unwrap(sentence)
 
 
 def _introduces(text: str, numeric: bool) -> bool:
@@ -220,7 +239,7 @@ def _said(text: str, numeric: bool) -> str:
             rest = text[match.end() : match.end() + MAX_CANDIDATE].lstrip(" :*\n")
             found = _stated(rest, numeric)
             if found:
-                return found
+                return f"not {found}" if _NEGATED.search(match[0]) else found
     return ""
 
 
@@ -246,6 +265,8 @@ def _last(text: str, numeric: bool) -> str:
         best, end = text[slice(*bare)], bare[1]
     if numeric or end < 0:
         numbers = [*_ARITHMETIC.finditer(_without_braces(outside))]
+        while numbers and _ASKED.match(outside, numbers[-1].end()):
+            numbers.pop()
         if numbers and numbers[-1].end() > end:
             denied = _DENIED.search(outside[: numbers[-1].start()])
             return unwrap((denied[0] if denied else "") + numbers[-1][0])

@@ -64,6 +64,7 @@ _REWRITES = [
         (r"\\pounds(?![a-z])|\\pound(?![a-z])", "£"),
         (r"(?<![A-Za-z\\])(?:infinity|oo|inf)(?![A-Za-z])", r"\\infty "),
         (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+        (r"\\lg(?![a-z])", r"\\log_{10} "),
         (r"\\log\s*_\s*\{?\s*e\s*\}?(?![a-z])", r"\\ln "),
         (
             r"(?<![A-Za-z\\])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp)(?=\s*[({^_\d]|\s+[a-z](?![a-z]))",
@@ -176,7 +177,7 @@ def unwrap(text: str) -> str:
     """Without dollar signs, markdown, braces or parentheses around the whole, and without the full stop behind."""
     while True:
         before = text
-        text = text.strip().strip("`").rstrip(".,;:").lstrip("= ").strip()
+        text = text.strip().strip("`").rstrip(".,;:。，；：").lstrip("= ").strip()
         if text.count("**") == 1:
             text = text.removeprefix("**").removesuffix("**")
         for start, end in (("**", "**"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("__", "__")):

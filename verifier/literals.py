@@ -12,6 +12,8 @@ from verifier.latex import matching, without_text
 MAX_DIGITS = 1000
 """Longest run of digits that is read; a longer answer is refused, not computed."""
 MAX_EXPONENT = 400
+MIN_FIGURES = 4
+"""Figures that a decimal must show at least to stand for what rounds to it: 4.6e-24 is not 4.57e-24."""
 
 _INTEGER = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d{1,3}(?:'\d{3})+|\d+"
 _UNSIGNED = rf"(?:(?:{_INTEGER})(?:\.\d*)?|\.\d+)"
@@ -249,7 +251,8 @@ def _close(a: Literal, b: Literal) -> bool:
         if _terminates(exact.value):
             return False
     fewest = min(places)
-    return fewest >= 6 and _rounded(a.value, fewest) == _rounded(b.value, fewest) != 0
+    rounded = _rounded(a.value, fewest)
+    return fewest >= 6 and rounded == _rounded(b.value, fewest) and abs(rounded) >= 10 ** (MIN_FIGURES - 1)
 
 
 def _terminates(value: Fraction) -> bool:

@@ -486,7 +486,7 @@ def _reals(shape: Shape) -> tuple[str, Any] | None:
                 return _joined(items, symbols.intersection)
             either = _joined(items, symbols.union)
             # "x > 3 and x < 5": all numbers fulfil one of the two, so both are meant
-            everything = either is not None and symbols.REALS == either[1]
+            everything = either is not None and either[1] == symbols.REALS
             return _joined(items, symbols.intersection) if everything else either
         case Words(words) if words in _EVERYTHING:
             return "", symbols.union([symbols.interval(r"-\infty", r"\infty", "(", ")")])

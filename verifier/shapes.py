@@ -107,6 +107,8 @@ _MATRIX = re.compile(
 _IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[A-Za-z]|[A-Za-z]")
 _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
+_LETTERS = re.compile(r"\\text\s*\{\s*(\(?[A-Z]\)?(?:\s*(?:,|and|&|, and)\s*\(?[A-Z]\)?)+)\s*\}")
+r"""Several choices: `\text{A and C}`."""
 _SINGLE_BRACES = re.compile(r"\\\{|\\\}")
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
 _TRANSPOSED = re.compile(r"(?<=[)\]}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\text\s*\{\s*T\s*\})\s*\}?$")
@@ -145,6 +147,8 @@ def shape_of(text: str, depth: int = 0) -> Shape:
 def _peel(text: str) -> str:
     """Without what says nothing: dollar signs, words before a formula, a unit behind one."""
     text = unwrap(text)
+    if letters := _LETTERS.fullmatch(text):
+        text = letters[1]
     if text.startswith("$") and text.count("$") == 1:
         text = text[1:]
     if "$" in text and literal(text) is None:
@@ -155,6 +159,8 @@ def _peel(text: str) -> str:
 def _words(text: str) -> Words | None:
     r"""Words: `\text{...}` alone, or letters that are no product of variables. Single letters are leaves too."""
     in_text = "\\text" in text
+    if _LETTERS.fullmatch(text):
+        return None
     plain = re.sub(r"\s+", " ", without_text(text)).strip(" .,;:!\"'")
     choice = re.fullmatch(r"\(?\s*([A-Z])\s*\)?\s*[.:)]?", plain)
     if in_text and choice:

@@ -48,11 +48,18 @@ _HUGE = re.compile(
     r"\^\s*\{?\s*[+-]?\s*[\d(]+\s*\)?\s*\^\s*\{?\s*[\d(]+\s*\)?\s*\^"  # a tower of three
     r"|\d{6,}\s*\}?\s*\)?\s*!|\^\s*\{?\s*\(?\s*-?\d{7,}|[)}!]\s*!\s*\)?\s*!|!\s*\)\s*!|\^\s*\{?\s*\d{3,}\s*\^|\*\*[^*]*\*\*[^*]*\*\*"
 )
+_STEPS = (sympy.floor, sympy.ceiling, sympy.Mod, sympy.sign, sympy.Abs, sympy.Max, sympy.Min, sympy.Piecewise)
+_WHOLE, _WHOLE_POINTS = frozenset("nmkijpqN"), (1, 2, 3, 4, 5, 6, 7, 10, 13, 24, 51, 100)
+"""Letters that stand for integers where a formula rounds, and what to put for them."""
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _UNIT = re.compile(r"(?<=[\d})a-z])\s*\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*\d\s*\}?)?\s*$")
 _UNIT_WORDS = re.compile(
     r"(?<=[\d})i])\s+(?:square |cubic |sq )?(?:units?|cm|mm|km|m|ft|in|inches|feet|meters?|miles?|degrees?|°)(?:\s*\^\s*\{?\d\}?)?\s*$"
 )
+
+
+_SUBSCRIPT = re.compile(r"([A-Z]|(?<![A-Za-z\\])[a-z])\s*_\s*(?:\{\s*\\([a-z]+)\s*\}|\\([a-z]+))")
+_ENERGY = re.compile(r"\\[A-Za-z]+|\\?begin\{[^{}]*\}|\{[A-Za-z]{2,}\}|E|(?<![A-Za-z])e(?=\s*_)")
 
 
 class TooLarge(ValueError):
@@ -90,7 +97,7 @@ def parse(text: str, *, complex_i: bool = False, fold_case: bool = False) -> Any
 
     """
     check_size(text)
-    return _parse(_without_unit(text), complex_i, fold_case)
+    return _parse(_known_names(_without_unit(text)), complex_i, fold_case)
 
 
 @lru_cache(maxsize=2000)
@@ -108,6 +115,12 @@ def _parse(text: str, complex_i: bool, fold_case: bool) -> Any | None:
         units = {symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"}
         found = found.xreplace(units) if units else found
     return found
+
+
+def _known_names(text: str) -> str:
+    r"""Names that the parser takes for something else: E (an exponent of ten), e_1, and M_\odot."""
+    text = _SUBSCRIPT.sub(lambda name: f"{name[1]}_{{{name[2] or name[3]}}}", text)
+    return _ENERGY.sub(lambda found: {"E": r" \Xi ", "e": r" \xi "}.get(found[0], found[0]), text)
 
 
 def _without_unit(text: str) -> str:
@@ -216,11 +229,11 @@ def _bits(value: Fraction) -> int:
     return value.numerator.bit_length() + value.denominator.bit_length()
 
 
-def points_for(symbols: Sequence[Any]) -> list[dict[Any, Any]]:
+def points_for(symbols: Sequence[Any], scale: int = 1) -> list[dict[Any, Any]]:
     """Places to compare expressions at: for one variable seven, for more, seven rows of a cyclic square."""
     return [
         {
-            symbol: sympy.Float(_POINTS[(row + 2 * column) % len(_POINTS)], _DIGITS)
+            symbol: sympy.Float(_POINTS[(row + 2 * column) % len(_POINTS)], _DIGITS) * scale
             + column * sympy.Float("0.0173", _DIGITS)
             for column, symbol in enumerate(symbols)
         }
@@ -239,7 +252,13 @@ def _equal_at_points(a: Any, b: Any) -> bool | None:
         x, y = _evaluate(a, {}), _evaluate(b, {})
         return None if x is None or y is None else _near(x, y, tolerance)
     num_real = num_complex = 0
-    for point in points_for(symbols):
+    points = points_for(symbols)
+    if a.has(*_STEPS) or b.has(*_STEPS):
+        if all(symbol.name in _WHOLE for symbol in symbols):
+            points = [{x: sympy.Integer(n * (k + 1) + k) for k, x in enumerate(symbols)} for n in _WHOLE_POINTS]
+        else:
+            points += points_for(symbols, 7) + points_for(symbols, 41)  # near zero, steps are much alike
+    for point in points:
         x, y = _evaluate(a, point), _evaluate(b, point)
         if x is None or y is None:
             continue
