@@ -180,6 +180,8 @@ def unwrap(text: str) -> str:
         text = text.strip().strip("`").rstrip(".,;:。，；：").lstrip("= ").strip()
         if text.count("**") == 1:
             text = text.removeprefix("**").removesuffix("**")
+        if re.fullmatch(r"\*?[^*]+\*", text):  # the first may have been taken for a list's
+            text = text.strip("*")
         for start, end in (("**", "**"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("__", "__")):
             if len(text) >= len(start) + len(end) and text.startswith(start) and text.endswith(end):
                 inner = text[len(start) : len(text) - len(end)]

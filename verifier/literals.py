@@ -119,6 +119,7 @@ def _bare(text: str) -> str:
         text = text.replace("$", "").strip()
     if in_text := re.fullmatch(r"\\text\s*\{([^{}]*)\}", text):
         text = in_text[1].strip()
+    text = re.sub(r"^\((-?[\d.,]+)\)\s+(?=[A-Za-z])", r"\1 ", text)
     for _ in range(3):
         match = re.match(r"([+-]?)\s*[({[]", text)
         if not match or matching(text, match.end() - 1) != len(text) - 1:

@@ -34,6 +34,8 @@ _NEGATION = re.compile(
     re.IGNORECASE,
 )
 _ABOUT = re.compile(r"\s*(?:\\approx|\\sim)(?![a-z])\s*(?=[-+$\d.\\])")
+_ASIDE = re.compile(r"(?<=[\d%])\s+\([A-Za-z][A-Za-z\s-]*\)$")
+"""`84 (eighty-four)`."""
 _MODULUS = re.compile(
     r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod))\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*$"
 )
@@ -209,6 +211,9 @@ def _number_text(text: str) -> str:
     if before and not _NEGATION.search(before[1]):
         text = text[before.end() :]
     text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
+    aside = _ASIDE.search(text)
+    if aside and not _NEGATION.search(aside[0]):
+        text = text[: aside.start()]
     if "mod" in text and (modulus := _MODULUS.search(text)) and literal(text[: modulus.start()]) is not None:
         text = text[: modulus.start()]
     if "=" not in text and r"\approx" not in text:

@@ -109,6 +109,7 @@ _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[A-Za-z]|[A-Za-z]")
 _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
 _LETTERS = re.compile(r"\\text\s*\{\s*(\(?[A-Z]\)?(?:\s*(?:,|and|&|, and)\s*\(?[A-Z]\)?)+)\s*\}")
 r"""Several choices: `\text{A and C}`."""
+_FOR_ALL = re.compile(r"^\\text\s*\{\s*(?:for\s+)?(?:all|every|any)(?:\s+real)?\s*\}\s*(?=[A-Za-z]\s*[<>\\])")
 _SINGLE_BRACES = re.compile(r"\\\{|\\\}")
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
 _TRANSPOSED = re.compile(r"(?<=[)\]}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\text\s*\{\s*T\s*\})\s*\}?$")
@@ -149,6 +150,7 @@ def _peel(text: str) -> str:
     text = unwrap(text)
     if letters := _LETTERS.fullmatch(text):
         text = letters[1]
+    text = _FOR_ALL.sub("", text, count=1)
     if text.startswith("$") and text.count("$") == 1:
         text = text[1:]
     if "$" in text and literal(text) is None:
