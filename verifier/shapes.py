@@ -296,3 +296,20 @@ def _grid(body: str, depth: int) -> Grid:
     body = re.sub(r"\\hline|\\\\\s*$", "", body.strip())
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", body) if row.strip()]
     return Grid(tuple(tuple(shape_of(cell, depth + 1) for cell in row.split("&")) for row in rows[:MAX_ITEMS]))
+
+
+def same_label(a: str, b: str) -> bool:
+    """Whether two labels name the same: subscripts and the variables of a function aside."""
+
+    def base(label: str) -> str:
+        return re.sub(r"_\{?\d+\}?$|_\d$", "", label)
+
+    def head(label: str) -> str:
+        return label.partition("(")[0]
+
+    def of_variable(label: str) -> bool:
+        return re.search(r"\((?:[A-Za-z](?:,[A-Za-z])*|[A-Za-z]_\w)\)$", label) is not None
+
+    if a == b or base(a) == base(b) or (bool(head(a)) and "(" in a and "(" in b and head(a) == head(b)):
+        return True
+    return bool(head(a)) and head(a) == head(b) and (of_variable(a) or of_variable(b))

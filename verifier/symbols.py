@@ -12,12 +12,7 @@ from math import factorial, prod
 from typing import Any
 
 import sympy
-from latex2sympy2_extended.latex2sympy2 import (
-    ConversionConfig,
-    NormalizationConfig,
-    latex2sympy,
-    normalize_latex,
-)
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy, normalize_latex
 from math_verify import verify
 
 from verifier.latex import depth_of
@@ -159,11 +154,11 @@ def _readings(gold: str, answer: str) -> list[tuple[bool, bool]]:
 
 
 def _same(a: Any, b: Any) -> bool:
-    if _is_value(a) and _is_value(b):
+    if is_value(a) and is_value(b):
         verdict = _equal_at_points(a, b)
         if verdict is not None:
             return verdict
-    elif _is_value(a) != _is_value(b):
+    elif is_value(a) != is_value(b):
         return False
     try:
         if a == b:
@@ -173,7 +168,7 @@ def _same(a: Any, b: Any) -> bool:
         return False
 
 
-def _is_value(x: Any) -> bool:
+def is_value(x: Any) -> bool:
     """Whether it is a number or a function of numbers."""
     return isinstance(x, sympy.Expr) and not isinstance(x, sympy.MatrixExpr)
 
@@ -182,12 +177,13 @@ def value_of(text: str) -> Any | None:
     """The number, a sympy Float of 30 digits, that a formula without variables is; None if it is no number."""
     complex_i = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])", text) is not None
     expression = parse(text, complex_i=complex_i)
-    if expression is None or not _is_value(expression) or expression.free_symbols:
+    if expression is None or not is_value(expression) or expression.free_symbols:
         return None
-    return _evaluate(expression, {})
+    return evaluate(expression, {})
 
 
-def _evaluate(expression: Any, point: dict[Any, Any]) -> Any | None:
+def evaluate(expression: Any, point: dict[Any, Any]) -> Any | None:
+    """The complex number, of 30 digits, that an expression is at a point; None if it is none there."""
     try:
         value = expression.evalf(_DIGITS, subs=point) if point else expression.evalf(_DIGITS)
     except Exception:
@@ -249,7 +245,7 @@ def _equal_at_points(a: Any, b: Any) -> bool | None:
         p, q = rational(a), rational(b)
         if p is not None and q is not None:
             return p == q
-        x, y = _evaluate(a, {}), _evaluate(b, {})
+        x, y = evaluate(a, {}), evaluate(b, {})
         return None if x is None or y is None else _near(x, y, tolerance)
     num_real = num_complex = 0
     points = points_for(symbols)
@@ -259,7 +255,7 @@ def _equal_at_points(a: Any, b: Any) -> bool | None:
         else:
             points += points_for(symbols, 7) + points_for(symbols, 41)  # near zero, steps are much alike
     for point in points:
-        x, y = _evaluate(a, point), _evaluate(b, point)
+        x, y = evaluate(a, point), evaluate(b, point)
         if x is None or y is None:
             continue
         if x.is_real and y.is_real:
@@ -303,13 +299,13 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
     flip = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
     both = " ".join((*gold, *answer))
     sides = [parse(side, fold_case=False) for side in (gold[0], gold[2], answer[0], answer[2])]
-    if any(side is None or not _is_value(side) for side in sides):
+    if any(side is None or not is_value(side) for side in sides):
         return _verify_relations(gold, answer)
     a, b = (sympy.Add(sides[i], sympy.Mul(-1, sides[i + 1], evaluate=False), evaluate=False) for i in (0, 2))
     symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
     ratios = []
     for point in points_for(symbols):
-        x, y = _evaluate(a, point), _evaluate(b, point)
+        x, y = evaluate(a, point), evaluate(b, point)
         if x is not None and y is not None and x.is_real and y.is_real and abs(y) > sympy.Float("1e-12"):
             ratios.append(x / y)
     constant = len(ratios) >= 2 and all(_near(ratio, ratios[0], "1e-12") for ratio in ratios) and ratios[0] != 0
@@ -329,117 +325,3 @@ def _verify_relations(gold: tuple[str, str, str], answer: tuple[str, str, str]) 
         return bool(verify([a], [b], timeout_seconds=None))
     except Exception:
         return False
-
-
-def real_set(chain_sides: Sequence[str], relations: Sequence[str]) -> tuple[str, Any] | None:
-    r"""The variable and the set of reals of an inequality in one variable: `0 < x`, `-1 \le x < 2`, `x \ne 3`.
-
-    None unless one side is a variable and the others are numbers.
-    """
-    name = r"[A-Za-z](?:_\{?\w+\}?)?(?:\([A-Za-z]\))?"
-    named = [re.fullmatch(rf"{name}|\|\s*{name}\s*\|", side) is not None for side in chain_sides]
-    if sum(named) != 1 or len(chain_sides) > 3:
-        return None
-    values = [None if is_name else exact(side) for side, is_name in zip(chain_sides, named, strict=True)]
-    if sum(value is None for value in values) != 1:
-        return None
-    place = values.index(None)
-    found: Any = sympy.S.Reals
-    for index, relation in enumerate(relations):
-        left, right = values[index], values[index + 1]
-        if index not in (place, place - 1):
-            return None
-        bound, variable_is_left = (right, True) if index == place else (left, False)
-        piece = _half_line(relation, bound, variable_is_left)
-        if piece is None:
-            return None
-        found = found.intersect(piece)
-    variable = chain_sides[place]
-    if variable.startswith("|"):
-        found = found.intersect(sympy.Interval(0, sympy.oo))
-        mirrored = sympy.Union(
-            *(_mirrored(part) for part in (found.args if isinstance(found, sympy.Union) else (found,)))
-        )
-        return variable.strip("| "), sympy.Union(found, mirrored)
-    return variable, found
-
-
-def _mirrored(part: Any) -> Any:
-    if isinstance(part, sympy.Interval):
-        return sympy.Interval(-part.end, -part.start, part.right_open, part.left_open)
-    return sympy.imageset(sympy.Lambda(_X, -_X), part)
-
-
-REALS = sympy.S.Reals
-_X = sympy.Symbol("x", real=True)
-
-
-def _half_line(relation: str, bound: Any, variable_is_left: bool) -> Any | None:
-    infinity = sympy.oo
-    below = {"<": True, r"\le": True, ">": False, r"\ge": False}
-    if relation == r"\ne":
-        return sympy.S.Reals - sympy.FiniteSet(bound)
-    if relation not in below:
-        return None
-    is_open = relation in "<>"
-    if below[relation] == variable_is_left:
-        return sympy.Interval(-infinity, bound, True, is_open)
-    return sympy.Interval(bound, infinity, is_open, True)
-
-
-def exact(text: str) -> Any | None:
-    """The exact real number, or infinity, that a formula without variables is."""
-    if re.fullmatch(r"[+-]?\s*\\infty", text.strip()):
-        return -sympy.oo if "-" in text else sympy.oo
-    from verifier.literals import literal
-
-    number = literal(text)
-    if number is not None:
-        return sympy.Rational(number.value.numerator, number.value.denominator)
-    found = parse(text)
-    if found is None or not _is_value(found) or found.free_symbols or _evaluate(found, {}) is None:
-        return None
-    value = _evaluate(found, {})
-    if value is None or not value.is_real:
-        return None
-    return found if not found.has(sympy.Float) else sympy.nsimplify(value)
-
-
-def interval(start: str, stop: str, opening: str, closing: str) -> Any | None:
-    """The interval between two numbers, None if they are no numbers in order."""
-    a, b = exact(start), exact(stop)
-    if a is None or b is None or not bool(a < b):
-        return None
-    return sympy.Interval(a, b, opening == "(", closing == ")")
-
-
-def same_set(a: Any, b: Any) -> bool:
-    """Whether two sets of reals are the same."""
-    try:
-        return bool(a == b) or bool(a.symmetric_difference(b).is_empty)
-    except Exception:
-        return False
-
-
-def finite_set(texts: Sequence[str]) -> Any | None:
-    """The set of these numbers."""
-    values = [exact(text) for text in texts]
-    return None if any(value is None for value in values) else sympy.FiniteSet(*values)
-
-
-def literal_set(text: str) -> Any | None:
-    r"""What `\mathbb{R}`, `\emptyset` and differences of sets mean."""
-    found = parse(text)
-    if isinstance(found, sympy.Complement | sympy.Union | sympy.Intersection):
-        return found.func(*found.args)  # the parser leaves them as they stand
-    return found if isinstance(found, sympy.Set) else None
-
-
-def union(sets: Sequence[Any]) -> Any:
-    """Of sets of reals."""
-    return sympy.Union(*sets)
-
-
-def intersection(sets: Sequence[Any]) -> Any:
-    """Of sets of reals."""
-    return sympy.Intersection(*sets)
