@@ -64,6 +64,11 @@ class TensorBoard:
         self._writer.close()
 
 
+def public(config: Config) -> dict[str, Any]:
+    """The configuration as others may see it: the broker's settings hold passwords."""
+    return config.model_dump(mode="json", exclude={"broker"})
+
+
 class WeightsAndBiases:
     """A W&B run named after this run; where it goes is W&B's to say (WANDB_MODE, WANDB_API_KEY, ...)."""
 
@@ -72,7 +77,7 @@ class WeightsAndBiases:
 
         self._run = wandb.init(
             project=config.tracking.project, id=config.run.name, name=config.run.name, resume="allow",
-            dir=str(config.run.path), config=config.model_dump(mode="json"),
+            dir=str(config.run.path), config=public(config),
         )  # fmt: skip
         self._run.define_metric("*", step_metric="step")
 
@@ -94,7 +99,7 @@ class Trackio:
         self._trackio: Any = trackio
         trackio.init(
             project=config.tracking.project, name=config.run.name, resume="allow", embed=False,
-            config=config.model_dump(mode="json"),
+            config=public(config),
         )  # fmt: skip
 
     def write(self, step: int, figures: Figures) -> None:

@@ -12,7 +12,7 @@ import pytest
 from learner.sinks import SINKS, Sinks
 from learner.tracker import Tracker
 from stream.codec import decode
-from stream.config import Config, EvaluatorTable, RunTable, TrackingTable
+from stream.config import BrokerTable, Config, EvaluatorTable, RunTable, TrackingTable
 from stream.errors import UserError
 from stream.memory import MemoryBroker
 from stream.messages import Evaluation, Update
@@ -23,6 +23,7 @@ from stream.worker import Delivery, Log
 def config_of(folder: Path, *sinks: str) -> Config:
     return Config(
         run=RunTable(name="r", dir=folder),
+        broker=BrokerTable(bootstrap_servers="b:1", settings={"sasl_plain_password": "secret"}),
         evaluator=EvaluatorTable(pool=False),
         tracking=TrackingTable(to=sinks),  # type: ignore[arg-type]
     )
@@ -134,6 +135,7 @@ def test_wandb_gets_the_step_as_its_axis_and_resumes_by_the_runs_name(
         "resume": "allow",
     }
     assert init["config"]["learner"]["objective"] == "tis"
+    assert "secret" not in repr(wandb.calls)
     assert axis == ("define_metric", ("*",), {"step_metric": "step"})
     assert log == ("log", ({"step": 3, "learner/loss": 0.5},), {})
     assert finish[0] == "finish"
@@ -147,6 +149,7 @@ def test_trackio_gets_steps_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     sinks.close()
     assert [name for name, _, _ in trackio.calls] == ["init", "log", "finish"]
     assert trackio.calls[0][2]["name"] == "r"
+    assert "secret" not in repr(trackio.calls)
     assert trackio.calls[1][1:] == (({"learner/loss": 0.5},), {"step": 3})
 
 
