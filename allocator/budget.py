@@ -56,7 +56,8 @@ def check_bounds(low: Ints, high: Ints, least: int = 2) -> None:
             f"the lower bound is {low.min()}; want >= {least}: a group of one rollout has no advantage to learn from"
         )
     if (low > high).any():
-        raise ValueError(f"the lower bound {low[low > high][0]} exceeds the upper bound {high[low > high][0]}")
+        first = int(np.argmax(low > high))
+        raise ValueError(f"the lower bound {low[first]} exceeds the upper bound {high[first]} of prompt {first}")
 
 
 def check_budget(budget: float, low: Ints, high: Ints, cost: Floats | None = None, least: int = 2) -> None:
@@ -67,6 +68,8 @@ def check_budget(budget: float, low: Ints, high: Ints, cost: Floats | None = Non
 
     """
     check_bounds(low, high, least)
+    if isinstance(budget, bool) or not isinstance(budget, int | float | np.integer | np.floating):
+        raise ValueError(f"the budget is {budget!r}; want a number")
     if not 0 <= budget <= MAX_BUDGET:
         raise ValueError(f"the budget is {budget}; want a number from 0 to {MAX_BUDGET} (2^53)")
     if cost is None:
@@ -144,7 +147,7 @@ def demand(density: Marginal, price: float, low: Ints, high: Ints) -> Ints:
         if not undecided.all():
             found[prompts] = left
             prompts, left, right = prompts[undecided], left[undecided], right[undecided]
-        step = 2 * step + 1
+        step = min(2 * step + 1, MAX_BUDGET)
     return found
 
 

@@ -43,7 +43,10 @@ class Allocation:
     spent: float
     """Rollouts, or what they cost."""
     gap: float
-    """The best total value under the budget is at most this above `value.sum()` (0 without costs: it is the best)."""
+    """The best total value under the budget is at most this above `value.sum()`; 0 without costs: it is the best.
+
+    Also 0 where nothing is maximised (`uniform` and `paper`, see `RULES`), and then it certifies nothing.
+    """
 
 
 Mode = Callable[[Beliefs, float, Ints, Ints, Floats | None], Allocation]
@@ -176,6 +179,10 @@ MODES: dict[str, Mode] = {
 }
 
 
+RULES = ("uniform", "paper")
+"""Modes that follow a rule; the others maximise a value, and their gap holds."""
+
+
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
@@ -227,19 +234,26 @@ def _bounds(name: str, of: ArrayLike, size: int) -> Ints:
 def _labels(name: str, values: Sequence[Any] | ArrayLike | None, size: int) -> Ints:
     if values is None:
         return np.zeros(size, dtype=np.int64)
-    _, numbers = np.unique(np.asarray(values), return_inverse=True)
-    if numbers.size != size:
-        raise ValueError(f"{name} has {numbers.size} labels; want one per prompt, {size}")
-    return numbers.reshape(-1)
+    labels: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)  # type: ignore[arg-type]
+    if len(labels) != size:
+        raise ValueError(f"{name} has {len(labels)} labels; want one per prompt, {size}")
+    numbers: dict[Any, int] = {}
+    try:
+        return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+    except TypeError as error:
+        raise ValueError(f"{name} has labels that cannot be told apart ({error}); want strings or numbers") from None
 
 
 def _prior(
     successes: Floats, trials: Floats, task: Ints, level: Ints, fixed: tuple[float, float] | None
 ) -> tuple[Floats, Floats]:
     if fixed is not None:
-        if not all(np.isfinite(x) and x > 0 for x in fixed):
-            raise ValueError(f"the prior is Beta({fixed[0]:g}, {fixed[1]:g}); want two positive, finite numbers")
-        return np.full(trials.size, float(fixed[0])), np.full(trials.size, float(fixed[1]))
+        a_b = _numbers("the prior's numbers", fixed)
+        if a_b.size != 2 or not (np.isfinite(a_b) & (a_b > 0)).all():
+            raise ValueError(
+                f"the prior is Beta({', '.join(f'{x:g}' for x in a_b)}); want two positive, finite numbers"
+            )
+        return np.full(trials.size, a_b[0]), np.full(trials.size, a_b[1])
     if trials.size == 0:
         return trials, trials
     _, level_of_task = np.unique(task * (int(level.max()) + 1) + level, return_inverse=True)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import msgspec
 import numpy as np
 
-from allocator.modes import MODES, Allocation, allocate
+from allocator.modes import MODES, RULES, Allocation, allocate
 from stream.errors import RucksackError, UserError
 
 OUT_SUFFIXES = (".jsonl", ".parquet")
@@ -249,7 +249,8 @@ def _summary(options: argparse.Namespace, allocation: Allocation, costly: bool) 
         f"most={rollouts.max()} value={allocation.value.sum():.6g} price={allocation.price:.6g}",
     ]
     if costly:
-        told.append(f"cost={allocation.spent:g} of {options.budget:g}, value within {allocation.gap:.2g} of the best")
+        certified = f", value within {allocation.gap:.2g} of the best" if options.mode not in RULES else ""
+        told.append(f"cost={allocation.spent:.10g} of {options.budget:.10g}{certified}")
     return " ".join(told)
 
 

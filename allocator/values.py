@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from allocator.budget import Floats, Ints
 
@@ -18,6 +19,8 @@ PAPER_GAIN: Gain = (1, 2)
 NO_GAIN: Gain = (0, 0)
 MAX_TABLE, MAX_ROWS = 1 << 22, 1 << 12
 """Entries (32 MiB) and rows of the largest table of increments that is written down."""
+FEW_ROWS = 64
+"""Increments below the lower bound that are summed up, as no digit is lost in a sum."""
 
 
 class Value(Protocol):
@@ -34,8 +37,13 @@ class Value(Protocol):
 
 
 def p_nonzero(p: Floats, num_rollouts: Ints) -> Floats:
-    """Probability that N rollouts hold both a success and a failure. [M]"""
-    return 1.0 - p**num_rollouts - (1.0 - p) ** num_rollouts
+    """Probability that N rollouts hold both a success and a failure: 1 - p^N - q^N. [M]
+
+    The larger power is taken from 1 through logarithms, so that small probabilities keep all their digits.
+    """
+    q = 1.0 - p
+    log = np.where(p < 0.5, np.log1p(-np.minimum(p, 0.5)), np.log1p(-np.minimum(q, 0.5)))
+    return np.asarray(-np.expm1(num_rollouts * log) - np.minimum(p, q) ** num_rollouts)
 
 
 def paper_value(p: Floats, num_rollouts: Ints) -> Floats:
@@ -65,9 +73,15 @@ def rollouts_enough(p: Floats, confidence: float = 0.9) -> Floats:
 
 
 class PlugIn:
-    """P(both outcomes) p^g q^h at success rates p [M] that are taken for true."""
+    """P(both outcomes) p^g q^h at success rates p [M] that are taken for true.
+
+    Raises:
+        ValueError: a success rate that is not in [0, 1].
+
+    """
 
     def __init__(self, p: Floats, gain: Gain = PAPER_GAIN) -> None:
+        _check("success rate", p, (p >= 0) & (p <= 1), "a number from 0 to 1")
         self._p = p
         with np.errstate(divide="ignore"):
             self._log_p, self._log_q = np.log(p), np.log1p(-p)
@@ -85,6 +99,11 @@ class PlugIn:
         return np.asarray(successes + failures)
 
 
+def _check(name: str, values: Floats, good: NDArray[np.bool_], wanted: str) -> None:
+    if not good.all():
+        raise ValueError(f"the {name} of prompt {np.argmin(good)} is {values[np.argmin(good)]:g}; want {wanted}")
+
+
 # -- in expectation over a belief -------------------------------------------------------------------------------------
 
 
@@ -93,9 +112,15 @@ class Expected:
 
     No special case for 0, 1 or unseen. With moments m(i, j) = E[p^i q^j] = (a)_i (b)_j / (a+b)_(i+j), rising
     factorials: V(N) = m(g, h) - m(N+g, h) - m(g, N+h), and V(n+1) - V(n) = m(n+g, h+1) + m(g+1, n+h).
+
+    Raises:
+        ValueError: an a or b that is not positive and finite.
+
     """
 
     def __init__(self, a: Floats, b: Floats, gain: Gain = PAPER_GAIN) -> None:
+        for name, of in (("a", a), ("b", b)):
+            _check(f"belief's {name}", of, (of > 0) & np.isfinite(of), "a positive, finite number")
         self._a, self._b, self._s = a, b, a + b
         self._gain = gain
         self._rising = _Rising(a), _Rising(b), _Rising(a + b)
@@ -202,10 +227,13 @@ class Shared:
 
     @cached_property
     def _values(self) -> Floats:
-        """V(low) to V(high), the increments summed up. [high - low + 1, kinds]"""
+        """V(low) to V(high), the increments summed up: from V(1) = 0 where there are few. [high - low + 1, kinds]"""
         assert self._table is not None
         kinds = np.arange(self._table.shape[1])
-        first = self._of_kind.value(kinds, np.full(kinds.size, self._low))
+        if self._low <= FEW_ROWS:
+            first = self._of_kind.table(1, self._low).sum(axis=0)
+        else:
+            first = self._of_kind.value(kinds, np.full(kinds.size, self._low))
         return np.cumsum(np.vstack([first, self._table]), axis=0)
 
     def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:

@@ -132,6 +132,20 @@ def test_a_different_task_makes_the_same_name_of_a_level_another_level() -> None
     assert believed[9] < 0.1
 
 
+def test_labels_may_be_of_any_kind() -> None:
+    found = allocate([4, 4, 0, 0], [4, 4, 4, 4], 32, level=[("a", 1), ("a", 1), 7, 7]).success_rate
+    same = allocate([4, 4, 0, 0], [4, 4, 4, 4], 32, level=np.array(["x", "x", "y", "y"])).success_rate
+    assert found.tolist() == same.tolist()
+    with pytest.raises(ValueError, match="task has labels that cannot be told apart"):
+        allocate([4], [4], 8, task=[["a"]])
+
+
+def test_budgets_up_to_the_last_whole_double_are_spent_exactly() -> None:
+    found = allocate(np.zeros(10), np.zeros(10), 2**53, max_rollouts=2**53, prior=(0.5, 0.5)).num_rollouts
+    assert int(found.sum()) == 2**53
+    assert found.max() - found.min() <= 1
+
+
 def test_costs_move_rollouts_to_the_cheap() -> None:
     found = allocate([3, 3], [8, 8], 200, cost=[1.0, 9.0], prior=(1, 1))
     assert found.num_rollouts[0] > found.num_rollouts[1]
@@ -156,6 +170,8 @@ def test_costs_move_rollouts_to_the_cheap() -> None:
         (([1], [2], float("nan")), "the budget is nan"),
         (([1], [2], 10**30), "the budget is 10+; want a number from 0 to"),
         (([1], [2], 1), "the budget is 1 rollouts; want 2 to 128"),
+        (([1], [2], "8"), "the budget is '8'; want a number"),
+        (([1], [2], None), "the budget is None; want a number"),
     ],
 )
 def test_impossible_counts_and_budgets_are_named(arguments: tuple[Any, Any, float], message: str) -> None:
@@ -169,6 +185,9 @@ def test_impossible_counts_and_budgets_are_named(arguments: tuple[Any, Any, floa
         ({"mode": "greedy"}, "mode is 'greedy'; want one of uniform, paper, bayes, p_nonzero, variance"),
         ({"prior": (0, 1)}, r"the prior is Beta\(0, 1\); want two positive, finite numbers"),
         ({"prior": (1, float("nan"))}, r"the prior is Beta\(1, nan\)"),
+        ({"prior": (1, 2, 3)}, r"the prior is Beta\(1, 2, 3\)"),
+        ({"prior": "ab"}, "the prior's numbers are not numbers"),
+        ({"min_rollouts": 9, "max_rollouts": 8}, "the lower bound 9 exceeds the upper bound 8 of prompt 0"),
         ({"min_rollouts": 1}, "the lower bound is 1; want >= 2"),
         ({"min_rollouts": 2.5}, "min_rollouts is 2.5; want a whole number"),
         ({"max_rollouts": [9, 9]}, r"max_rollouts has the shape \(2,\)"),

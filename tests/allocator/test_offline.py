@@ -64,6 +64,8 @@ def test_costs_make_the_budget_one_of_cost(tmp_path: Path, capsys: pytest.Captur
     spent = sum((1 + i % 7) * row["num_rollouts"] for i, row in enumerate(rows(printed.out)))
     assert 990 <= spent <= 1000.5
     assert f"cost={spent} of 1000.5, value within " in printed.err
+    assert main(["allocate", file, "--budget", "1000.5", "--mode", "paper"]) == 0
+    assert "within" not in capsys.readouterr().err  # a rule that maximises nothing certifies nothing
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!doctype html>")])

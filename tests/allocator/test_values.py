@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -135,3 +136,34 @@ def test_variance_removed_is_that_of_the_leave_one_out_gradient() -> None:
     for n, variance in zip((2, 3, 4), variances, strict=True):
         assert removed.value(ZERO, np.array([n]))[0] == pytest.approx(variances[0] - variance, abs=1e-8)
     assert removed.marginal(ZERO, np.array([3]))[0] == pytest.approx(variances[1] - variances[2], abs=1e-8)
+
+
+@pytest.mark.parametrize("p", [1e-300, 1e-12, 1 - 2.0**-40])
+@pytest.mark.parametrize("n", [2, 3, 128])
+def test_small_probabilities_keep_their_digits(p: float, n: int) -> None:
+    rate = Fraction(p)
+    exact = float(1 - rate**n - (1 - rate) ** n)
+    assert p_nonzero(np.array([p]), np.array([n]))[0] == pytest.approx(exact, rel=1e-14)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1e-3, 1e3), (1e3, 1e-3), (1.0, 1e12), (1e-12, 1.0)])
+def test_values_under_extreme_beliefs_keep_their_digits(a: float, b: float) -> None:
+    """Against sums of exact moments: the closed form alone loses digits where the moments nearly cancel."""
+
+    def moment(i: int, j: int) -> Fraction:
+        top = [Fraction(a) + k for k in range(i)] + [Fraction(b) + k for k in range(j)]
+        return math.prod(top, start=Fraction(1)) / math.prod(Fraction(a) + Fraction(b) + k for k in range(i + j))
+
+    shared = Shared(np.array([a]), np.array([b]), 2, 40)
+    for n in (2, 3, 40):
+        exact = float(moment(1, 2) - moment(n + 1, 2) - moment(1, n + 2))
+        assert shared.value(ZERO, np.array([n]))[0] == pytest.approx(exact, rel=1e-12)
+
+
+def test_rates_and_beliefs_that_cannot_be_are_named() -> None:
+    for rate in (1.5, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=f"the success rate of prompt 1 is {rate:g}; want a number from 0 to 1"):
+            PlugIn(np.array([0.5, rate]))
+    for a, b, name in ((0.0, 1.0, "a"), (1.0, float("inf"), "b")):
+        with pytest.raises(ValueError, match=f"the belief's {name} of prompt 0 is .*; want a positive, finite number"):
+            Expected(np.array([a]), np.array([b]))
