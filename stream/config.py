@@ -134,7 +134,7 @@ class SamplingTable(Table):
 class AllocatorTable(Table):
     """How many rollouts each prompt gets."""
 
-    mode: Literal["uniform", "paper", "bayes", "p_nonzero", "variance"] = "uniform"
+    mode: Literal["uniform", "paper", "bayes", "p_nonzero", "variance"] = "bayes"
     """`uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
     expectation over a Beta belief. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance."""
     prior: tuple[PositiveFloat, PositiveFloat] | None = None

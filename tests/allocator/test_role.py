@@ -103,7 +103,7 @@ def test_every_prompt_takes_part_before_any_takes_part_again_and_the_run_ends() 
 
 
 def test_jobs_say_why_they_got_their_budget_and_slices_cover_the_group() -> None:
-    bench = Bench(make_config())
+    bench = Bench(make_config(allocator={"mode": "uniform"}))
     bench.turn()
     jobs = [job for job in bench.jobs() if job.group_id == bench.jobs()[0].group_id]
     assert [(job.start, job.stop, job.num_rollouts) for job in jobs] == [(0, 4, 6), (4, 6, 6)]
