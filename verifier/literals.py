@@ -201,7 +201,7 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
 
 def _is_unit(text: str, in_text: bool) -> bool:
     words = re.sub(r"\^\s*\{?-?\d\}?|[()]", "", text).replace("/", " ").replace(r"\cdot", " ").replace("-", " ").split()
-    if not words:
+    if not words or text.startswith("/"):  # 1/A is no number of amperes
         return not text
     if len(words) > (6 if in_text else 3) or any(word.lower().strip(".") in _NOT_UNITS for word in words):
         return False
