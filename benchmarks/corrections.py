@@ -184,17 +184,20 @@ def logged(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def table_of(results: Sequence[dict[str, Any]], options: argparse.Namespace) -> Table:
-    """Mean of the seeds, lowest and highest in brackets."""
-    table = Table(title=f"held-out accuracy after {options.updates * options.prompts * options.rollouts:,} rollouts")
+    """Accuracy at the end, mean of the seeds, lowest and highest in brackets; behind it the mean over the whole run."""
+    num_seeds = len({r["seed"] for r in results})
+    rollouts = options.updates * options.prompts * options.rollouts
+    table = Table(title=f"held-out accuracy after {rollouts:,} rollouts, and on the way there; {num_seeds} seeds")
     table.add_column("correction")
     for staleness in options.staleness:
         table.add_column(f"staleness {staleness}", justify="right")
-    for name in CORRECTIONS:
+    for name in options.corrections:
         cells = []
         for staleness in options.staleness:
-            found = [r["accuracy"][-1] for r in select(results, name, staleness)]
-            spread = f" ({min(found):.3f}-{max(found):.3f})" if found else ""
-            cells.append(f"{statistics.fmean(found):.3f}{spread}" if found else "-")
+            found = select(results, name, staleness)
+            last = [r["accuracy"][-1] for r in found]
+            way = statistics.fmean(statistics.fmean(r["accuracy"]) for r in found) if found else 0.0
+            cells.append(f"{statistics.fmean(last):.3f} ({min(last):.3f}-{max(last):.3f}) {way:.3f}" if found else "-")
         table.add_row(name, *cells)
     return table
 
@@ -225,7 +228,7 @@ def plot(results: Sequence[dict[str, Any]], options: argparse.Namespace, base: f
     for panel, staleness in zip(panels[0], stale, strict=True):
         curves = [[base, *r["accuracy"]] for r in select(results, "tis", 0)]
         panel.plot(rollouts, np.mean(curves, axis=0), color="black", linestyle=":", label="on-policy")
-        for number, name in enumerate(CORRECTIONS):
+        for number, name in enumerate(options.corrections):
             curves = [[base, *r["accuracy"]] for r in select(results, name, staleness)]
             if curves:
                 panel.plot(rollouts, np.mean(curves, axis=0), label=name, color=f"C{number}")
@@ -268,7 +271,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     console.print(f"base {base:.4f}; {settings}")
-    results = logged(options.log, settings)
+    results = [run for run in logged(options.log, settings) if run["seed"] < options.seeds]
     done = {(r["correction"], r["staleness"], r["seed"]) for r in results}
     todo = [] if options.only_tables else [one for one in plan(options) if one not in done]
     for number, (name, staleness, seed) in enumerate(todo, 1):
