@@ -47,7 +47,7 @@ class Objective:
     """What is maximised; the formulas are at the top of this file.
 
     Raises:
-        ValueError: an unknown name, or a correction without a proximal policy.
+        ValueError: an unknown name, a mask that lets nothing through, or a correction without a proximal policy.
 
     """
 
@@ -90,6 +90,10 @@ class Objective:
             choices, value = get_args(kind), getattr(self, name)
             if choices and isinstance(choices[0], str) and value not in choices:
                 raise ValueError(f"{name} is {value!r}; want one of {', '.join(choices)}")
+        if self.mask_low > self.mask_high:
+            raise ValueError(
+                f"mask_low is {self.mask_low} with mask_high {self.mask_high}, which rejects every token; want it below"
+            )
         if self.correction != "none" and self.ratio != "proximal":
             raise ValueError(
                 f"correction is {self.correction!r} with ratio {self.ratio!r}, which corrects already; want ratio "

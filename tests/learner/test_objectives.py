@@ -258,6 +258,10 @@ def test_what_is_missing_or_does_not_go_together_is_named() -> None:
         policy_loss(PRESETS["tis"], one, one, one, one)
     with pytest.raises(ValueError, match="correction is 'tis' with ratio 'behavior', which corrects already"):
         Objective(correction="tis")
+    with pytest.raises(
+        ValueError, match=r"mask_low is 6.0 with mask_high 5.0, which rejects every token; want it below"
+    ):
+        Objective(trust_region="icepop", mask_low=6.0)
     with pytest.raises(ValueError, match="trust_region is 'ppo'; want one of none, ppo_clip"):
         Objective(trust_region="ppo")  # type: ignore[arg-type]
 
