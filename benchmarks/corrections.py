@@ -4,7 +4,7 @@ Every update trains on rollouts that the weights of `staleness` updates before h
 learner's own trainer and the objectives of learner/presets.py, with one weighting and one advantage for all. Accuracy
 is the exact probability of the right answer, over the held-out prompts. Sampling is a small loop of its own.
 
-    python benchmarks/corrections.py --out docs/corrections.json --plot docs/corrections.svg
+    python benchmarks/corrections.py --out docs/figures/corrections.json --plot docs/figures/corrections.svg
 
 Each finished run is a line of `--log`, and is not made again: what was interrupted goes on, and `--only-tables` shows what
 is there.
