@@ -170,10 +170,8 @@ def plan(options: argparse.Namespace) -> list[tuple[str, int, int]]:
     """What is run. Without staleness all ratios are 1 and all corrections the same: it is run once a seed."""
     runs = []
     for seed in range(options.seeds):  # outermost: what is cut short has whole seeds
-        runs.append(("tis", 0, seed))
-        runs += [
-            (name, staleness, seed) for staleness in options.staleness if staleness for name in options.corrections
-        ]
+        for staleness in options.staleness:
+            runs += [(name, staleness, seed) for name in (options.corrections if staleness else ["tis"])]
     return runs
 
 
