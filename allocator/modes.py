@@ -45,7 +45,7 @@ class Allocation:
     gap: float
     """The best total value under the budget is at most this above `value.sum()`; 0 without costs: it is the best.
 
-    Also 0 where nothing is maximised (`uniform` and `paper`, see `RULES`), and then it certifies nothing.
+    Also 0 where nothing is maximised (`uniform` and `paper`), and then it certifies nothing.
     """
 
 
@@ -146,11 +146,23 @@ def _plug_in(beliefs: Beliefs, rollouts: Ints, cost: Floats | None, price: float
     )
 
 
-def _expected(gain: Gain) -> Mode:
-    return _optimal(lambda beliefs, low, high: Shared(beliefs.a, beliefs.b, low, high, gain))
+ValueOf = Callable[[Beliefs, int, int], Value]
+"""(beliefs, least of all N, most of all N) -> the value function of the prompts."""
 
 
-def _optimal(value_of: Callable[[Beliefs, int, int], Value]) -> Mode:
+def _expected(gain: Gain) -> ValueOf:
+    return lambda beliefs, low, high: Shared(beliefs.a, beliefs.b, low, high, gain)
+
+
+VALUES: dict[str, ValueOf] = {
+    "bayes": _expected(PAPER_GAIN),
+    "p_nonzero": _expected(NO_GAIN),
+    "variance": lambda beliefs, low, high: VarianceRemoved(beliefs.a, beliefs.b),
+}
+"""What the modes maximise that maximise anything."""
+
+
+def _optimal(value_of: ValueOf) -> Mode:
     """The mode that maximises a value function, given the beliefs and the bounds of all N."""
 
     def mode(beliefs: Beliefs, budget: float, low: Ints, high: Ints, cost: Floats | None = None) -> Allocation:
@@ -173,14 +185,8 @@ def _optimal(value_of: Callable[[Beliefs, int, int], Value]) -> Mode:
 MODES: dict[str, Mode] = {
     "uniform": uniform,
     "paper": paper,
-    "bayes": _expected(PAPER_GAIN),
-    "p_nonzero": _expected(NO_GAIN),
-    "variance": _optimal(lambda beliefs, low, high: VarianceRemoved(beliefs.a, beliefs.b)),
+    **{name: _optimal(value_of) for name, value_of in VALUES.items()},
 }
-
-
-RULES = ("uniform", "paper")
-"""Modes that follow a rule; the others maximise a value, and their gap holds."""
 
 
 # -- input ------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import msgspec
 import numpy as np
 
-from allocator.modes import MODES, RULES, Allocation, allocate
+from allocator.modes import MODES, VALUES, Allocation, allocate
 from stream.errors import RucksackError, UserError
 
 OUT_SUFFIXES = (".jsonl", ".parquet")
@@ -249,7 +249,7 @@ def _summary(options: argparse.Namespace, allocation: Allocation, costly: bool) 
         f"most={rollouts.max()} value={allocation.value.sum():.6g} price={allocation.price:.6g}",
     ]
     if costly:
-        certified = f", value within {allocation.gap:.2g} of the best" if options.mode not in RULES else ""
+        certified = f", value within {allocation.gap:.2g} of the best" if options.mode in VALUES else ""
         told.append(f"cost={allocation.spent:.10g} of {options.budget:.10g}{certified}")
     return " ".join(told)
 

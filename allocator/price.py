@@ -20,6 +20,8 @@ NUM_PRICES = 64
 """Parts that one step of the search cuts a range of prices into."""
 LEARNING = 1 / 128
 """How fast the price's base learns: the share of the debt (in units of the most) that it moves by a prompt."""
+FORCED = 1 / 8
+"""What the log of the base moves by where the most debt, not the price, has decided: then the price is far off."""
 
 
 class Pacer:
@@ -77,6 +79,7 @@ class Pacer:
         if np.isnan(worth).any():
             raise ValueError(f"the value of prompt {prompt} is not a number")
         decided = least + int(np.count_nonzero(worth >= self.price))
+        self._log_base += FORCED * ((decided == most < high) - (decided == least > low))
         self.note(decided)
         return decided
 

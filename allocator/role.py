@@ -22,7 +22,7 @@ from allocator import beliefs as belief_rules
 from allocator.evidence import Evidence
 from allocator.jobs import JobMaker
 from allocator.ledger import Entry, Ledger, Slice
-from allocator.rounds import RoundPlan, TornGroup, Turns, find_torn, plan_round
+from allocator.rounds import RoundPlan, TornGroup, Turns, find_torn, note_groups, plan_round, plan_stream
 from prompts.sources import load_prompts, tokenize
 from stream.broker import Offsets
 from stream.config import Config
@@ -33,6 +33,7 @@ from stream.messages import (
     Evaluation,
     Job,
     OpenGroup,
+    Pace,
     Position,
     Prompt,
     Update,
@@ -73,6 +74,8 @@ class Allocator:
         )
         self._plan = RoundPlan()
         """The last one that was admitted."""
+        self._pace: Pace | None = None
+        """How the stream of prompts goes on, where they are decided one by one."""
         self._changed: set[str] = set()
         self._just_written: set[str] = set()
         self._num_admitted = 0
@@ -224,20 +227,46 @@ class Allocator:
             return all(self._beliefs[prompt_id].open_group is None for prompt_id in self._torn)
         if self._awaited or self._next_round >= run.num_updates:
             return False
+        if self._streams:
+            return self._room > 0
         if self._config.allocator.budget_tokens:  # rounds differ in rollouts, not in groups
             return self._ledger.num_open_groups <= run.max_staleness * run.prompts_per_update
         return self._ledger.num_open_rollouts <= run.max_staleness * run.budget
 
+    @property
+    def _streams(self) -> bool:
+        return self._config.allocator.pacing == "stream"
+
+    @property
+    def _room(self) -> int:
+        """Groups that a stream may be given now: open ones stay within (max_staleness + 1) x one update's."""
+        run = self._config.run
+        open_most = (run.max_staleness + 1) * run.prompts_per_update
+        left = run.num_updates * run.prompts_per_update - self._num_admitted
+        return min(open_most - self._ledger.num_open_groups, left)
+
+    def _choose(self) -> list[str]:
+        """The prompts that go with the torn groups: those that the round still lacks, or as many as there is room for."""
+        size, torn = self._config.run.prompts_per_update, self._torn
+        if not self._streams:
+            return self._turns.take(size - self._num_admitted % size - len(torn), without=torn)
+        chosen: list[str] = []
+        while len(chosen) < self._room - len(torn) and (one := self._turns.take(1, without=torn)):
+            chosen += one
+        return chosen
+
     def _admit_round(self) -> bool:
         """Admit the next round, with the groups that a torn transaction has left in the log as a part of it."""
-        run, torn = self._config.run, self._torn
-        missing = run.prompts_per_update - self._num_admitted % run.prompts_per_update - len(torn)
-        chosen = self._turns.take(missing, without=torn)
+        torn, chosen = self._torn, self._choose()
         if not chosen and not torn:
             return False
-        rest = self._plan_for(chosen) if chosen else RoundPlan()
+        if self._streams:
+            left = [group.group for group in torn.values()]
+            self._pace = note_groups(self._pace, self._config.run.rollouts_per_prompt, left)
+        rest = self._plan_for(chosen) if chosen else RoundPlan(pace=self._pace)
         groups = (*(left.group for left in torn.values()), *rest.groups)
         self._plan = replace(rest, prompt_ids=(*torn, *rest.prompt_ids), groups=groups)
+        self._pace = rest.pace
         self._commit(self._plan)
         self._torn, held, self._held = find_torn(self._newest_jobs, self._beliefs), self._held, []
         for delivery in held:
@@ -255,6 +284,19 @@ class Allocator:
     def _plan_for(self, chosen: Sequence[str]) -> RoundPlan:
         run, table = self._config.run, self._config.allocator
         torn = [left.group for left in self._torn.values()]
+        if self._streams:
+            first = self._num_admitted + len(torn)
+            return plan_stream(
+                chosen,
+                self._beliefs,
+                self._evidence.beliefs(chosen, self._beliefs),
+                mode=table.mode,
+                mean=run.rollouts_per_prompt,
+                low=table.min_rollouts,
+                high=table.max_rollouts,
+                rounds=[(first + i) // run.prompts_per_update for i in range(len(chosen))],
+                pace=self._pace,
+            )
         full = table.budget_tokens or run.budget
         budget: float = full * (len(chosen) + len(torn)) // run.prompts_per_update
         budget -= sum(group.num_rollouts * (group.budgeting.cost if table.budget_tokens else 1) for group in torn)
@@ -297,7 +339,7 @@ class Allocator:
             belief = self._beliefs[prompt_id]
             if prompt_id == written[-1]:
                 places = tuple(Position(topic=t, partition=p, offset=offset) for (t, p), offset in positions.items())
-                belief = replace(belief, positions=places)
+                belief = replace(belief, positions=places, pace=self._pace)
             self._rounds.send(BELIEFS, prompt_id, belief)
 
     def _open(self, prompt_id: str, group: OpenGroup) -> Entry:
@@ -342,7 +384,8 @@ class Allocator:
         positions: Offsets = {}
         self._beliefs |= {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
         for belief in self._stream.read_each(BELIEFS):
-            if belief.positions:
+            if belief.positions or belief.pace is not None:
+                self._pace = belief.pace
                 positions = {(place.topic, place.partition): place.offset for place in belief.positions}
             if belief.prompt_id in self._beliefs:
                 self._beliefs[belief.prompt_id] = belief
@@ -373,12 +416,11 @@ class Allocator:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """No search for garbage in millions of objects that are here to stay, neither while they are made nor later."""
+    """No search for garbage among millions of objects that are being made to stay."""
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         gc.enable()
 
 
@@ -394,4 +436,5 @@ def run(config: Config, stream: Log, stop: threading.Event) -> None:
     """Run the allocator to its end."""
     pool, _heldout = load_prompts(config)
     role = Allocator(config, stream, pool, tokenize(pool, config))
+    gc.freeze()  # beliefs stay as long as the process: no search for garbage needs to look at them
     run_loop(role, stream, role.reader, stop, commits=False)

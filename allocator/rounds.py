@@ -1,5 +1,5 @@
-"""One round: which prompts take part, and how many rollouts each gets. Pure and deterministic, so that a round that is
-planned again after a crash is the same round, with the same group ids.
+"""One round, or a stretch of a stream: which prompts take part, and how many rollouts each gets. Pure and deterministic,
+so that what is planned again after a crash is the same, with the same group ids.
 """
 
 import hashlib
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from allocator.budget import Floats
-from allocator.modes import MODES, Beliefs
-from stream.messages import TRAINING, Belief, Budgeting, Job, OpenGroup
+from allocator.modes import MODES, VALUES, Beliefs
+from allocator.price import Pacer
+from stream.messages import TRAINING, Belief, Budgeting, Job, OpenGroup, Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class RoundPlan:
     """Rollouts, or the tokens they are expected to take."""
     gap: float = 0.0
     """The best value for the budget is at most this higher (0 where rollouts are budgeted: it is the best)."""
+    pace: Pace | None = None
+    """How a stream goes on after it."""
 
 
 class Turns:
@@ -135,3 +138,67 @@ def plan_round(
         spent=allocation.spent,
         gap=allocation.gap,
     )
+
+
+def plan_stream(
+    chosen: Sequence[str],
+    beliefs: Mapping[str, Belief],
+    believed: Beliefs,
+    *,
+    mode: str,
+    mean: float,
+    low: int,
+    high: int,
+    rounds: Sequence[int],
+    pace: Pace | None,
+) -> RoundPlan:
+    """Decide the chosen prompts one by one, `mean` rollouts each being allowed.
+
+    Args:
+        chosen, beliefs, believed: as for `plan_round`.
+        rounds: the round that each group counts in.
+        pace: how the stream went so far; None at its beginning.
+
+    """
+    value, everyone = VALUES[mode](believed, low, high), np.arange(len(chosen))
+    if pace is None:
+        worth = value.marginal(everyone, np.full(everyone.size, int(mean)))
+        pace = Pace(base=float(worth.mean()), debt=0.0)
+    pacer = Pacer(mean, pace.base, debt=pace.debt)
+    prices, rollouts = [], []
+    for i in range(len(chosen)):
+        prices.append(pacer.price)
+        rollouts.append(pacer.decide(value.marginal, i, low, high))
+    values = value.value(everyone, np.array(rollouts, dtype=np.int64))
+    groups = tuple(
+        OpenGroup(
+            group_id=group_id_of(beliefs[prompt_id]),
+            num_rollouts=rollouts[i],
+            round=rounds[i],
+            budgeting=Budgeting(
+                mode=mode,
+                success_rate=float(believed.a[i] / (believed.a[i] + believed.b[i])),
+                num_observed=beliefs[prompt_id].num_trials,
+                value=float(values[i]),
+                price=prices[i],
+            ),
+        )
+        for i, prompt_id in enumerate(chosen)
+    )
+    return RoundPlan(
+        prompt_ids=tuple(chosen),
+        groups=groups,
+        value=float(values.sum()),
+        spent=float(sum(rollouts)),
+        pace=Pace(base=pacer.base, debt=pacer.debt),
+    )
+
+
+def note_groups(pace: Pace | None, mean: float, groups: Sequence[OpenGroup]) -> Pace | None:
+    """How a stream goes on after groups whose number of rollouts stands already."""
+    if not groups:
+        return pace
+    pacer = Pacer(mean, groups[0].budgeting.price) if pace is None else Pacer(mean, pace.base, debt=pace.debt)
+    for group in groups:
+        pacer.note(group.num_rollouts)
+    return Pace(base=pacer.base, debt=pacer.debt)

@@ -137,6 +137,10 @@ class AllocatorTable(Table):
     mode: Literal["uniform", "paper", "bayes", "p_nonzero", "variance"] = "bayes"
     """`uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
     expectation over a Beta belief. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance."""
+    pacing: Literal["round", "stream"] = "round"
+    """`round`: every round spends its budget exactly, on the prompts of one update. `stream`: prompts are decided one by
+    one, as there is room for them, by a price that follows what is spent: any 10,000 rollouts are within 2 % of what is
+    allowed, and a round of hard prompts may take from one of easy ones. Not with `uniform`, `paper` or budget_tokens."""
     prior: tuple[PositiveFloat, PositiveFloat] | None = None
     """Beta prior of every success rate; without it one is learned, and shared by task and level."""
     discount: Annotated[float, Gt(0), Le(1)] = 0.5
@@ -372,6 +376,11 @@ class Config(BaseSettings):
             raise ValueError(
                 f"allocator.budget_tokens is {tokens}; want 0, or at least {needed} = allocator.min_rollouts x "
                 "run.prompts_per_update x sampling.max_tokens, which the lower bound may take"
+            )
+        if self.allocator.pacing == "stream" and (tokens or self.allocator.mode in ("uniform", "paper")):
+            raise ValueError(
+                f"allocator.pacing is stream, with allocator.mode {self.allocator.mode} and budget_tokens {tokens}; want "
+                "a mode that has a price (bayes, p_nonzero, variance) and no budget_tokens, or pacing round"
             )
         return self
 

@@ -279,6 +279,15 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What the allocator remembers of a stream: its price where there is neither debt nor credit, and the debt."""
+
+    base: float
+    debt: float
+    """Rollouts spent above those allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
     """What the allocator knows of one prompt; the newest record of a prompt counts."""
 
@@ -299,6 +308,8 @@ class Belief:
     positions: tuple[Position, ...] = ()
     """On the last record of a round: what the beliefs up to here rest on. In one partition with them, so that the two
     cannot part even where a transaction is torn."""
+    pace: Pace | None = None
+    """Beside `positions`, where prompts are decided one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,12 @@ class World:
         for group_id, size in self.sizes.items():
             spent[rounds[group_id]] += size
             assert table.min_rollouts <= size <= table.max_rollouts
+        if table.pacing == "stream":
+            pace = next(belief.pace for belief in reversed(self.log.read_all(BELIEFS)) if belief.pace)
+            assert pace is not None
+            assert pace.debt == sum(spent.values()) - run.rollouts_per_prompt * len(self.sizes)
+            assert abs(pace.debt) <= 80
+            return
         assert spent == dict.fromkeys(range(run.num_updates), run.budget)
 
     def check_beliefs(self) -> None:

@@ -129,11 +129,14 @@ class Life:
         assert self.world.log.read_all(DEADLETTERS) == []
 
 
-@pytest.mark.parametrize("mode", ["uniform", "bayes"])
-def test_killed_at_every_operation_in_turn(mode: str) -> None:
+PACES = [("uniform", "round"), ("bayes", "round"), ("bayes", "stream")]
+
+
+@pytest.mark.parametrize(("mode", "pacing"), PACES)
+def test_killed_at_every_operation_in_turn(mode: str, pacing: str) -> None:
     """As many operations as one more incarnation makes before it is killed: every point of every round is met."""
     config = make_config(run={"name": "r", "num_updates": 6, "prompts_per_update": 4, "rollouts_per_prompt": 6})
-    config = make_config(run=config.run.model_dump(), allocator={"mode": mode, "slice_rollouts": 4})
+    config = make_config(run=config.run.model_dump(), allocator={"mode": mode, "pacing": pacing, "slice_rollouts": 4})
     life = Life(MortalBroker(), config)
     operations = 1
     while not life.live(operations):
@@ -143,10 +146,12 @@ def test_killed_at_every_operation_in_turn(mode: str) -> None:
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(1, 60), max_size=12), st.sampled_from(["uniform", "bayes", "paper"]), st.integers(0, 3))
-def test_killed_at_any_points(deaths: list[int], mode: str, staleness: int) -> None:
+@given(st.lists(st.integers(1, 60), max_size=12), st.sampled_from([*PACES, ("paper", "round")]), st.integers(0, 3))
+def test_killed_at_any_points(deaths: list[int], mode: tuple[str, str], staleness: int) -> None:
     run = {"name": "r", "num_updates": 5, "prompts_per_update": 3, "rollouts_per_prompt": 6, "max_staleness": staleness}
-    life = Life(MortalBroker(), make_config(run=run, allocator={"mode": mode, "slice_rollouts": 4}))
+    life = Life(
+        MortalBroker(), make_config(run=run, allocator={"mode": mode[0], "pacing": mode[1], "slice_rollouts": 4})
+    )
     for operations in deaths:
         if life.live(operations):
             break
@@ -156,12 +161,19 @@ def test_killed_at_any_points(deaths: list[int], mode: str, staleness: int) -> N
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 2**32), st.lists(st.integers(8, 60), min_size=1, max_size=8), st.integers(0, 2))
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.integers(8, 60), min_size=1, max_size=8),
+    st.integers(0, 2),
+    st.sampled_from(["round", "stream"]),
+)
 def test_torn_transactions_neither_lose_a_group_nor_issue_one_twice(
-    seed: int, deaths: list[int], staleness: int
+    seed: int, deaths: list[int], staleness: int, pacing: str
 ) -> None:
     run = {"name": "r", "num_updates": 5, "prompts_per_update": 3, "rollouts_per_prompt": 6, "max_staleness": staleness}
-    life = Life(MortalBroker(torn=random.Random(seed)), make_config(run=run, allocator={"mode": "bayes"}))
+    life = Life(
+        MortalBroker(torn=random.Random(seed)), make_config(run=run, allocator={"mode": "bayes", "pacing": pacing})
+    )
     for operations in deaths:
         life.live(operations)
     assert life.live(0)

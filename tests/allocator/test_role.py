@@ -88,6 +88,30 @@ def test_pacing_admits_as_many_rounds_as_staleness_allows() -> None:
     assert {job.round: job.min_policy_version for job in bench.jobs()} == {0: 0, 1: 0, 2: 1}
 
 
+def test_a_stream_admits_prompts_one_by_one_as_groups_end_and_stays_within_its_budget() -> None:
+    run = {"name": "r", "num_updates": 30, "prompts_per_update": 4, "rollouts_per_prompt": 6.0, "max_staleness": 1}
+    bench = Bench(make_config(run=run, allocator={"mode": "bayes", "pacing": "stream", "max_rollouts": 32}))
+    bench.turn()
+    assert len(groups_of(bench.jobs())) == 8
+    for number in range(100):
+        jobs = bench.jobs()
+        oldest = min((job for job in jobs if not bench.answered[job.group_id, 0]), key=lambda job: job.round)
+        mine = [job for job in jobs if job.group_id == oldest.group_id]
+        bench.answer(mine, reward=1.0 if oldest.prompt.prompt_id in ("p0", "p1") else 0.5)
+        bench.answered[oldest.group_id, 0] += 1
+        bench.end({oldest.group_id})
+        bench.turn()
+        sizes = {job.group_id: job.num_rollouts for job in bench.jobs()}
+        assert len(sizes) == 9 + number  # one has ended, one is admitted: no update is waited for
+        assert abs(sum(sizes.values()) - 6 * len(sizes)) <= 80
+    assert {job.round for job in bench.jobs()} == set(range(27))
+    last = [job for job in bench.jobs() if job.round >= 20]
+    solved = {job.num_rollouts for job in last if job.prompt.prompt_id in ("p0", "p1")}
+    others = {job.num_rollouts for job in last if job.prompt.prompt_id not in ("p0", "p1")}
+    assert max(solved) < min(others)
+    assert all(job.budgeting is not None and job.budgeting.price > 0 for job in last)
+
+
 def test_every_prompt_takes_part_before_any_takes_part_again_and_the_run_ends() -> None:
     bench = Bench(make_config(run={"name": "r", "num_updates": 6, "prompts_per_update": 4, "rollouts_per_prompt": 6}))
     done: set[str] = set()

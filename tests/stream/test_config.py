@@ -31,6 +31,7 @@ def test_command_line_wins_over_file_and_file_over_defaults(recipe: Path) -> Non
         ('[run]\nname = "a b"', [], "run.name is 'a b'"),
         ("[allocator]\nmin_rollouts = 1", [], "allocator.min_rollouts is 1"),
         ("[run]\nrollouts_per_prompt = 500", [], "no budget can meet the bounds"),
+        ('[allocator]\nmode = "uniform"\npacing = "stream"', [], "want a mode that has a price"),
         ("not toml", [], "is not TOML"),
         ("", ["--learner.foo", "1"], "--learner.foo"),
         ("", ["--learner.lr", "fast"], "learner.lr is 'fast'"),
