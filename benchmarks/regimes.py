@@ -1,11 +1,12 @@
 """When allocation pays: accuracy against rollouts on the demo's task, by allocation, weighting and rollouts an update.
 
 The learner's own trainer, the allocator's own beliefs and modes, in one process and on-policy; sampling is a small loop
-of its own. Beside the modes there are two that choose *which* prompts of the whole pool take part:
+of its own. Beside the modes there are three that choose *which* prompts of the whole pool take part:
 
     choose    which and how many: bayes with a lower bound of 0. A group of two is worth V(2), so the first two rollouts
               are worth V(2) / 2 each, and V stays concave: E[V(3) - V(2)] is V(2) / 2 as well.
     choose 8  only which: the prompts with the greatest expected V(8), 8 rollouts each.
+    rehearse  as choose, but those whose turn it is get 2 rollouts at least, as in bayes.
 
     nohup python benchmarks/regimes.py --log regimes.jsonl --out docs/figures/regimes.json &
 
@@ -67,6 +68,9 @@ WEIGHTINGS = {
     "token mean": {"advantage": "std", "weighting": "token_mean"},
     "unbiased": {"advantage": "leave_one_out", "weighting": "prompt_mean"},
 }
+CHOOSERS = ("choose", "choose 8", "rehearse")
+BANDS = {"sure": ("c00", "c12"), "unsure": ("c12", "c36"), "hard": ("c36", "c64")}
+"""Codes that the base model gets right nearly always; with probability .9 to .2; .09 to .03 (prompts.codes.codes)."""
 CELLS = (
     ("uniform", "prompt mean"),
     ("bayes", "prompt mean"),
@@ -77,18 +81,17 @@ CELLS = (
     ("paper", "token mean"),
     ("uniform", "unbiased"),
     ("bayes", "unbiased"),
-    ("choose", "unbiased"),
+    ("rehearse", "prompt mean"),
     ("variance", "prompt mean"),
     ("p_nonzero", "prompt mean"),
 )
 """Allocation and weighting; with equal groups token mean is prompt mean, or nearly."""
 
 
-def choose(a: np.ndarray, b: np.ndarray, budget: int, high: int) -> Ints:
-    """Rollouts of every prompt of the pool, 0 or 2 to `high`, of the greatest expected value. [M]"""
+def choose(a: np.ndarray, b: np.ndarray, budget: int, low: Ints, high: int) -> Ints:
+    """Rollouts of every prompt of the pool, 0 or 2 to `high`, not under `low`, of the greatest expected value. [M]"""
     value = Expected(a, b)
-    low = np.zeros(a.size, dtype=np.int64)
-    solution = solve(lambda i, n: value.marginal(i, np.maximum(n, 2)), budget, low, low + high, least=0)
+    solution = solve(lambda i, n: value.marginal(i, np.maximum(n, 2)), budget, low, np.full(a.size, high), least=0)
     rollouts = solution.num_rollouts.copy()
     single = np.flatnonzero(rollouts == 1)  # ties at the price: half of them take the others' rollout
     rollouts[single[: single.size // 2]] += 1
@@ -111,11 +114,13 @@ class Pool:
 
     def plan(self, allocation: str, prompts: int) -> dict[str, int]:
         """Which prompts get how many rollouts."""
-        if allocation.startswith("choose"):
+        if allocation in CHOOSERS:
             order = [list(self._beliefs)[i] for i in self._rng.permutation(len(self._beliefs))]  # ties: anyone's
             believed = self._evidence.beliefs(order, self._beliefs)
-            if allocation == "choose":
-                rollouts = choose(believed.a, believed.b, prompts * GROUP, self._high)
+            if allocation != "choose 8":
+                turn = set(self._turns.take(prompts)) if allocation == "rehearse" else set()
+                low = np.array([2 if prompt_id in turn else 0 for prompt_id in order])
+                rollouts = choose(believed.a, believed.b, prompts * GROUP, low, self._high)
             else:
                 value = Expected(believed.a, believed.b).value(np.arange(len(order)), np.full(len(order), GROUP))
                 rollouts = np.zeros(len(order), dtype=np.int64)
@@ -203,7 +208,11 @@ def run(task: Task, model: str, lr: float, every: int, cell: dict[str, Any]) -> 
             curve["prompts"].append(round(mixed_groups / groups_seen, 4))
             curve["largest"].append(largest)
             graded = mixed_samples = groups_seen = mixed_groups = largest = 0
-    return {**cell, **curve, "seconds": round(time.monotonic() - started, 1)}
+    bands = [
+        round(accuracy(trainer.model, [item for item in task.heldout if low <= item[0].level < high]), 4)
+        for low, high in BANDS.values()
+    ]
+    return {**cell, **curve, "bands": bands, "seconds": round(time.monotonic() - started, 1)}
 
 
 def plan_cells(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -212,7 +221,7 @@ def plan_cells(options: argparse.Namespace) -> list[dict[str, Any]]:
         {"allocation": allocation, "weighting": weighting, "regime": regime, "seed": seed}
         for seed in range(options.seeds)
         for allocation, weighting in CELLS
-        if allocation in options.allocations
+        if allocation in options.allocations and weighting in options.weightings
         for regime in options.regimes
     ]
 
@@ -256,6 +265,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--regimes", nargs="+", default=list(REGIMES), choices=REGIMES)
     parser.add_argument("--allocations", nargs="+", default=[name for name, _ in CELLS], metavar="NAME")
+    parser.add_argument("--weightings", nargs="+", default=list(WEIGHTINGS), choices=WEIGHTINGS)
     parser.add_argument("--every", type=int, default=10, help="measurements of the accuracy in a run")
     parser.add_argument("--log", type=Path, default=Path("regimes.jsonl"), help="a line for each finished run")
     parser.add_argument("--only-tables", action="store_true", help="train nothing: show what stands in the log")
