@@ -123,11 +123,15 @@ def _lines(file: Path, config: Config, problems: list[Problem]) -> Iterator[tupl
                 continue
             try:
                 row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                problems.append(Problem(where, f"not JSON ({str(error)[:100]})"))
+                continue
+            try:
                 if not isinstance(row, dict):
                     raise ValueError(f"a JSON {type(row).__name__}, no object")
                 prompt = prompt_of(row, number, str(file), config)
-            except (ValueError, RecursionError) as error:
-                problems.append(Problem(where, str(error)))
+            except ValueError as error:
+                problems.append(Problem(where, str(error).removeprefix(f"{file}: ")))
                 continue
             if prompt.prompt_id in seen:
                 problems.append(

@@ -73,6 +73,7 @@ _COMMAND = re.compile(
 _AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
 _SENTENCE_END = re.compile(r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d),\s(?=[a-z])|\s+(?:because|since|as|so|which)\s")
 _WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
+_ROMAN = re.compile(r"[IVX]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 """Scripts that write words without spaces between: how many there are is not known."""
 _MATH_WORDS = frozenset(
@@ -151,7 +152,7 @@ def _introduces(text: str, numeric: bool) -> bool:
 
 
 def _in_text(text: str, place: int) -> bool:
-    return re.search(r"\\text\w*\s*\{[^{}]*$", text[:place]) is not None
+    return re.search(r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{[^{}]*$", text[:place]) is not None
 
 
 def after_thinking(text: str) -> str:
@@ -224,9 +225,9 @@ def _inner(content: str) -> str:
 
 def is_prose(text: str) -> bool:
     r"""Whether a text is sentences. What stands in `\text{}` belongs to a formula."""
-    plain = re.sub(r"\\text\w*\s*\{[^{}]*\}", " ", text)
+    plain = re.sub(r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{[^{}]*\}", " ", text)
     plain = re.sub(r"\\[A-Za-z]+", " ", plain)
-    words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS]
+    words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS and not _ROMAN.fullmatch(word)]
     if len(words) > MAX_WORDS or _UNSPACED.search(plain):
         return True
     return any(word.lower() in ("answer", "is", "are", "therefore", "thus") for word in words)

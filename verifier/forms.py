@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from verifier import symbols
 from verifier.latex import without_text
-from verifier.literals import literal, same_number
+from verifier.literals import literal, other_measure, same_number
 from verifier.reals import same_reals
 from verifier.shapes import Chain, Grid, Leaf, Many, Named, Row, Shape, Union, Words, same_label, shape_of
 
@@ -108,6 +108,8 @@ def _same_text(gold: Shape, answer: Shape) -> bool:
         case (Words(words), Leaf(text)) | (Leaf(text), Words(words)):
             if words in _EMPTY and r"\emptyset" in text:
                 return True
+            if text[:1] in ("+", "-"):
+                return False
             plain = re.sub(r"[^a-zA-Z0-9]+", " ", without_text(text)).strip()
             return plain == words if len(words) == 1 else plain.lower() == words
     return False
@@ -222,6 +224,8 @@ def _same_leaves(gold: str, answer: str) -> bool:
         return b is not None and same_number(a, b)
     if normal(gold) == normal(answer):
         return True
+    if other_measure(symbols.unit_of(gold), symbols.unit_of(answer)):
+        return False
     if ":" in gold or ":" in answer:
         return _same_ratio(gold, answer)
     based = re.fullmatch(r"(.+?)_\{?\s*(?:\d+|\\text\s*\{[^{}]*\})\s*\}?", gold)

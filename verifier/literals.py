@@ -230,7 +230,7 @@ def same_number(gold: Literal, answer: Literal) -> bool:
     Exact, but for what decimals mean: with six places or more a decimal stands for all that rounds to it. 28% is also
     28, if one of the two is no percentage, and 0.28.
     """
-    if _other_measure(gold.unit, answer.unit):
+    if other_measure(gold.unit, answer.unit):
         return False
     if gold.percent != answer.percent:
         plain, percentage = (gold, answer) if answer.percent else (answer, gold)
@@ -270,8 +270,9 @@ def _rounded(value: Fraction, places: int) -> int:
     return int(scaled + Fraction(1, 2)) * (1 if value > 0 else -1)
 
 
-def _other_measure(a: str, b: str) -> bool:
+def other_measure(a: str, b: str) -> bool:
     """Whether two units of measure are known to differ. Words such as `apples` are no measure."""
+    a, b = _same(a), _same(b)
     if not a or not b or a == b:
         return False
     return a.partition("^")[0] in _MEASURES and b.partition("^")[0] in _MEASURES

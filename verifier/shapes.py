@@ -167,7 +167,12 @@ def _words(text: str) -> Words | None:
     choice = re.fullmatch(r"\(?\s*([A-Z])\s*\)?\s*[.:)]?", plain)
     if in_text and choice:
         return Words(choice[1])
-    if not plain or "\\" in plain or not (in_text or len(plain) > 3 or plain.lower() in ("no", "yes", "odd")):
+    if (
+        not plain
+        or plain[0] in "+-"
+        or "\\" in plain
+        or not (in_text or len(plain) > 3 or plain.lower() in ("no", "yes", "odd"))
+    ):
         return None
     in_text = in_text and re.fullmatch(r"[A-Za-z\s.,!?'-]*", _IN_TEXT.sub("", text)) is not None
     if (

@@ -16,7 +16,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationCo
 from math_verify import verify
 from sympy.core.function import AppliedUndef
 
-from verifier.latex import depth_of
+from verifier.latex import depth_of, without_text
 from verifier.literals import Literal, too_many_digits
 
 MAX_DEPTH = 25
@@ -117,6 +117,12 @@ def _known_names(text: str) -> str:
     r"""Names that the parser takes for something else: E (an exponent of ten), e_1, and M_\odot."""
     text = _SUBSCRIPT.sub(lambda name: f"{name[1]}_{{{name[2] or name[3]}}}", text)
     return _ENERGY.sub(lambda found: {"E": r" \Xi ", "e": r" \xi "}.get(found[0], found[0]), text)
+
+
+def unit_of(text: str) -> str:
+    """The unit that stands behind a formula; empty if there is none."""
+    found = _UNIT.search(text) or _UNIT_WORDS.search(text)
+    return without_text(found[0]).strip() if found else ""
 
 
 def _without_unit(text: str) -> str:

@@ -32,7 +32,8 @@ def test_each_bad_prompt_is_reported_once_with_its_line(tmp_path: Path, capsys: 
     assert [int(line.removeprefix(f"{file}:").partition(":")[0]) for line in lines] == [2, 4, 5, 6, 7, 8, 9]
     assert "prompt 'latex', grader math: '\\\\frac{1}{' does not parse" in lines[0]
     assert "stands in" in lines[1]
-    assert "has no answer" in lines[2]
+    assert lines[2].startswith(f"{file}:5: prompt 5 (id empty) has no answer")
+    assert lines[3].startswith(f"{file}:6: not JSON")
     assert "'two' is not an integer" in lines[4]
     assert "there is no grader 'intege'; known: choice, integer, math" in lines[5]
     assert "not a regular expression" in lines[6]
