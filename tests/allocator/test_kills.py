@@ -15,7 +15,7 @@ from allocator_world import World, make_config
 from stream.config import Config
 from stream.topics import DEADLETTERS, TOPICS
 
-KILLS = int(os.environ.get("RUCKSACK_ALLOCATOR_KILLS", "8"))
+KILLS = int(os.environ.get("RUCKSACK_ALLOCATOR_KILLS", "5"))
 """More of them take about 1.5 s each."""
 MOST_JOBS = 24
 """About four rounds: as many as the operations of the others reach."""
@@ -50,7 +50,10 @@ def watch(child: BaseProcess, world: World, dies_after_s: float = float("inf")) 
 
 # By the kills, on a machine that is ten times slower than one where each takes 1.5 s.
 @pytest.mark.timeout(300 + 15 * KILLS)
-def test_killed_at_random_points_no_group_is_issued_twice_none_is_lost_and_beliefs_are_exact(kafka: str) -> None:
+@pytest.mark.parametrize("pacing", ["round", "stream"])
+def test_killed_at_random_points_no_group_is_issued_twice_none_is_lost_and_beliefs_are_exact(
+    kafka: str, pacing: str
+) -> None:
     from stream.kafka import KafkaBroker
 
     chance = random.Random(SEED)
@@ -60,7 +63,7 @@ def test_killed_at_random_points_no_group_is_issued_twice_none_is_lost_and_belie
         "prompts_per_update": 3,
         "rollouts_per_prompt": 6,
     }
-    config = make_config(run=run, allocator={"mode": "bayes", "slice_rollouts": 4})
+    config = make_config(run=run, allocator={"mode": "bayes", "pacing": pacing, "slice_rollouts": 4})
     broker = KafkaBroker(kafka)
     broker.create_topics(config.run.name, TOPICS, 3)
     world = World(broker, config)
