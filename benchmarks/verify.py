@@ -183,12 +183,12 @@ def _children_cpu_s(pool: Pool) -> float:
     forkserver = psutil.Process(pool.forkserver_pid)
     own = forkserver.cpu_times()
     workers = [worker.cpu_times() for worker in forkserver.children()]
-    return sum(own[:4]) + sum(sum(worker[:2]) for worker in workers)
+    return float(sum(own[:4]) + sum(sum(worker[:2]) for worker in workers))
 
 
 def _rss_mb(pid: int) -> float:
     try:
-        return psutil.Process(pid).memory_info().rss / 2**20
+        return float(psutil.Process(pid).memory_info().rss / 2**20)
     except psutil.NoSuchProcess:
         return 0.0
 

@@ -51,7 +51,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\./])(?<!\w[-−])[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])",
+    r"(?<![\w\\./])(?<!\w[-−(])[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])",
     re.ASCII,
 )
 _DENIED = re.compile(
@@ -61,6 +61,7 @@ _DENIED = re.compile(
 )
 """What makes the number that follows another thing than the answer."""
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
+_JOINED = re.compile(r"\d(?:[\d.,]*\d)?\s+(?:and|or|to)\s+$", re.IGNORECASE)
 _ASKED = re.compile(r"[^.!?\n]{0,200}\?")
 _BOLD = re.compile(r"\*\*([^*\n]{1,80}?)\*\*")
 _DERIVED = re.compile(
@@ -269,6 +270,9 @@ def _last(text: str, numeric: bool) -> str:
         while numbers and _ASKED.match(outside, numbers[-1].end()):
             numbers.pop()
         if numbers and numbers[-1].end() > end:
+            joined = _JOINED.search(outside[: numbers[-1].start()])
+            if joined:
+                return unwrap(outside[joined.start() : numbers[-1].end()])  # "between 41 and 42" is no 42
             denied = _DENIED.search(outside[: numbers[-1].start()])
             return unwrap((denied[0] if denied else "") + numbers[-1][0])
     return unwrap(best)

@@ -125,11 +125,17 @@ def _same_many(gold: Many, answer: Many) -> bool:
             golds, answers = distinct, _distinct(answers)
     if len(golds) != len(answers):
         return False
-    labels = [item.label if isinstance(item, Named) else None for item in golds]
-    bases = {re.sub(r"_\{?\d+\}?$", "", label) for label in labels if label is not None}
+    bases = {_base(item.label) for item in golds if isinstance(item, Named)}
     if len(bases) > 1 and not any(isinstance(item, Named) for item in answers):
         return _in_order(golds, answers)
+    if gold.braces and not bases and len({_base(item.label) for item in answers if isinstance(item, Named)}) > 1:
+        return False  # "x = 1, y = 2" is no set of two values
     return _matched(golds, answers)
+
+
+def _base(label: str) -> str:
+    """A name without the number of the solution."""
+    return re.sub(r"_\{?\d+\}?$", "", label)
 
 
 def _distinct(items: Sequence[Shape]) -> list[Shape]:

@@ -27,7 +27,7 @@ _REWRITES = [
     (re.compile(pattern), to)
     for pattern, to in (
         (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|big|Big|bigg|Bigg)(?![A-Za-z])\.?", ""),
-        (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|phantom\{[^{}]*\})(?![A-Za-z])", ""),
+        (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|[hv]?phantom\{[^{}]*\})(?![A-Za-z])", " "),
         (r"\{\\rm\s+([a-zA-Z])\s*\}", r" \1"),
         (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
         (r"\\(?:text)?color\s*(?:\[[^\[\]]*\])?\s*\{[^{}]*\}", ""),

@@ -144,6 +144,8 @@ def interval(start: str, stop: str, opening: str, closing: str) -> Any | None:
     a, b = exact(start), exact(stop)
     if a is None or b is None or not bool(a < b):
         return None
+    if (a == -sympy.oo and opening != "(") or (b == sympy.oo and closing != ")"):
+        return None  # infinity is no number that could belong to it
     return sympy.Interval(a, b, opening == "(", closing == ")")
 
 

@@ -324,7 +324,8 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
         x, y = evaluate(a, point), evaluate(b, point)
         if x is not None and y is not None and x.is_real and y.is_real and abs(y) > sympy.Float("1e-12"):
             ratios.append(x / y)
-    constant = len(ratios) >= 2 and all(_near(ratio, ratios[0], "1e-12") for ratio in ratios) and ratios[0] != 0
+    tolerance = "1e-12" if a.has(sympy.Float) or b.has(sympy.Float) else "1e-22"
+    constant = len(ratios) >= 2 and all(_near(ratio, ratios[0], tolerance) for ratio in ratios) and ratios[0] != 0
     if constant:
         positive = bool(ratios[0] > 0)
         if gold[1] in ("=", r"\ne"):
