@@ -7,6 +7,7 @@ tables of the page. Needs matplotlib.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ CONFIDENCE = 0.9
 
 def rollouts_to_reach(curve: Sequence[Sequence[float]], accuracy: float) -> float | None:
     """Rollouts at which a curve of (rollouts, accuracy) first reaches an accuracy, on straight lines; None if never."""
-    for (before, low), (after, high) in zip(curve, curve[1:], strict=False):
+    for (before, low), (after, high) in itertools.pairwise(curve):
         if low >= accuracy:
             return before
         if high >= accuracy:
