@@ -104,8 +104,7 @@ def needed(plt: Any) -> Any:
     for confidence, shade in ((0.5, "#93c5fd"), (0.9, "#2563eb"), (0.99, "#1e3a8a")):
         panel.plot(p, least_rollouts(p, confidence), color=shade, label=f"in {confidence:.0%} of groups")
     panel.plot(p, expected_rollouts(p), color="#d97706", linestyle="--", label="on average: 1/p + 1/q - 1")
-    panel.axhline(8, color="#6b7280", linestyle=":", linewidth=1)
-    panel.text(-0.03, 6.6, "uniform: 8", color="#6b7280", fontsize=8)
+    panel.axhline(8, color="#6b7280", linestyle=":", linewidth=1, label="uniform: 8")
     panel.set(yscale="log", xlabel="success rate p", ylabel="rollouts for a non-zero gradient")
     panel.legend(loc="upper center")
     return figure
