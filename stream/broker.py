@@ -64,8 +64,11 @@ class Reader(Protocol):
     def poll(self, timeout_s: float, max_records: int = 500) -> list[Record]:
         """The next records, [] after `timeout_s` without any. Keeps the membership of a consumer group alive."""
 
-    def commit(self, offsets: Offsets) -> None:
-        """Note progress for the consumer group. Partitions that were taken away meanwhile are passed over."""
+    def commit(self, offsets: Offsets) -> bool:
+        """Note progress for the consumer group; False if it was refused, so that it must be tried again.
+
+        Partitions that were taken away meanwhile are passed over.
+        """
 
     def committed(self) -> dict[tuple[str, int], int]:
         """Progress noted for the consumer group on the assigned partitions (those with none are left out)."""

@@ -7,8 +7,6 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
-    BrokerResponseError,
-    CommitFailedError,
     InvalidProducerEpochError,
     KafkaError,
     ProducerFencedError,
@@ -289,23 +287,24 @@ class KafkaReader:
             for r in records
         ]
 
-    def commit(self, offsets: Offsets) -> None:
-        """Note progress for the consumer group."""
+    def commit(self, offsets: Offsets) -> bool:
+        """Note progress for the consumer group; False while the group rebalances, or its coordinator is away.
+
+        Who keeps a partition reads on where it was, not from what is committed: so what was refused is tried again.
+        """
         mine = self._assignment()
         places = {
             TopicPartition(*place): OffsetAndMetadata(offset, "", -1)
             for place, offset in offsets.items()
             if TopicPartition(*place) in mine
         }
-        if not places:
-            return
         try:
-            self._consumer.commit(places, timeout_ms=10_000)
-        except (CommitFailedError, BrokerResponseError) as error:
-            # The group has rebalanced: whoever owns the partitions now does that work again, and duplicates are dropped.
-            log.warning("commit refused error=%s", error)
+            if places:
+                self._consumer.commit(places, timeout_ms=10_000)
         except KafkaError as error:
-            log.warning("commit did not go through, next one will error=%s", error)
+            log.warning("commit refused, trying again error=%s", error)
+            return False
+        return True
 
     def committed(self) -> dict[tuple[str, int], int]:
         """Progress noted for the consumer group on the assigned partitions."""

@@ -144,10 +144,11 @@ class MemoryReader:
             records += batch
         return records
 
-    def commit(self, offsets: Offsets) -> None:
+    def commit(self, offsets: Offsets) -> bool:
         """Note progress for the consumer group."""
         assert self._group is not None
         self._broker.group_progress[self._group].update(offsets)
+        return True
 
     def committed(self) -> dict[tuple[str, int], int]:
         """Progress noted for the consumer group."""

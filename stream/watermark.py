@@ -38,8 +38,10 @@ class Watermark:
         """For every partition the offset to start from after a crash: the lowest unfinished, or behind the last."""
         return {place: min(self._pending[place], default=following) for place, following in self._next.items()}
 
-    def advance(self) -> Offsets:
-        """Those of `offsets` that have moved since the last call: what is worth committing."""
-        moved = {place: offset for place, offset in self.offsets().items() if offset != self._committed.get(place)}
-        self._committed.update(moved)
-        return moved
+    def moved(self) -> Offsets:
+        """Those of `offsets` that are not committed: what is worth committing."""
+        return {place: offset for place, offset in self.offsets().items() if offset != self._committed.get(place)}
+
+    def note_committed(self, offsets: Offsets) -> None:
+        """These are committed, or no longer this member's to commit."""
+        self._committed.update(offsets)

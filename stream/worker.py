@@ -25,6 +25,7 @@ from stream.watermark import Watermark
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
+COMMIT_S = 0.5
 
 
 class Log:
@@ -179,19 +180,25 @@ def run_loop(
                 _hand_over(role, stream, watermark, record)
             busy = role.work()
             pulse.beat("running", role.metrics)
-            if commits and time.monotonic() - last_commit > 0.5:
-                reader.commit(watermark.advance())
+            if commits and time.monotonic() - last_commit >= COMMIT_S:
+                _commit(reader, watermark)
                 last_commit = time.monotonic()
         pulse.beat("closing", role.metrics, now=True)
         stream.writer.flush()
         role.close()
         stream.writer.flush()
         if commits:
-            reader.commit(watermark.advance())
+            _commit(reader, watermark)
         pulse.beat("done" if role.finished else "stopped", role.metrics, now=True)
         stream.writer.flush()
     finally:
         reader.close()
+
+
+def _commit(reader: Reader, watermark: Watermark) -> None:
+    moved = watermark.moved()
+    if reader.commit(moved):
+        watermark.note_committed(moved)
 
 
 def _hand_over(role: Role, stream: Log, watermark: Watermark, record: Record) -> None:

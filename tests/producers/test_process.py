@@ -157,7 +157,7 @@ def test_nothing_is_lost_when_engines_and_producers_die(world, producers):
     def done() -> dict[tuple[str, int], int]:
         return world.stream.broker.group_offsets(f"{RUN}.producers")
 
-    wait_for(lambda: done() == ends, lambda: (done(), ends, goes_on.log.read_text()))
+    wait_for(lambda: done() == ends, lambda: f"{done()} of {ends}\n{goes_on.log.read_text()[-2000:]}")
     for letter in world.stream.read_all(DEADLETTERS):
         assert "temperature must be a finite number, got nan" in letter.error
         assert decode(letter.value, Job).group_id == "hostile"

@@ -192,8 +192,9 @@ def test_a_join_that_kafka_python_forgot_is_taken_up_again(kafka):
     assert read(reader, 2) == [b"one", b"two"]
     coordinator = reader._consumer._coordinator
     coordinator.state, coordinator.rejoining = MemberState.REBALANCING, True  # as it was found on a busy machine
-    reader.poll(0.0)
-    reader.commit({(JOBS.of(run_name), 0): 1})
+    assert reader.commit({(JOBS.of(run_name), 0): 1}) is False
+    assert reader.poll(0.0) == []  # it has kept its partitions, and reads on where it was
+    assert reader.commit({(JOBS.of(run_name), 0): 1}) is True
     assert broker.group_offsets(run_name) == {(JOBS.of(run_name), 0): 1}
     reader.close()
     broker.close()

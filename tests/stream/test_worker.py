@@ -1,8 +1,10 @@
 import threading
 from collections.abc import Callable, Mapping
 
+import pytest
 from factories import make_job, make_prompt
 
+from stream.broker import Offsets
 from stream.codec import decode, encode
 from stream.errors import BadRecord
 from stream.memory import MemoryBroker
@@ -64,6 +66,23 @@ def test_progress_is_committed_behind_finished_records_only() -> None:
 
     run(Collector(3, finish_all_but_the_second), stream)
     assert seen == [0, 1, 2]
+    assert stream.broker.group_offsets("r.workers") == {("r.jobs", 0): 1}
+
+
+def test_a_commit_that_was_refused_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = make_log()
+    stream.send(JOBS, "k", make_job("p.1"), partition=0)
+    reader = stream.reader(JOBS, consumer_group="workers")
+    commit, asked = reader.commit, []
+
+    def refuse_the_first(offsets: Offsets) -> bool:
+        asked.append(dict(offsets))
+        return len(asked) > 1 and commit(offsets)
+
+    monkeypatch.setattr(reader, "commit", refuse_the_first)
+    monkeypatch.setattr("stream.worker.COMMIT_S", 0.0)
+    run_loop(Collector(99), stream, reader, threading.Event(), commits=True, poll_s=0)
+    assert asked[:3] == [{("r.jobs", 0): 1}, {("r.jobs", 0): 1}, {}]
     assert stream.broker.group_offsets("r.workers") == {("r.jobs", 0): 1}
 
 
