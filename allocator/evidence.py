@@ -26,6 +26,10 @@ class Evidence:
         self._most_tokens = float(most_tokens)
         self._prior: tuple[Floats, Floats] | None = None
 
+    def __contains__(self, prompt_id: str) -> bool:
+        """Whether the pool holds a prompt."""
+        return prompt_id in self._place
+
     def note(self, belief: Belief) -> None:
         """A prompt's belief as it is now."""
         place = self._place[belief.prompt_id]

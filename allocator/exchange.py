@@ -8,12 +8,8 @@ waited for. Legend: as in `allocator.price`.
 from collections import defaultdict
 
 from allocator.price import Split
-from stream.broker import Reader
-from stream.codec import decode
-from stream.errors import BadRecord
+from stream.errors import BadRecord, UserError
 from stream.messages import Quote
-from stream.topics import PRICES
-from stream.worker import Log
 
 
 class Exchange:
@@ -38,9 +34,11 @@ class Exchange:
         """Take a quote from the log; the first of a shard at a step counts.
 
         Raises:
+            UserError: it is of a run with another number of shards.
             BadRecord: there is no such shard.
 
         """
+        check_num_shards(quote.num_shards, self._num_shards)
         if not 0 <= quote.shard < self._num_shards:
             raise BadRecord(f"quote of shard {quote.shard}; want 0 to {self._num_shards - 1}")
         if quote.round >= self._round:
@@ -57,7 +55,13 @@ class Exchange:
                 return None
             else:
                 self._asked = split.step
-                return Quote(shard=self._shard, round=self._round, step=split.step, amounts=split.quote())
+                return Quote(
+                    shard=self._shard,
+                    num_shards=self._num_shards,
+                    round=self._round,
+                    step=split.step,
+                    amounts=split.quote(),
+                )
         return None
 
     @property
@@ -66,13 +70,15 @@ class Exchange:
         return None if self._split is None else self._split.share
 
 
-def agree(exchange: Exchange, stream: Log, reader: Reader) -> int:
-    """Talk until this shard's share is known; `reader` reads PRICES, from its beginning after a restart."""
-    while exchange.share is None:
-        quote = exchange.advance()
-        if quote is not None:
-            stream.send(PRICES, f"{quote.round}/{quote.step}/{quote.shard}", quote)
-        elif exchange.share is None:
-            for record in reader.poll(0.2):
-                exchange.note(decode(record.value, Quote))
-    return exchange.share
+def check_num_shards(found: int, wanted: int) -> None:
+    """Refuse to go on where a run has had another number of shards: its prompts and budgets are divided otherwise.
+
+    Raises:
+        UserError: it has.
+
+    """
+    if found != wanted:
+        raise UserError(
+            f"allocator.shards is {wanted}, and this run was begun with {found}; resume it with allocator.shards = {found}, "
+            "or choose another run.name"
+        )

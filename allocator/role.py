@@ -5,6 +5,11 @@ last round is rebuilt after a crash: offsets are committed no further than the f
 in a belief. Should a transaction be torn: the offsets also stand beside the beliefs, in their partition; jobs without a
 belief are found and taken on; a belief without its jobs has a lease that runs out; and what one transaction has written
 of the beliefs, the next one writes again.
+
+One of several allocators does all this for its own prompts, those at every so-manieth place of the pool, and has its
+part of every round's groups. What it knows of the others it reads: of their prompts the beliefs, for the prior; of their
+part of the budget the quotes (`allocator.exchange`), from which all work out the same shares. Its offsets stop before
+the first quote of a round that it has not admitted, so it is bound again by all that it has said.
 """
 
 import gc
@@ -13,20 +18,23 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from allocator import beliefs as belief_rules
 from allocator.evidence import Evidence
+from allocator.exchange import Exchange, check_num_shards
 from allocator.jobs import JobMaker
 from allocator.ledger import Entry, Ledger, Slice
+from allocator.modes import VALUES, Beliefs
+from allocator.price import Split
 from allocator.rounds import RoundPlan, TornGroup, Turns, find_torn, note_groups, plan_round, plan_stream
 from prompts.sources import load_prompts, tokenize
 from stream.broker import Offsets
 from stream.config import Config
-from stream.errors import BadRecord
+from stream.errors import BadRecord, UserError
 from stream.messages import (
     TRAINING,
     Belief,
@@ -36,10 +44,11 @@ from stream.messages import (
     Pace,
     Position,
     Prompt,
+    Quote,
     Update,
     Verdict,
 )
-from stream.topics import BELIEFS, EVALUATIONS, JOBS, UPDATES, VERDICTS
+from stream.topics import BELIEFS, EVALUATIONS, JOBS, PRICES, UPDATES, VERDICTS
 from stream.watermark import Watermark
 from stream.worker import Delivery, Log, run_loop
 
@@ -49,6 +58,19 @@ NEWEST_UPDATES = 8
 """Updates that are read again at the start, for the newest version: some offsets hold no record."""
 NEWEST_ROUNDS = 4
 """Rounds' worth of newest jobs that are looked through for groups of a torn transaction."""
+NEWEST_QUOTES = 8
+"""Quotes that are looked at to see how many allocators a run was begun with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be admitted next; it stands while the shards agree on its budget."""
+
+    chosen: Sequence[str]
+    believed: Beliefs
+    """Of the prompts chosen, in their order."""
+    begun_s: float
+    """By the monotonic clock."""
 
 
 class Allocator:
@@ -59,23 +81,36 @@ class Allocator:
     ) -> None:
         self._config = config
         self._stream = stream
-        self._consumer_group = f"{stream.run}.allocator"
+        self._shard, self._num_shards = config.allocator.shard, config.allocator.shards
+        which = f"-{self._shard}-of-{self._num_shards}" if self._num_shards > 1 else ""
+        self._consumer_group = f"{stream.run}.allocator{which}"
         self._rounds = Log(
             stream.broker,
             stream.run,
             stream.worker,
-            writer=stream.broker.writer(name=f"{stream.run}.allocator.rounds", transactional=True),
+            writer=stream.broker.writer(name=f"{self._consumer_group}.rounds", transactional=True),
         )
-        self._pool = {prompt.prompt_id: prompt for prompt in pool if prompt.prompt_id in token_ids}
+        everyone = [prompt for prompt in pool if prompt.prompt_id in token_ids]
+        self._pool = {prompt.prompt_id: prompt for prompt in everyone[self._shard :: self._num_shards]}
+        self._round_size = len(range(self._shard, config.run.prompts_per_update, self._num_shards))
+        """Groups of this allocator in a round."""
+        if len(self._pool) < self._round_size:
+            raise UserError(
+                f"{len(self._pool)} prompts of this allocator's are short enough; want at least its {self._round_size} of "
+                "run.prompts_per_update: raise prompts.max_prompt_tokens, or add prompts"
+            )
         self._make = JobMaker(config.sampling, self._pool, token_ids)
         self._beliefs: dict[str, Belief] = {}
-        self._evidence = Evidence(
-            list(self._pool.values()), config.allocator.prior, most_tokens=config.sampling.max_tokens
-        )
+        self._evidence = Evidence(everyone, config.allocator.prior, most_tokens=config.sampling.max_tokens)
         self._plan = RoundPlan()
         """The last one that was admitted."""
         self._pace: Pace | None = None
         """How the stream of prompts goes on, where they are decided one by one."""
+        self._draft: Draft | None = None
+        self._exchange = Exchange(self._shard, self._num_shards) if self._num_shards > 1 else None
+        self._quotes: list[tuple[int, Delivery]] = []
+        """Of rounds that are not admitted, by round."""
+        self._talk_s = 0.0
         self._changed: set[str] = set()
         self._just_written: set[str] = set()
         self._num_admitted = 0
@@ -89,11 +124,16 @@ class Allocator:
         self._places: dict[str, list[tuple[tuple[str, int], int]]] = {}
         self._awaited = _awaited_evaluations(config)
         self._counters = {"reissued_rollouts": 0, "abandoned_rollouts": 0}
+        of_others = (PRICES, BELIEFS) if self._num_shards > 1 else ()
+        restored: Offsets = {}
+        if of_others:
+            beliefs = BELIEFS.of(stream.run)
+            restored = {(beliefs, number): end for number, end in stream.broker.end_offsets(beliefs).items()}
         with _uncollected():
             positions = self._restore()
             self._turns = Turns(self._beliefs, config.run.seed)
-        self.reader = stream.reader(VERDICTS, UPDATES, EVALUATIONS)
-        self.reader.seek(positions)
+        self.reader = stream.reader(VERDICTS, UPDATES, EVALUATIONS, *of_others)
+        self.reader.seek({**positions, **restored})
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
 
@@ -108,7 +148,7 @@ class Allocator:
         return self._next_round >= self._config.run.num_updates and not self._ledger.entries
 
     def handle(self, delivery: Delivery) -> None:
-        """A verdict, an update or an evaluation."""
+        """A verdict, an update or an evaluation; of other shards also a belief or a quote."""
         match delivery.message:
             case Verdict() as verdict:
                 self._handle_verdict(verdict, delivery)
@@ -121,11 +161,23 @@ class Allocator:
                     self._hold(delivery)
             case Evaluation() as evaluation:
                 self._awaited.discard(evaluation.name)
+            case Belief() as belief:
+                if belief.prompt_id in self._evidence and belief.prompt_id not in self._pool:
+                    self._evidence.note(belief)
+            case Quote() as quote:
+                self._handle_quote(quote, delivery)
 
     def work(self) -> bool:
-        """Admit a round if pacing lets it; issue again what is overdue."""
+        """Admit a round if pacing lets it and its budget is known; issue again what is overdue."""
         self._recover_overdue(time.monotonic())
-        return self._may_admit and self._admit_round()
+        if self._draft is None and self._may_admit:
+            self._draft = self._begin_round()
+        budget = None if self._draft is None else self._budget_of(self._draft)
+        if self._draft is None or budget is None:
+            return False
+        draft, self._draft = self._draft, None
+        self._admit_round(draft, budget)
+        return True
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
@@ -137,6 +189,7 @@ class Allocator:
             "allocator/spent": self._plan.spent,
             "allocator/gap": self._plan.gap,
             **{f"allocator/{name}": count for name, count in self._counters.items()},
+            **({"allocator/talk_s": self._talk_s} if self._exchange is not None else {}),
         }
 
     def close(self) -> None:
@@ -153,7 +206,9 @@ class Allocator:
             return
         if job.prompt.prompt_id not in self._pool:
             self._pass(delivery)
-            raise BadRecord(f"verdict of prompt {job.prompt.prompt_id!r}, which is not in this run's pool")
+            if self._shard == 0 and job.prompt.prompt_id not in self._evidence:  # of several shards one buries it
+                raise BadRecord(f"verdict of prompt {job.prompt.prompt_id!r}, which is not in this run's pool")
+            return
         place = (delivery.record.topic, delivery.record.partition)
         self._watermark.start(place, delivery.record.offset)
         left = self._torn.get(job.prompt.prompt_id)
@@ -167,6 +222,14 @@ class Allocator:
         completed = self._ledger.record(verdict)
         if completed is not None:
             self._observe(completed)
+
+    def _handle_quote(self, quote: Quote, delivery: Delivery) -> None:
+        assert self._exchange is not None
+        self._pass(delivery)
+        self._exchange.note(quote)
+        if quote.round >= self._next_round:
+            self._watermark.start((delivery.record.topic, delivery.record.partition), delivery.record.offset)
+            self._quotes.append((quote.round, delivery))
 
     def _awaits(self, prompt_id: str, group_id: str) -> bool:
         """Whether a group's verdicts are not yet in its belief."""
@@ -217,11 +280,16 @@ class Allocator:
 
     @property
     def _next_round(self) -> int:
-        return self._num_admitted // self._config.run.prompts_per_update
+        return self._num_admitted // self._round_size
 
     @property
     def _may_admit(self) -> bool:
-        """Pacing: open rollouts (with a budget of tokens: groups) stay within (max_staleness + 1) x one update's."""
+        """Pacing: open rollouts (groups, with a budget of tokens or with shards) stay within (max_staleness + 1) x one
+        update's.
+
+        Shards cannot come to a stop: all have admitted the same rounds before any admits the next, and the learner takes
+        as many groups as a round has. So either there are enough for an update, or no group is open.
+        """
         run = self._config.run
         if self._torn:  # they are under way; what closes their prompts' earlier groups is in the log, to be read again
             return all(self._beliefs[prompt_id].open_group is None for prompt_id in self._torn)
@@ -229,8 +297,8 @@ class Allocator:
             return False
         if self._streams:
             return self._room > 0
-        if self._config.allocator.budget_tokens:  # rounds differ in rollouts, not in groups
-            return self._ledger.num_open_groups <= run.max_staleness * run.prompts_per_update
+        if self._config.allocator.budget_tokens or self._num_shards > 1:  # rounds differ in rollouts, not in groups
+            return self._ledger.num_open_groups <= run.max_staleness * self._round_size
         return self._ledger.num_open_rollouts <= run.max_staleness * run.budget
 
     @property
@@ -247,7 +315,7 @@ class Allocator:
 
     def _choose(self) -> list[str]:
         """The prompts that go with the torn groups: those that the round still lacks, or as many as there is room for."""
-        size, torn = self._config.run.prompts_per_update, self._torn
+        size, torn = self._round_size, self._torn
         if not self._streams:
             return self._turns.take(size - self._num_admitted % size - len(torn), without=torn)
         chosen: list[str] = []
@@ -255,15 +323,42 @@ class Allocator:
             chosen += one
         return chosen
 
-    def _admit_round(self) -> bool:
+    def _begin_round(self) -> Draft | None:
+        """Choose the prompts of the next round; with other shards, begin to talk about its budget."""
+        chosen = self._choose()
+        if not chosen and not self._torn:
+            return None
+        draft = Draft(chosen, self._evidence.beliefs(chosen, self._beliefs), time.monotonic())
+        if self._exchange is not None and chosen:
+            table = self._config.allocator
+            # Torn groups have their size: they come last, so that the value of none of them is ever asked for.
+            torn = [left.group.num_rollouts for left in self._torn.values()]
+            low = np.array([*[table.min_rollouts] * len(chosen), *torn], dtype=np.int64)
+            high = np.array([*[table.max_rollouts] * len(chosen), *torn], dtype=np.int64)
+            value = VALUES[table.mode](draft.believed, table.min_rollouts, table.max_rollouts)
+            split = Split(value.marginal, self._config.run.budget, low, high, self._shard)
+            self._exchange.begin(self._next_round, split)
+        return draft
+
+    def _budget_of(self, draft: Draft) -> int | None:
+        """Rollouts of this allocator in the round; None as long as the shards have not agreed."""
+        if self._exchange is None or not draft.chosen:
+            return self._config.run.budget
+        quote = self._exchange.advance()
+        if quote is not None:
+            self._stream.send(PRICES, f"{quote.round}/{quote.step}/{quote.shard}", quote)
+        elif self._exchange.share is not None:
+            self._talk_s = time.monotonic() - draft.begun_s
+            log.info("agreed round=%d share=%d talk_s=%.3f", self._next_round, self._exchange.share, self._talk_s)
+        return self._exchange.share
+
+    def _admit_round(self, draft: Draft, budget: int) -> None:
         """Admit the next round, with the groups that a torn transaction has left in the log as a part of it."""
-        torn, chosen = self._torn, self._choose()
-        if not chosen and not torn:
-            return False
+        torn = self._torn
         if self._streams:
             left = [group.group for group in torn.values()]
             self._pace = note_groups(self._pace, self._config.run.rollouts_per_prompt, left)
-        rest = self._plan_for(chosen) if chosen else RoundPlan(pace=self._pace)
+        rest = self._plan_for(draft, budget) if draft.chosen else RoundPlan(pace=self._pace)
         groups = (*(left.group for left in torn.values()), *rest.groups)
         self._plan = replace(rest, prompt_ids=(*torn, *rest.prompt_ids), groups=groups)
         self._pace = rest.pace
@@ -279,17 +374,16 @@ class Allocator:
             self._plan.value,
             self._plan.gap,
         )
-        return True
 
-    def _plan_for(self, chosen: Sequence[str]) -> RoundPlan:
-        run, table = self._config.run, self._config.allocator
+    def _plan_for(self, draft: Draft, rollouts: int) -> RoundPlan:
+        run, table, chosen = self._config.run, self._config.allocator, draft.chosen
         torn = [left.group for left in self._torn.values()]
         if self._streams:
             first = self._num_admitted + len(torn)
             return plan_stream(
                 chosen,
                 self._beliefs,
-                self._evidence.beliefs(chosen, self._beliefs),
+                draft.believed,
                 mode=table.mode,
                 mean=run.rollouts_per_prompt,
                 low=table.min_rollouts,
@@ -297,15 +391,15 @@ class Allocator:
                 rounds=[(first + i) // run.prompts_per_update for i in range(len(chosen))],
                 pace=self._pace,
             )
-        full = table.budget_tokens or run.budget
-        budget: float = full * (len(chosen) + len(torn)) // run.prompts_per_update
+        full = table.budget_tokens or rollouts
+        budget: float = full * (len(chosen) + len(torn)) // self._round_size
         budget -= sum(group.num_rollouts * (group.budgeting.cost if table.budget_tokens else 1) for group in torn)
         least = len(chosen) * table.min_rollouts * (self._config.sampling.max_tokens if table.budget_tokens else 1)
         most = full if table.budget_tokens else len(chosen) * table.max_rollouts
         return plan_round(
             chosen,
             self._beliefs,
-            self._evidence.beliefs(chosen, self._beliefs),
+            draft.believed,
             mode=table.mode,
             budget=max(least, min(most, budget)),
             low=table.min_rollouts,
@@ -320,6 +414,7 @@ class Allocator:
             self._beliefs[prompt_id] = belief_rules.admit(self._beliefs[prompt_id], group)
             self._changed.add(prompt_id)
         self._num_admitted += len(plan.groups)
+        self._pass_quotes()
         positions = self._watermark.offsets()
         with self._rounds.writer.transaction():
             for prompt_id, group in zip(plan.prompt_ids, plan.groups, strict=True):
@@ -331,6 +426,12 @@ class Allocator:
             self._write_beliefs(positions)
             self._rounds.writer.send_offsets(positions, self._consumer_group)
         self._just_written, self._changed = self._changed, set()
+
+    def _pass_quotes(self) -> None:
+        """The quotes of admitted rounds have done their part."""
+        for _, delivery in (quote for quote in self._quotes if quote[0] < self._next_round):
+            self._watermark.finish((delivery.record.topic, delivery.record.partition), delivery.record.offset)
+        self._quotes = [quote for quote in self._quotes if quote[0] >= self._next_round]
 
     def _write_beliefs(self, positions: Offsets) -> None:
         """Those that changed since the last transaction, and those that it wrote, in case that it was torn."""
@@ -383,19 +484,25 @@ class Allocator:
         """Beliefs and open groups as of the last transaction; returns where to read on: what came since is read again."""
         positions: Offsets = {}
         self._beliefs |= {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
+        others: dict[str, Belief] = {}
         for belief in self._stream.read_each(BELIEFS):
+            if self._num_shards > 1 and belief.prompt_id not in self._beliefs:  # its positions are another shard's
+                others[belief.prompt_id] = belief
+                continue
             if belief.positions or belief.pace is not None:
                 self._pace = belief.pace
                 positions = {(place.topic, place.partition): place.offset for place in belief.positions}
             if belief.prompt_id in self._beliefs:
                 self._beliefs[belief.prompt_id] = belief
-        self._evidence.note_all(self._beliefs.values())
+        theirs = (belief for belief in others.values() if belief.prompt_id in self._evidence)
+        self._evidence.note_all([*self._beliefs.values(), *theirs])
         for belief in self._beliefs.values():
             self._num_admitted += belief.num_groups
             if belief.open_group is not None:
                 entry = self._open(belief.prompt_id, belief.open_group)
                 if belief.open_group.observed:
                     self._ledger.settle(entry)
+        self._check_num_shards(begun=bool(self._num_admitted or others))
         for update in self._stream.read_all(UPDATES, newest=NEWEST_UPDATES):
             self._policy_version = max(self._policy_version, update.version)
         table, run = self._config.allocator, self._config.run
@@ -412,6 +519,14 @@ class Allocator:
                 len(self._torn),
             )
         return positions
+
+    def _check_num_shards(self, *, begun: bool) -> None:
+        """A run goes on with as many allocators as it was begun with; several have left quotes, one has not."""
+        quotes: list[Quote] = []
+        if self._stream.broker.partitions(PRICES.of(self._stream.run)):
+            quotes = self._stream.read_all(PRICES, newest=NEWEST_QUOTES)
+        if quotes or begun:
+            check_num_shards(quotes[-1].num_shards if quotes else 1, self._num_shards)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from stream.codec import decode
 from stream.config import Config, load
 from stream.errors import BadRecord, BrokerUnavailable, RucksackError, UserError
 from stream.launch import ADDRESS_FILE, Stop, connect, stop_on_signals
-from stream.topics import EVALUATIONS, HEARTBEATS, JOBS, TOPICS, TRAJECTORIES, UPDATES, topic_of
+from stream.topics import EVALUATIONS, HEARTBEATS, JOBS, TRAJECTORIES, UPDATES, topic_of, topics_for
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
         kafka = stack.enter_context(local_broker(config, folder, console))
         broker = connect(config)
         stack.callback(broker.close)
-        broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
+        broker.create_topics(config.run.name, topics_for(config.allocator.shards), config.broker.partitions)
         if is_done(config, broker):
             text = f"run {config.run.name} is done already: nothing is started; choose another run.name to train again"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -82,6 +82,11 @@ def check(config: Config) -> None:
         UserError: no such model, no prompts, a prompt without an answer, ...
 
     """
+    if config.allocator.shard:
+        raise UserError(
+            f"allocator.shard is {config.allocator.shard}; want none here: `rucksack up` starts all "
+            f"{config.allocator.shards} allocators (one by itself is `rucksack allocator`)"
+        )
     model = Path(config.run.model)
     looks_like_path = model.is_absolute() or config.run.model.count("/") != 1 or model.parent.is_dir()
     if looks_like_path and not (model / "config.json").is_file():
@@ -271,6 +276,11 @@ class Run:
 
     def _scale(self, role_name: object, replicas: object) -> dict[str, Any]:
         role = ALIASES.get(str(role_name))
+        if role_name in ("allocator", "allocators"):
+            raise UserError(
+                f"role is {role_name!r}; want producers or verifiers: this run has allocator.shards = "
+                f"{self._config.allocator.shards} to its end, as its prompts are theirs (another number: a new run)"
+            )
         if role is None:
             raise UserError(f"role is {role_name!r}; want producers or verifiers: of the others there is one")
         if not isinstance(replicas, int) or not 0 <= replicas <= 1024:

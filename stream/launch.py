@@ -16,7 +16,7 @@ from stream.broker import Broker
 from stream.config import Config, load, show_help
 from stream.errors import BrokerUnavailable, RucksackError, UserError
 from stream.metrics import serve
-from stream.topics import TOPICS
+from stream.topics import topics_for
 from stream.worker import Log
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> in
             raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")
         config = load(arguments[0], arguments[1:])
         broker = connect(config)
-        broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
+        broker.create_topics(config.run.name, topics_for(config.allocator.shards), config.broker.partitions)
         stream = Log(broker, config.run.name, worker)
         if METRICS_VARIABLE in os.environ:
             stream.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker)

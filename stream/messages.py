@@ -317,6 +317,8 @@ class Quote:
     """What one of several allocators would buy at a step of the search for a round's price."""
 
     shard: int
+    num_shards: int
+    """Allocators of the run."""
     round: int
     step: int
     amounts: tuple[int, ...]

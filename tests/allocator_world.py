@@ -117,7 +117,7 @@ class World:
                 correct = sum(reward_of(group_id, rollout) for rollout in range(size))
                 admitted = admit(expected, group)
                 expected = end(observe(admitted, correct, size, num_sampled=size, num_tokens=2 * size))
-            found = newest[prompt.prompt_id]
+            found = newest.get(prompt.prompt_id, Belief(prompt_id=prompt.prompt_id))
             for name in ("num_groups", "num_trials", "num_correct", "recent_trials", "recent_correct", "visits"):
                 assert getattr(found, name) == getattr(expected, name), (prompt.prompt_id, name)
             assert (found.recent_tokens, found.recent_sampled) == (expected.recent_tokens, expected.recent_sampled)

@@ -225,10 +225,10 @@ def test_the_first_quote_of_a_shard_counts_and_unknown_shards_are_refused() -> N
     assert mine is not None and mine.amounts[0] == 8 and mine.amounts[-1] == 2
     assert exchange.advance() is None
     exchange.note(mine)
-    exchange.note(Quote(shard=1, round=0, step=0, amounts=(*[6] * (len(mine.amounts) - 1), 2)))
-    exchange.note(Quote(shard=1, round=0, step=0, amounts=(99,) * len(mine.amounts)))
+    exchange.note(Quote(shard=1, num_shards=2, round=0, step=0, amounts=(*[6] * (len(mine.amounts) - 1), 2)))
+    exchange.note(Quote(shard=1, num_shards=2, round=0, step=0, amounts=(99,) * len(mine.amounts)))
     assert exchange.advance() is None or exchange.share is None
     with pytest.raises(BadRecord, match="quote of shard 2; want 0 to 1"):
-        exchange.note(Quote(shard=2, round=0, step=0, amounts=()))
+        exchange.note(Quote(shard=2, num_shards=2, round=0, step=0, amounts=()))
     with pytest.raises(ValueError, match="the shard is 2 of 2"):
         Exchange(2, 2)

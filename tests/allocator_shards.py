@@ -1,0 +1,152 @@
+"""Several allocators of one run against a memory broker, in turns that are drawn at random, however often they die."""
+
+import random
+import time
+from collections import defaultdict
+
+import numpy as np
+from allocator_mortal import KilledError, MortalBroker
+from allocator_world import PROMPTS, TOKENS, World, make_config
+
+from allocator.budget import solve
+from allocator.modes import VALUES, Beliefs
+from allocator.role import Allocator, Draft
+from stream.broker import Broker
+from stream.codec import decode
+from stream.config import Config
+from stream.messages import Job
+from stream.topics import ALL_TOPICS, DEADLETTERS
+from stream.watermark import Watermark
+from stream.worker import Log, _hand_over
+
+
+class ShardWorld(World):
+    """A world whose learner takes a round's number of complete groups at a time, in an order drawn at random, as
+    producers and verifier are done with them."""
+
+    def __init__(self, broker: Broker, config: Config, chance: random.Random) -> None:
+        super().__init__(broker, config)
+        self._chance = chance
+        self._waiting: list[Job] = []
+
+    def turn(self, timeout_s: float = 0.0) -> bool:
+        """Answer some of the jobs that have come; whether there is anything left to do."""
+        self._waiting += [decode(record.value, Job) for record in self.reader.poll(timeout_s)]
+        self._chance.shuffle(self._waiting)
+        now = self._chance.randint(min(1, len(self._waiting)), len(self._waiting))
+        for job in self._waiting[:now]:
+            self._answer(job)
+        del self._waiting[:now]
+        complete = [g for g, size in self.sizes.items() if len(self.answered[g]) == size and g not in self.ended]
+        self._chance.shuffle(complete)
+        size = self.config.run.prompts_per_update
+        for place in range(0, len(complete) - size + 1, size):
+            self._end(complete[place : place + size])
+        self.log.writer.flush()
+        return bool(now)
+
+
+class Noted(Allocator):
+    """Tells what it believed when it admitted a round."""
+
+    believed: dict[tuple[int, int], Beliefs]
+    """By round and shard; of rounds that were planned in one piece."""
+
+    def _admit_round(self, draft: Draft, budget: int) -> None:
+        place = self._next_round, self._config.allocator.shard
+        whole = not self._torn
+        super()._admit_round(draft, budget)
+        if whole:
+            self.believed[place] = draft.believed
+
+
+class Shards:
+    """All allocators of a run from start to end."""
+
+    def __init__(self, broker: MortalBroker, seed: int, **tables: dict[str, object]) -> None:
+        self.broker = broker
+        self.chance = random.Random(seed)
+        shards = tables["allocator"]["shards"]
+        assert isinstance(shards, int)
+        self.configs = [
+            make_config(**{**tables, "allocator": {**tables["allocator"], "shard": shard}}) for shard in range(shards)
+        ]
+        broker.create_topics("r", ALL_TOPICS, 3)
+        self.world = ShardWorld(broker, self.configs[0], self.chance)
+        self.roles: list[Noted | None] = [None] * shards
+        self.streams = [Log(broker, "r", f"allocator-{shard}") for shard in range(shards)]
+        self.believed: dict[tuple[int, int], Beliefs] = {}
+        self.disturbed: set[int] = set()
+        """Rounds that an allocator was working on when it was killed."""
+
+    def live(self, deaths: list[int]) -> None:
+        """Run to the end; the next allocator dies after each of these numbers of operations."""
+        left = list(deaths)
+        self.broker.left = left.pop(0) if left else 0
+        idle = 0
+        while not all(role is not None and role.finished for role in self.roles):
+            shard = self.chance.randrange(len(self.roles))
+            try:
+                moved = self._turn(shard)
+            except KilledError:
+                role, self.roles[shard] = self.roles[shard], None
+                if role is not None:
+                    self.disturbed |= {role._next_round, role._next_round - 1}
+                self.broker.left = left.pop(0) if left else 0
+                moved = True
+            if self.chance.random() < 0.3:
+                moved |= self.world.turn()
+            idle = 0 if moved else idle + 1
+            assert idle < 1000, f"the run hangs: {[role and role.metrics() for role in self.roles]}"
+        self.broker.left = 0
+        for role in self.roles:
+            assert role is not None
+            role.close()
+        while self.world.turn():
+            pass
+
+    def _turn(self, shard: int) -> bool:
+        role = self.roles[shard]
+        if role is None:
+            self.streams[shard] = Log(self.broker, "r", f"allocator-{shard}")
+            role = Noted(self.configs[shard], self.streams[shard], PROMPTS, TOKENS)
+            role.believed = self.believed
+            self.roles[shard] = role
+            return True
+        records = role.reader.poll(0, self.chance.randint(1, 60))
+        for record in records:
+            _hand_over(role, self.streams[shard], Watermark(), record)
+        if not records and self.broker.torn is not None and self.chance.random() < 0.02:
+            role._recover_overdue(time.monotonic() + 1e6)
+        return role.work() or bool(records)
+
+    # -- what must hold in the end ------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """No group twice, none lost, all budgets exact, every prompt of one allocator alone."""
+        self.world.check_groups()
+        self.world.check_beliefs()
+        assert self.world.log.read_all(DEADLETTERS) == []
+
+    def values(self) -> dict[int, tuple[float, float]]:
+        """By round what its groups are worth, and what the best groups for all its prompts together would be."""
+        run, table = self.configs[0].run, self.configs[0].allocator
+        found = defaultdict(float)
+        for job in {job.group_id: job for job in self.world.jobs}.values():
+            assert job.budgeting is not None
+            found[job.round] += job.budgeting.value
+        values = {}
+        for number in range(run.num_updates):
+            parts = [self.believed.get((number, shard)) for shard in range(len(self.roles))]
+            known = [part for part in parts if part is not None]
+            if len(known) < len(parts):
+                continue
+            names = ("rate", "a", "b")
+            all_of = Beliefs(**{name: np.concatenate([getattr(part, name) for part in known]) for name in names})
+            size = all_of.a.size
+            assert size == run.prompts_per_update
+            value = VALUES[table.mode](all_of, table.min_rollouts, table.max_rollouts)
+            low, high = np.full(size, table.min_rollouts), np.full(size, table.max_rollouts)
+            best = solve(value.marginal, run.budget, low, high).num_rollouts
+            values[number] = found[number], float(value.value(np.arange(size), best).sum())
+        return values
