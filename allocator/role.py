@@ -58,8 +58,8 @@ NEWEST_UPDATES = 8
 """Updates that are read again at the start, for the newest version: some offsets hold no record."""
 NEWEST_ROUNDS = 4
 """Rounds' worth of newest jobs that are looked through for groups of a torn transaction."""
-NEWEST_QUOTES = 8
-"""Quotes that are looked at to see how many allocators a run was begun with."""
+NEWEST_QUOTES = 32
+"""Newest quotes of each shard that are looked through for what it has begun to talk about: the talks of two rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,8 @@ class Allocator:
         self._quotes: list[tuple[int, Delivery]] = []
         """Of rounds that are not admitted, by round."""
         self._talk_s = 0.0
+        self._begun: dict[int, Quote] = {}
+        """This shard's first words on rounds that it has not admitted: after a crash it goes on with the same beliefs."""
         self._changed: set[str] = set()
         self._just_written: set[str] = set()
         self._num_admitted = 0
@@ -316,6 +318,8 @@ class Allocator:
     def _choose(self) -> list[str]:
         """The prompts that go with the torn groups: those that the round still lacks, or as many as there is room for."""
         size, torn = self._round_size, self._torn
+        if begun := self._begun.get(self._next_round):
+            return [prompt_id for prompt_id in begun.prompt_ids if prompt_id not in torn]
         if not self._streams:
             return self._turns.take(size - self._num_admitted % size - len(torn), without=torn)
         chosen: list[str] = []
@@ -328,7 +332,12 @@ class Allocator:
         chosen = self._choose()
         if not chosen and not self._torn:
             return None
-        draft = Draft(chosen, self._evidence.beliefs(chosen, self._beliefs), time.monotonic())
+        believed = self._evidence.beliefs(chosen, self._beliefs)
+        if begun := self._begun.pop(self._next_round, None):
+            said = dict(zip(begun.prompt_ids, zip(begun.a, begun.b, strict=True), strict=True))
+            a, b = np.array([said[prompt_id] for prompt_id in chosen]).reshape(-1, 2).T
+            believed = replace(believed, a=a, b=b)
+        draft = Draft(chosen, believed, time.monotonic())
         if self._exchange is not None and chosen:
             table = self._config.allocator
             # Torn groups have their size: they come last, so that the value of none of them is ever asked for.
@@ -346,6 +355,9 @@ class Allocator:
             return self._config.run.budget
         quote = self._exchange.advance()
         if quote is not None:
+            if quote.step == 0:
+                a, b = (tuple(of.tolist()) for of in (draft.believed.a, draft.believed.b))
+                quote = replace(quote, prompt_ids=tuple(draft.chosen), a=a, b=b)
             self._stream.send(PRICES, f"{quote.round}/{quote.step}/{quote.shard}", quote)
         elif self._exchange.share is not None:
             self._talk_s = time.monotonic() - draft.begun_s
@@ -502,7 +514,7 @@ class Allocator:
                 entry = self._open(belief.prompt_id, belief.open_group)
                 if belief.open_group.observed:
                     self._ledger.settle(entry)
-        self._check_num_shards(begun=bool(self._num_admitted or others))
+        self._restore_talks(admitted=bool(self._num_admitted or others))
         for update in self._stream.read_all(UPDATES, newest=NEWEST_UPDATES):
             self._policy_version = max(self._policy_version, update.version)
         table, run = self._config.allocator, self._config.run
@@ -520,13 +532,16 @@ class Allocator:
             )
         return positions
 
-    def _check_num_shards(self, *, begun: bool) -> None:
-        """A run goes on with as many allocators as it was begun with; several have left quotes, one has not."""
+    def _restore_talks(self, *, admitted: bool) -> None:
+        """What was said before; a run goes on with as many allocators as have said it, or one if none has."""
         quotes: list[Quote] = []
         if self._stream.broker.partitions(PRICES.of(self._stream.run)):
-            quotes = self._stream.read_all(PRICES, newest=NEWEST_QUOTES)
-        if quotes or begun:
+            quotes = self._stream.read_all(PRICES, newest=NEWEST_QUOTES * self._num_shards)
+        if quotes or admitted:
             check_num_shards(quotes[-1].num_shards if quotes else 1, self._num_shards)
+        for quote in quotes:
+            if quote.shard == self._shard and quote.step == 0 and self._pool.keys() >= set(quote.prompt_ids):
+                self._begun.setdefault(quote.round, quote)
 
 
 @contextmanager

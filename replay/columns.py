@@ -32,7 +32,7 @@ class Column:
     def values(self, messages: Sequence[Any]) -> Any:
         """The column of these messages, as an arrow array."""
         found = [_follow(message, self.path) for message in messages]
-        if pa.types.is_list(self.type) and not pa.types.is_struct(self.type.value_type):
+        if found and all(isinstance(value, np.ndarray) for value in found):
             return _number_lists(found, self.type)
         return pa.array([_plain(value) for value in found], self.type)
 

@@ -5,17 +5,18 @@ import time
 from collections import defaultdict
 
 import numpy as np
+import pytest
 from allocator_mortal import KilledError, MortalBroker
 from allocator_world import PROMPTS, TOKENS, World, make_config
 
 from allocator.budget import solve
 from allocator.modes import VALUES, Beliefs
-from allocator.role import Allocator, Draft
+from allocator.role import Allocator
 from stream.broker import Broker
 from stream.codec import decode
 from stream.config import Config
-from stream.messages import Job
-from stream.topics import ALL_TOPICS, DEADLETTERS
+from stream.messages import Job, Quote
+from stream.topics import ALL_TOPICS, DEADLETTERS, PRICES
 from stream.watermark import Watermark
 from stream.worker import Log, _hand_over
 
@@ -45,19 +46,25 @@ class ShardWorld(World):
         self.log.writer.flush()
         return bool(now)
 
-
-class Noted(Allocator):
-    """Tells what it believed when it admitted a round."""
-
-    believed: dict[tuple[int, int], Beliefs]
-    """By round and shard; of rounds that were planned in one piece."""
-
-    def _admit_round(self, draft: Draft, budget: int) -> None:
-        place = self._next_round, self._config.allocator.shard
-        whole = not self._torn
-        super()._admit_round(draft, budget)
-        if whole:
-            self.believed[place] = draft.believed
+    def check_values(self) -> None:
+        """Every round's groups are worth what the best would be for all its prompts together, as they were believed."""
+        run, table = self.config.run, self.config.allocator
+        first: dict[tuple[int, int], Quote] = {}
+        for quote in self.log.read_all(PRICES):
+            if quote.step == 0:
+                first.setdefault((quote.round, quote.shard), quote)
+        found = defaultdict(float)
+        for job in {job.group_id: job for job in self.jobs}.values():
+            assert job.budgeting is not None
+            found[job.round] += job.budgeting.value
+        for number in range(run.num_updates):
+            quotes = [first[number, shard] for shard in range(table.shards)]
+            a, b = (np.concatenate([getattr(quote, name) for quote in quotes]) for name in ("a", "b"))
+            assert a.size == run.prompts_per_update
+            low, high = np.full(a.size, table.min_rollouts), np.full(a.size, table.max_rollouts)
+            value = VALUES[table.mode](Beliefs(rate=a, a=a, b=b), table.min_rollouts, table.max_rollouts)
+            best = solve(value.marginal, run.budget, low, high).num_rollouts
+            assert found[number] == pytest.approx(value.value(np.arange(a.size), best).sum(), rel=1e-9)
 
 
 class Shards:
@@ -73,11 +80,8 @@ class Shards:
         ]
         broker.create_topics("r", ALL_TOPICS, 3)
         self.world = ShardWorld(broker, self.configs[0], self.chance)
-        self.roles: list[Noted | None] = [None] * shards
+        self.roles: list[Allocator | None] = [None] * shards
         self.streams = [Log(broker, "r", f"allocator-{shard}") for shard in range(shards)]
-        self.believed: dict[tuple[int, int], Beliefs] = {}
-        self.disturbed: set[int] = set()
-        """Rounds that an allocator was working on when it was killed."""
 
     def live(self, deaths: list[int]) -> None:
         """Run to the end; the next allocator dies after each of these numbers of operations."""
@@ -89,9 +93,7 @@ class Shards:
             try:
                 moved = self._turn(shard)
             except KilledError:
-                role, self.roles[shard] = self.roles[shard], None
-                if role is not None:
-                    self.disturbed |= {role._next_round, role._next_round - 1}
+                self.roles[shard] = None
                 self.broker.left = left.pop(0) if left else 0
                 moved = True
             if self.chance.random() < 0.3:
@@ -109,8 +111,7 @@ class Shards:
         role = self.roles[shard]
         if role is None:
             self.streams[shard] = Log(self.broker, "r", f"allocator-{shard}")
-            role = Noted(self.configs[shard], self.streams[shard], PROMPTS, TOKENS)
-            role.believed = self.believed
+            role = Allocator(self.configs[shard], self.streams[shard], PROMPTS, TOKENS)
             self.roles[shard] = role
             return True
         records = role.reader.poll(0, self.chance.randint(1, 60))
@@ -123,30 +124,8 @@ class Shards:
     # -- what must hold in the end ------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """No group twice, none lost, all budgets exact, every prompt of one allocator alone."""
+        """No group twice, none lost, all budgets exact and as well spent as by one allocator."""
         self.world.check_groups()
         self.world.check_beliefs()
+        self.world.check_values()
         assert self.world.log.read_all(DEADLETTERS) == []
-
-    def values(self) -> dict[int, tuple[float, float]]:
-        """By round what its groups are worth, and what the best groups for all its prompts together would be."""
-        run, table = self.configs[0].run, self.configs[0].allocator
-        found = defaultdict(float)
-        for job in {job.group_id: job for job in self.world.jobs}.values():
-            assert job.budgeting is not None
-            found[job.round] += job.budgeting.value
-        values = {}
-        for number in range(run.num_updates):
-            parts = [self.believed.get((number, shard)) for shard in range(len(self.roles))]
-            known = [part for part in parts if part is not None]
-            if len(known) < len(parts):
-                continue
-            names = ("rate", "a", "b")
-            all_of = Beliefs(**{name: np.concatenate([getattr(part, name) for part in known]) for name in names})
-            size = all_of.a.size
-            assert size == run.prompts_per_update
-            value = VALUES[table.mode](all_of, table.min_rollouts, table.max_rollouts)
-            low, high = np.full(size, table.min_rollouts), np.full(size, table.max_rollouts)
-            best = solve(value.marginal, run.budget, low, high).num_rollouts
-            values[number] = found[number], float(value.value(np.arange(size), best).sum())
-        return values

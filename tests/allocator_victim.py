@@ -1,4 +1,4 @@
-"""An allocator in a process of its own that kills itself, as by SIGKILL, at a chosen operation of its rounds' writer."""
+"""An allocator in a process of its own that kills itself, as by SIGKILL, at a chosen operation of its writers."""
 
 import os
 import signal
@@ -13,17 +13,24 @@ from stream.config import Config
 from stream.worker import Log
 
 
-class MortalWriter:
-    """A writer that dies before its n-th operation: a transaction's begin, a send, its offsets, its commit, its end."""
+class Fuse:
+    """Kills the process before its n-th operation: a transaction's begin, a send, its offsets, its commit, its end."""
 
-    def __init__(self, writer: Writer, operations: int) -> None:
-        self._writer = writer
+    def __init__(self, operations: int) -> None:
         self._left = operations
 
-    def _count(self) -> None:
+    def burn(self) -> None:
         self._left -= 1
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class MortalWriter:
+    """A writer whose operations burn a fuse."""
+
+    def __init__(self, writer: Writer, fuse: Fuse) -> None:
+        self._writer = writer
+        self._fuse = fuse
 
     def send(
         self,
@@ -34,20 +41,20 @@ class MortalWriter:
         partition: int | None = None,
         on_ack: Callable[[], None] | None = None,
     ) -> None:
-        self._count()
+        self._fuse.burn()
         self._writer.send(topic, key, value, partition=partition, on_ack=on_ack)
 
     def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:
-        self._count()
+        self._fuse.burn()
         self._writer.send_offsets(offsets, consumer_group)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        self._count()
+        self._fuse.burn()
         with self._writer.transaction():
             yield
-            self._count()
-        self._count()
+            self._fuse.burn()
+        self._fuse.burn()
 
     def flush(self) -> None:
         self._writer.flush()
@@ -63,9 +70,12 @@ def live(servers: str, config: Config, operations: int) -> None:
     from stream.worker import run_loop
 
     broker = KafkaBroker(servers)
-    stream = Log(broker, config.run.name, "allocator-0")
+    stream = Log(broker, config.run.name, f"allocator-{config.allocator.shard}")
     role = Allocator(config, stream, PROMPTS, TOKENS)
-    role._rounds.writer = MortalWriter(role._rounds.writer, operations)
+    fuse = Fuse(operations)
+    role._rounds.writer = MortalWriter(role._rounds.writer, fuse)
+    if config.allocator.shards > 1:  # quotes, and heartbeats with them
+        stream.writer = MortalWriter(stream.writer, fuse)
     run_loop(role, stream, role.reader, threading.Event(), commits=False)
     stream.writer.close()
     broker.close()

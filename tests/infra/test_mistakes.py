@@ -5,9 +5,16 @@ import socket
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tiny_models import make_model, make_tokenizer
 
 from infra.cli import main
+from infra.placement import Placement
+from infra.screen import LineScreen
+from infra.up import Run
+from stream.config import Config
+from stream.errors import UserError
+from stream.memory import MemoryBroker
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +98,26 @@ def test_run_name_of_another_config_is_refused(tmp_path, model, capsys) -> None:
     complaint(capsys, ["up", str(recipe)], code=3)  # claims the name
     error = complaint(capsys, ["up", str(recipe), "--learner.lr", "0.5"])
     assert "learner.lr is 0.5, there it is 0.0002; choose another run.name" in error
+
+
+def test_a_shard_that_up_is_to_start_alone_and_a_pool_too_small_for_the_shards_are_refused(tmp_path, model, capsys):
+    recipe = str(write_recipe(tmp_path, model, extra="[allocator]\nshards = 2\n"))
+    error = complaint(capsys, ["up", recipe, "--allocator.shard", "1"])
+    assert "allocator.shard is 1; want none here: `rucksack up` starts all 2 allocators" in error
+    error = complaint(capsys, ["up", recipe, "--run.prompts_per_update", "3", "--run.max_staleness", "2"])
+    assert (
+        "the pool has 8 prompts; want at least 12 = run.prompts_per_update x (run.max_staleness + 1) (and as" in error
+    )
+
+
+def test_the_number_of_allocators_is_fixed(tmp_path) -> None:
+    config = Config(_cli_parse_args=False, allocator={"shards": 3})
+    screen = LineScreen(Console(quiet=True))
+    run = Run(config, MemoryBroker(), None, Placement(config, tmp_path, []), tmp_path, screen)
+    with pytest.raises(UserError, match=r"role is 'allocators'; want .* this run has allocator.shards = 3 to its end"):
+        run._handle({"command": "scale", "role": "allocators", "replicas": 2})
+    with pytest.raises(UserError, match="role is 'learners'; want producers or verifiers: of the others there is one"):
+        run._handle({"command": "scale", "role": "learners", "replicas": 2})
 
 
 def test_unknown_command_and_run_are_named(tmp_path, capsys) -> None:
