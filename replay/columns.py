@@ -112,5 +112,4 @@ def _number_lists(arrays: Sequence[Any], kind: Any) -> Any:
     """A list column without a Python object per number: all arrays end to end, and where each begins."""
     offsets = np.zeros(len(arrays) + 1, np.int32)
     np.cumsum([array.size for array in arrays], out=offsets[1:])
-    joined = np.concatenate(arrays) if arrays else np.zeros(0)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(joined, kind.value_type))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(arrays), kind.value_type))
