@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from stream.messages import Evaluation, Heartbeat, Update
 
 RATE_WINDOW_S = 15.0
+CLOCKS_AGREE_S = 5.0
+"""A heartbeat further than this from the others' is of a clock that is set otherwise, or has jumped."""
+AWAY = ("closing", "saving")
+"""States in which a worker may be silent: to write a large model takes what it takes."""
 NUM_EVENTS = 6
 COUNTERS = ("producer/rollouts", "producer/tokens")
 UNGRADED = ("timeout", "error", "unparsable")
@@ -45,6 +49,12 @@ class Board:
     events: deque[str] = field(default_factory=lambda: deque(maxlen=NUM_EVENTS))
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0.0))
     """Rollouts and tokens since this board began."""
+    _now_s: float = 0.0
+    """Time of the run: it goes on with the heartbeats, and at no machine's clock."""
+    _shifts: dict[str, float] = field(default_factory=dict)
+    """By worker, from its machine's clock to the run's."""
+    _heard_s: dict[str, float] = field(default_factory=dict)
+    """By worker, when its newest heartbeat came."""
     _samples: deque[tuple[float, dict[str, float]]] = field(default_factory=deque)
     _steps: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=40))
 
@@ -67,9 +77,18 @@ class Board:
             # A restarted worker counts from 0, and one seen for the first time may have counted for long.
             if before is not None:
                 self.totals[key] += max(0.0, heartbeat.metrics.get(key, 0.0) - was)
-        self._samples.append((heartbeat.created_s, dict(self.totals)))
-        while heartbeat.created_s - self._samples[0][0] > RATE_WINDOW_S:
+        self._heard_s[heartbeat.worker] = self._now_s = max(self._now_s, self._time_of(heartbeat))
+        self._samples.append((self._now_s, dict(self.totals)))
+        while self._now_s - self._samples[0][0] > RATE_WINDOW_S:
             self._samples.popleft()
+
+    def _time_of(self, heartbeat: Heartbeat) -> float:
+        """When it was sent, in the run's time."""
+        at = heartbeat.created_s + self._shifts.get(heartbeat.worker, 0.0)
+        if abs(at - self._now_s) <= CLOCKS_AGREE_S:
+            return at
+        self._shifts[heartbeat.worker] = self._now_s - heartbeat.created_s
+        return self._now_s
 
     def _note_update(self, update: Update) -> None:
         self.step = update.step
@@ -104,12 +123,13 @@ class Board:
     def silent_s(self, worker: str, pid: int) -> float:
         """How far this process of a worker is behind the newest heartbeat of all; 0 as long as it has sent none.
 
-        Measured against the others', so that nobody is taken for dead when it is the broker that is away.
+        Measured against the others', so that nobody is taken for dead when it is the broker that is away, the machine
+        that slept, or a clock that was set.
         """
         mine = self.heartbeats.get(worker)
-        if mine is None or mine.pid != pid or mine.state == "closing":  # saving a large model takes what it takes
+        if mine is None or mine.pid != pid or mine.state in AWAY:
             return 0.0
-        return max(heartbeat.created_s for heartbeat in self.heartbeats.values()) - mine.created_s
+        return self._now_s - self._heard_s[worker]
 
     def ungraded(self) -> Share:
         """Over all verifiers that were heard of."""

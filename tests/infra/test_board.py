@@ -112,14 +112,42 @@ def test_small_texts():
     assert [time_text(s) for s in (None, 5.4, 65, 3720)] == ["-", "5 s", "1 min 05 s", "1 h 02 min"]
 
 
+def beats(board: Board, worker: str, pid: int, start: int, stop: int) -> None:
+    for second in range(start, stop):
+        board.note(heartbeat(worker, second, pid=pid))
+
+
 def test_a_worker_is_silent_by_the_clock_of_the_others(board):
     board.note(heartbeat("learner-0", 100, pid=1))
     board.note(heartbeat("producer-0", 100, pid=2))
     assert board.silent_s("learner-0", 1) == 0.0  # as when the broker is away: nobody's heartbeats come
-    board.note(heartbeat("producer-0", 130, pid=2))
+    beats(board, "producer-0", 2, 101, 131)
     assert board.silent_s("learner-0", 1) == 30.0
     assert board.silent_s("learner-0", 9) == 0.0  # a new process that has sent none yet
     assert board.silent_s("verifier-0", 3) == 0.0
-    board.note(heartbeat("learner-0", 131, pid=1, state="closing"))
-    board.note(heartbeat("producer-0", 900, pid=2))
+
+
+@pytest.mark.parametrize("state", ["closing", "saving"])
+def test_who_writes_a_large_model_may_be_silent(board, state):
+    board.note(heartbeat("learner-0", 100, pid=1, state=state))
+    beats(board, "producer-0", 2, 100, 900)
     assert board.silent_s("learner-0", 1) == 0.0
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_is_set_makes_nobody_silent(board, jump):
+    board.note(heartbeat("learner-0", 1_000_000))
+    board.note(heartbeat("producer-0", 1_000_000))
+    beats(board, "producer-0", 1, 1_000_000 + jump, 1_000_030 + jump)
+    assert board.silent_s("learner-0", 1) == 29.0  # as many as the producer was heard of since
+    assert board.silent_s("producer-0", 1) == 0.0
+    board.note(heartbeat("learner-0", 1_000_030 + jump))
+    assert board.silent_s("learner-0", 1) == 0.0
+
+
+def test_machines_whose_clocks_differ_are_one_run(board):
+    for second in range(1_000_000, 1_000_060):
+        board.note(heartbeat("producer-0", second, pid=1, producer__rollouts=10 * (second - 1_000_000)))
+        board.note(heartbeat("producer-1", second + 300, pid=2, producer__rollouts=20 * (second - 1_000_000)))
+    assert (board.silent_s("producer-0", 1), board.silent_s("producer-1", 2)) == (0.0, 0.0)
+    assert board.rate("producer/rollouts") == pytest.approx(30.0, rel=0.1)
