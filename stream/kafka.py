@@ -196,7 +196,8 @@ class KafkaWriter:
     ) -> None:
         """Append without waiting."""
         self._raise_failure()
-        future = self._producer.send(topic, value=value, key=key, partition=partition)
+        with _answering(), _fencing():  # or a record in whose handling the broker was away would be taken for a bad one
+            future = self._producer.send(topic, value=value, key=key, partition=partition)
         future.add_errback(self._fail)
         if on_ack is not None:
             future.add_callback(lambda _metadata: on_ack())

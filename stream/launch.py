@@ -28,6 +28,9 @@ WORKER_VARIABLE = "RUCKSACK_WORKER"
 METRICS_VARIABLE = "RUCKSACK_METRICS_PORT"
 """Environment variable with the port of the worker's Prometheus endpoint; none without it."""
 
+SAME_PRESS_S = 0.5
+"""One Ctrl-C may come twice: from the terminal, and from a parent that passes it on."""
+
 RoleMain = Callable[[Config, Log, threading.Event], None]
 
 
@@ -99,20 +102,37 @@ class Stop(threading.Event):
 
     signal: int = 0
     """The first one that came; 0 as long as none has."""
+    came: float = 0.0
+    """When, on the monotonic clock."""
 
 
 def stop_on_signals() -> Stop:
-    """An event that SIGTERM and SIGINT set."""
+    """An event that SIGTERM and SIGINT set. A second Ctrl-C ends the process at once, whatever it waits for."""
     stop = Stop()
 
     def note(number: int, _: object) -> None:
-        stop.signal = stop.signal or number
+        now = time.monotonic()
+        if stop.signal == number == signal.SIGINT and now - stop.came > SAME_PRESS_S:
+            _end_at_once()
+        if not stop.signal:
+            stop.signal, stop.came = number, now
         stop.set()
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, note)
     return stop
+
+
+def _end_at_once() -> None:
+    """What the process has started ends with it, as if it had been killed."""
+    show_cursor = "\033[?25h" if sys.stderr.isatty() else ""
+    print(
+        f"{show_cursor}\nended at once; nothing is lost: what was not yet noted is done again after a restart",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(128 + signal.SIGINT)
 
 
 def set_up_logging() -> None:

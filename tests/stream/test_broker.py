@@ -2,11 +2,14 @@
 
 import threading
 import uuid
+from typing import ClassVar
 
 import pytest
+from kafka.errors import KafkaTimeoutError
 
 from stream.broker import Broker
 from stream.errors import BrokerUnavailable, Fenced, UserError
+from stream.kafka import KafkaWriter
 from stream.memory import MemoryBroker
 from stream.topics import JOBS, TOPICS, UPDATES
 
@@ -198,3 +201,15 @@ def test_a_join_that_kafka_python_forgot_is_taken_up_again(kafka):
     assert broker.group_offsets(run_name) == {(JOBS.of(run_name), 0): 1}
     reader.close()
     broker.close()
+
+
+def test_a_write_for_which_there_is_no_room_blames_the_broker_not_the_record(monkeypatch):
+    class Full:
+        DEFAULT_CONFIG: ClassVar[dict[str, object]] = {}
+
+        def send(self, *_args: object, **_settings: object) -> None:
+            raise KafkaTimeoutError("failed to allocate memory within the configured max blocking time")
+
+    monkeypatch.setattr("stream.kafka.KafkaProducer", Full)
+    with pytest.raises(BrokerUnavailable, match="failed to allocate memory"):
+        KafkaWriter({}, "w", transactional=False).send("t", b"k", b"v")
