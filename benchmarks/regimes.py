@@ -1,12 +1,7 @@
 """When allocation pays: accuracy against rollouts on the demo's task, by allocation, weighting and rollouts an update.
 
-The learner's own trainer, the allocator's own beliefs and modes, in one process and on-policy; sampling is a small loop
-of its own. Beside the modes there are three that choose *which* prompts of the whole pool take part:
-
-    choose    which and how many: bayes with a lower bound of 0. A group of two is worth V(2), so the first two rollouts
-              are worth V(2) / 2 each, and V stays concave: E[V(3) - V(2)] is V(2) / 2 as well.
-    choose 8  only which: the prompts with the greatest expected V(8), 8 rollouts each.
-    rehearse  as choose, but those whose turn it is get 2 rollouts at least, as in bayes.
+The learner's own trainer, the allocator's own beliefs and modes (`pool.py`, which also has the rules that choose among
+the whole pool), in one process and on-policy; sampling is a small loop of its own.
 
     nohup python benchmarks/regimes.py --log regimes.jsonl --out docs/figures/regimes.json &
 
@@ -26,27 +21,21 @@ from typing import Any
 import numpy as np
 import torch
 from corrections import Task, accuracy, sample
+from pool import Pool
 from rich.console import Console
 from rich.table import Table
 
-from allocator import beliefs as belief_rules
-from allocator.budget import Ints, solve
-from allocator.evidence import Evidence
-from allocator.rounds import Turns, group_id_of, plan_round
-from allocator.values import Expected
 from learner.groups import Group
 from learner.model import load_model
 from learner.presets import PRESETS
 from learner.trainer import Trainer
 from stream.config import LearnerTable
-from stream.messages import Belief, Budgeting, Job, OpenGroup, Sampling, Span, Timing, Trajectory, Verdict
+from stream.messages import Job, Sampling, Span, Timing, Trajectory, Verdict
 from stream.weights import digest_of
 
 GROUP = 8
 """Rollouts a prompt gets on average."""
 MAX_TOKENS = 8
-UNTOLD = Budgeting(mode="", success_rate=-1.0, num_observed=0, value=0.0, price=0.0)
-"""Nobody asks here why a group got its budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +57,6 @@ WEIGHTINGS = {
     "token mean": {"advantage": "std", "weighting": "token_mean"},
     "unbiased": {"advantage": "leave_one_out", "weighting": "prompt_mean"},
 }
-CHOOSERS = ("choose", "choose 8", "rehearse")
 BANDS = {"sure": ("c00", "c12"), "unsure": ("c12", "c36"), "hard": ("c36", "c64")}
 """Codes that the base model gets right nearly always; with probability .9 to .2; .09 to .03 (prompts.codes.codes)."""
 CELLS = (
@@ -88,79 +76,22 @@ CELLS = (
 """Allocation and weighting; with equal groups token mean is prompt mean, or nearly."""
 
 
-def choose(a: np.ndarray, b: np.ndarray, budget: int, low: Ints, high: int) -> Ints:
-    """Rollouts of every prompt of the pool, 0 or 2 to `high`, not under `low`, of the greatest expected value. [M]"""
-    value = Expected(a, b)
-    solution = solve(lambda i, n: value.marginal(i, np.maximum(n, 2)), budget, low, np.full(a.size, high), least=0)
-    rollouts = solution.num_rollouts.copy()
-    single = np.flatnonzero(rollouts == 1)  # ties at the price: half of them take the others' rollout
-    rollouts[single[: single.size // 2]] += 1
-    rollouts[single[single.size // 2 :]] = 0
-    if single.size % 2:
-        rollouts[np.flatnonzero((rollouts > 0) & (rollouts < high))[0]] += 1
-    return rollouts
-
-
-class Pool:
-    """The pool's prompts and what is believed of them."""
-
-    def __init__(self, task: Task, seed: int, high: int) -> None:
-        self.items = {prompt.prompt_id: (prompt, ids, answer) for prompt, ids, answer in task.pool}
-        self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self.items}
-        self._evidence = Evidence([prompt for prompt, _, _ in self.items.values()], most_tokens=MAX_TOKENS)
-        self._turns = Turns(self._beliefs, seed)
-        self._rng = np.random.default_rng(seed)
-        self._high = high
-
-    def plan(self, allocation: str, prompts: int) -> dict[str, int]:
-        """Which prompts get how many rollouts."""
-        if allocation in CHOOSERS:
-            order = [list(self._beliefs)[i] for i in self._rng.permutation(len(self._beliefs))]  # ties: anyone's
-            believed = self._evidence.beliefs(order, self._beliefs)
-            if allocation != "choose 8":
-                turn = set(self._turns.take(prompts)) if allocation == "rehearse" else set()
-                low = np.array([2 if prompt_id in turn else 0 for prompt_id in order])
-                rollouts = choose(believed.a, believed.b, prompts * GROUP, low, self._high)
-            else:
-                value = Expected(believed.a, believed.b).value(np.arange(len(order)), np.full(len(order), GROUP))
-                rollouts = np.zeros(len(order), dtype=np.int64)
-                rollouts[np.argsort(-value, kind="stable")[:prompts]] = GROUP
-            return {order[i]: int(rollouts[i]) for i in np.flatnonzero(rollouts)}
-        chosen = self._turns.take(prompts)
-        plan = plan_round(
-            chosen, self._beliefs, self._evidence.beliefs(chosen, self._beliefs), mode=allocation,
-            budget=prompts * GROUP, low=2, high=self._high, round_number=0,
-        )  # fmt: skip
-        return {i: group.num_rollouts for i, group in zip(plan.prompt_ids, plan.groups, strict=True)}
-
-    def observe(self, prompt_id: str, rewards: Sequence[float]) -> None:
-        """A group is graded and over."""
-        belief = self._beliefs[prompt_id]
-        group = OpenGroup(group_id=group_id_of(belief), num_rollouts=len(rewards), round=0, budgeting=UNTOLD)
-        belief = belief_rules.admit(belief, group)
-        belief = belief_rules.end(belief_rules.observe(belief, sum(rewards), len(rewards)))
-        self._beliefs[prompt_id] = belief
-        self._evidence.note(belief)
-        self._turns.put(belief)
-
-
 def groups_of(
-    model: Any, version: int, pool: Pool, plan: dict[str, int], end: int, generator: torch.Generator
+    model: Any, version: int, task: Task, pool: Pool, plan: dict[str, int], generator: torch.Generator
 ) -> dict[str, Group]:
     """Graded groups of the sizes planned, by prompt."""
-    sizes = list(plan.values())
-    prompts = np.repeat([pool.items[i][1] for i in plan], sizes, axis=0).astype(np.int64)
-    tokens, logprobs = sample(model, torch.as_tensor(prompts), MAX_TOKENS, end, generator)
+    sizes, items = list(plan.values()), [task.pool[pool.place[i]] for i in plan]
+    prompts = np.repeat([ids for _, ids, _ in items], sizes, axis=0).astype(np.int64)
+    tokens, logprobs = sample(model, torch.as_tensor(prompts), MAX_TOKENS, task.end, generator)
     groups, row = {}, 0
-    for prompt_id, size in plan.items():
-        prompt, ids, answer = pool.items[prompt_id]
+    for (prompt, ids, answer), size in zip(items, sizes, strict=True):
         job = Job(
-            group_id=prompt_id, start=0, stop=size, num_rollouts=size, prompt=prompt, prompt_token_ids=ids,
+            group_id=prompt.prompt_id, start=0, stop=size, num_rollouts=size, prompt=prompt, prompt_token_ids=ids,
             sampling=Sampling(max_tokens=MAX_TOKENS),
         )  # fmt: skip
         verdicts = {}
         for rollout in range(size):
-            found = tokens[row] == end
+            found = tokens[row] == task.end
             stop = int(np.argmax(found)) + 1 if found.any() else tokens.shape[1]
             trajectory = Trajectory(
                 job=job, rollout=rollout, trajectory_id=f"{row}", token_ids=tokens[row, :stop],
@@ -172,7 +103,7 @@ def groups_of(
                 trajectory=trajectory, outcome="correct" if right else "wrong", reward=float(right)
             )
             row += 1
-        groups[prompt_id] = Group(prompt_id, size, verdicts)
+        groups[prompt.prompt_id] = Group(prompt.prompt_id, size, verdicts)
     return groups
 
 
@@ -183,15 +114,15 @@ def run(task: Task, model: str, lr: float, every: int, cell: dict[str, Any]) -> 
     generator = torch.Generator().manual_seed(seed)
     trainer = Trainer(load_model(model, torch.device("cpu")), LearnerTable(lr=lr))
     trainer.objective = replace(PRESETS["tis"], **WEIGHTINGS[cell["weighting"]])
-    pool = Pool(task, seed, high=128)
+    pool = Pool([prompt for prompt, _, _ in task.pool], seed, group=GROUP)
     curve: dict[str, list[float]] = {"rollouts": [], "accuracy": [], "samples": [], "prompts": [], "largest": []}
     graded = mixed_samples = groups_seen = mixed_groups = largest = 0
     started = time.monotonic()
     for step in range(regime.updates):
         plan = pool.plan(cell["allocation"], regime.prompts)
-        groups = groups_of(trainer.model, step, pool, plan, task.end, generator)
+        groups = groups_of(trainer.model, step, task, pool, plan, generator)
         for prompt_id, group in groups.items():
-            pool.observe(prompt_id, [verdict.reward for verdict in group.graded])
+            pool.observe(prompt_id, sum(verdict.reward for verdict in group.graded), len(group.graded))
         mixed = [g for g in groups.values() if len({v.reward for v in g.graded}) > 1]
         trainer.update(mixed, version=step, step=step)
         graded += sum(plan.values())

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def choose(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("regimes").choose
+    return importlib.import_module("pool").choose
 
 
 def worth(a, b, rollouts):
@@ -28,7 +28,7 @@ def test_the_whole_budget_is_spent_and_no_group_has_one_rollout(choose):
     rng = np.random.default_rng(0)
     for budget in (2, 3, 7, 64, 481):
         a, b = rng.gamma(1.0, 2.0, (2, 200)) + 0.1
-        rollouts = choose(a, b, budget, np.zeros(200, dtype=np.int64), 128)
+        rollouts = choose(Expected(a, b), budget, np.zeros(200, dtype=np.int64), 128)
         assert rollouts.sum() == budget
         assert not (rollouts == 1).any()
 
@@ -38,7 +38,7 @@ def test_no_better_choice_of_four_prompts_exists_but_for_an_odd_rollout(choose):
     exact = 0
     for budget in (2, 4, 5, 8):
         a, b = rng.gamma(1.0, 2.0, (2, 4)) + 0.1
-        found = worth(a, b, choose(a, b, budget, np.zeros(4, dtype=np.int64), 8))
+        found = worth(a, b, choose(Expected(a, b), budget, np.zeros(4, dtype=np.int64), 8))
         sizes = [n for n in itertools.product((0, 2, 3, 4, 5, 6, 7, 8), repeat=4) if sum(n) == budget]
         best = max(worth(a, b, np.array(n)) for n in sizes)
         odd = float(Expected(a, b).value(np.arange(4), np.full(4, 2)).max()) / 2  # half a pair, given to another prompt
@@ -49,5 +49,5 @@ def test_no_better_choice_of_four_prompts_exists_but_for_an_odd_rollout(choose):
 
 def test_prompts_whose_turn_it_is_keep_their_lower_bound(choose):
     a, b = np.array([1.0, 50.0, 1.0]), np.array([1.0, 0.1, 1.0])
-    rollouts = choose(a, b, 12, np.array([0, 2, 0]), 128)
+    rollouts = choose(Expected(a, b), 12, np.array([0, 2, 0]), 128)
     assert rollouts.tolist() == [5, 2, 5]

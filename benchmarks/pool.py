@@ -1,0 +1,109 @@
+"""The allocator without a stream: the prompts of a pool, what is believed of them, and how many rollouts each gets next.
+
+The product's own turns, evidence, beliefs and modes; `regimes.py` and `simulate.py` train on what it plans. Beside the
+modes there are rules that choose *which* prompts of the whole pool take part:
+
+    choose    which and how many: bayes with a lower bound of 0. A group of two is worth V(2), so the first two rollouts
+              are worth V(2) / 2 each, and V stays concave: E[V(3) - V(2)] is V(2) / 2 as well.
+    choose 8  only which: the prompts with the greatest expected V(n), n rollouts each (8 where 8 is the mean).
+    rehearse  as choose, but those whose turn it is get 2 rollouts at least, as in bayes.
+
+and two that are told the true success rates, to show what better beliefs could bring:
+
+    oracle         bayes, the posterior being certain.
+    oracle choose  choose, the posterior being certain.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from allocator import beliefs as belief_rules
+from allocator.budget import Floats, Ints, solve
+from allocator.evidence import Evidence
+from allocator.rounds import Turns, group_id_of, plan_round
+from allocator.values import Expected, PlugIn, Value
+from stream.messages import Belief, Budgeting, OpenGroup, Prompt
+
+CHOOSERS = ("choose", "choose 8", "rehearse")
+ORACLES = ("oracle", "oracle choose")
+UNTOLD = Budgeting(mode="", success_rate=-1.0, num_observed=0, value=0.0, price=0.0)
+"""Nobody asks here why a group got its budget."""
+
+
+def choose(value: Value, budget: int, low: Ints, high: int) -> Ints:
+    """Rollouts of every prompt of the pool, 0 or 2 to `high`, not under `low`, of the greatest value. [M]"""
+    solution = solve(lambda i, n: value.marginal(i, np.maximum(n, 2)), budget, low, np.full(low.size, high), least=0)
+    rollouts = solution.num_rollouts.copy()
+    single = np.flatnonzero(rollouts == 1)  # ties at the price: half of them take the others' rollout
+    rollouts[single[: single.size // 2]] += 1
+    rollouts[single[single.size // 2 :]] = 0
+    if single.size % 2:
+        rollouts[np.flatnonzero((rollouts > 0) & (rollouts < high))[0]] += 1
+    return rollouts
+
+
+class Pool:
+    """Prompts to train on, and the beliefs that their rollouts make."""
+
+    def __init__(
+        self, prompts: Sequence[Prompt], seed: int, *, group: int = 8, low: int = 2, high: int = 128,
+        discount: float = belief_rules.DISCOUNT,
+    ) -> None:  # fmt: skip
+        self.place = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
+        self._ids = list(self.place)
+        self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._ids}
+        self._evidence = Evidence(prompts)
+        self._turns = Turns(self._beliefs, seed)
+        self._rng = np.random.default_rng(seed)
+        self._group, self._low, self._high = group, low, high
+        self._discount = discount
+
+    def plan(self, allocation: str, prompts: int, rates: Floats | None = None) -> dict[str, int]:
+        """Which prompts get how many rollouts: `group` on average for as many `prompts`.
+
+        `rates` [M] are the true success rates, which only the oracles look at.
+        """
+        budget = prompts * self._group
+        if allocation in CHOOSERS or allocation == "oracle choose":
+            return self._choose(allocation, prompts, budget, rates)
+        chosen = self._turns.take(prompts)
+        if allocation == "oracle":
+            assert rates is not None
+            value = PlugIn(rates[[self.place[prompt_id] for prompt_id in chosen]])
+            bounds = np.full(prompts, self._low), np.full(prompts, self._high)
+            return dict(zip(chosen, solve(value.marginal, budget, *bounds).num_rollouts.tolist(), strict=True))
+        plan = plan_round(
+            chosen, self._beliefs, self._evidence.beliefs(chosen, self._beliefs), mode=allocation,
+            budget=budget, low=self._low, high=self._high, round_number=0,
+        )  # fmt: skip
+        return {i: group.num_rollouts for i, group in zip(plan.prompt_ids, plan.groups, strict=True)}
+
+    def _choose(self, allocation: str, prompts: int, budget: int, rates: Floats | None) -> dict[str, int]:
+        shuffled = self._rng.permutation(len(self._ids))  # ties: anyone's
+        order = [self._ids[i] for i in shuffled]
+        value: Value
+        if allocation == "oracle choose":
+            assert rates is not None
+            value = PlugIn(rates[shuffled])
+        else:
+            believed = self._evidence.beliefs(order, self._beliefs)
+            value = Expected(believed.a, believed.b)
+        if allocation == "choose 8":
+            worth = value.value(np.arange(len(order)), np.full(len(order), self._group))
+            rollouts = np.zeros(len(order), dtype=np.int64)
+            rollouts[np.argsort(-worth, kind="stable")[:prompts]] = self._group
+        else:
+            turn = set(self._turns.take(prompts)) if allocation == "rehearse" else set()
+            low = np.array([self._low if prompt_id in turn else 0 for prompt_id in order])
+            rollouts = choose(value, budget, low, self._high)
+        return {order[i]: int(rollouts[i]) for i in np.flatnonzero(rollouts)}
+
+    def observe(self, prompt_id: str, correct: float, graded: int) -> None:
+        """A group is graded and over."""
+        belief = self._beliefs[prompt_id]
+        group = OpenGroup(group_id=group_id_of(belief), num_rollouts=graded, round=0, budgeting=UNTOLD)
+        belief = belief_rules.observe(belief_rules.admit(belief, group), correct, graded, discount=self._discount)
+        self._beliefs[prompt_id] = belief = belief_rules.end(belief)
+        self._evidence.note(belief)
+        self._turns.put(belief)
