@@ -8,7 +8,8 @@ modes there are rules that choose *which* prompts of the whole pool take part:
     choose 8  only which: the prompts with the greatest expected V(n), n rollouts each (8 where 8 is the mean).
     rehearse  as choose, but those whose turn it is get 2 rollouts at least, as in bayes.
 
-and two that are told the true success rates, to show what better beliefs could bring:
+A rule whose name ends in `wide` or `wider` takes two or four times as many prompts whose turn it is, for the same budget.
+And two are told the true success rates, to show what better beliefs could bring:
 
     oracle         bayes, the posterior being certain.
     oracle choose  choose, the posterior being certain.
@@ -18,17 +19,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from allocator import beliefs as belief_rules
+from allocator.beliefs import DISCOUNT, WINDOW
 from allocator.budget import Floats, Ints, solve
 from allocator.evidence import Evidence
-from allocator.rounds import Turns, group_id_of, plan_round
-from allocator.values import Expected, PlugIn, Value
-from stream.messages import Belief, Budgeting, OpenGroup, Prompt
+from allocator.rounds import Turns, plan_round
+from allocator.values import PlugIn, Shared, Value
+from stream.messages import Belief, Prompt, Visit
 
+WIDE = {"wide": 2, "wider": 4}
 CHOOSERS = ("choose", "choose 8", "rehearse")
-ORACLES = ("oracle", "oracle choose")
-UNTOLD = Budgeting(mode="", success_rate=-1.0, num_observed=0, value=0.0, price=0.0)
-"""Nobody asks here why a group got its budget."""
 
 
 def choose(value: Value, budget: int, low: Ints, high: int) -> Ints:
@@ -48,7 +47,7 @@ class Pool:
 
     def __init__(
         self, prompts: Sequence[Prompt], seed: int, *, group: int = 8, low: int = 2, high: int = 128,
-        discount: float = belief_rules.DISCOUNT,
+        discount: float = DISCOUNT,
     ) -> None:  # fmt: skip
         self.place = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
         self._ids = list(self.place)
@@ -65,6 +64,9 @@ class Pool:
         `rates` [M] are the true success rates, which only the oracles look at.
         """
         budget = prompts * self._group
+        rule, _, wide = allocation.rpartition(" ")
+        if wide in WIDE:
+            allocation, prompts = rule, prompts * WIDE[wide]
         if allocation in CHOOSERS or allocation == "oracle choose":
             return self._choose(allocation, prompts, budget, rates)
         chosen = self._turns.take(prompts)
@@ -88,7 +90,7 @@ class Pool:
             value = PlugIn(rates[shuffled])
         else:
             believed = self._evidence.beliefs(order, self._beliefs)
-            value = Expected(believed.a, believed.b)
+            value = Shared(believed.a, believed.b, 2, self._high)
         if allocation == "choose 8":
             worth = value.value(np.arange(len(order)), np.full(len(order), self._group))
             rollouts = np.zeros(len(order), dtype=np.int64)
@@ -101,9 +103,19 @@ class Pool:
 
     def observe(self, prompt_id: str, correct: float, graded: int) -> None:
         """A group is graded and over."""
-        belief = self._beliefs[prompt_id]
-        group = OpenGroup(group_id=group_id_of(belief), num_rollouts=graded, round=0, budgeting=UNTOLD)
-        belief = belief_rules.observe(belief_rules.admit(belief, group), correct, graded, discount=self._discount)
-        self._beliefs[prompt_id] = belief = belief_rules.end(belief)
+        self._beliefs[prompt_id] = belief = after_group(self._beliefs[prompt_id], correct, graded, self._discount)
         self._evidence.note(belief)
         self._turns.put(belief)
+
+
+def after_group(belief: Belief, correct: float, graded: int, discount: float) -> Belief:
+    """What `admit`, `observe` and `end` of allocator.beliefs make of a belief and a group: a sweep makes millions."""
+    return Belief(
+        prompt_id=belief.prompt_id,
+        num_groups=belief.num_groups + 1,
+        num_trials=belief.num_trials + graded,
+        num_correct=belief.num_correct + correct,
+        recent_trials=discount * belief.recent_trials + graded,
+        recent_correct=discount * belief.recent_correct + correct,
+        visits=(*belief.visits, Visit(num_correct=correct, num_graded=graded))[-WINDOW:],
+    )

@@ -72,6 +72,8 @@ CELLS = (
     ("rehearse", "prompt mean"),
     ("variance", "prompt mean"),
     ("p_nonzero", "prompt mean"),
+    ("uniform wide", "prompt mean"),
+    ("bayes wide", "prompt mean"),
 )
 """Allocation and weighting; with equal groups token mean is prompt mean, or nearly."""
 

@@ -22,8 +22,9 @@ Held-out accuracy is exact: fresh prompts of the same kinds, with u = 0. Of a se
 What it leaves out: tokens, staleness, exploration (a prompt at p = .001 gets nothing but its kin's help), and any likeness
 of kinds. `demo` has the demo's codes and sizes, `lr` and `width` fitted to two runs of the real model (docs/allocation.md).
 
-Besides pool.py's rules: a name that ends in `/2`, `x2` or `x16` has groups of half, twice, 16 times the rollouts, in as
-many updates. `uniform x16` is next to the exact gradient of the prompts whose turn it is.
+Besides pool.py's rules: a name that ends in `/2` or `x16` has half or 16 times the rollouts in every update, and as many
+updates. `uniform x16` comes near the exact gradient of the prompts whose turn it is: no way of sharing out rollouts
+among them can bring much more.
 
     python benchmarks/simulate.py --out docs/figures/simulate.json
     python benchmarks/simulate.py --quick
@@ -65,11 +66,12 @@ DEMO_LOGITS = (
 """Mean logit of the success rates of the demo's base model on the pool's prompts of each code (exact, within 7)."""
 DEMO_OWN = 1.0
 """Standard deviation of the prompts' about it."""
-SCALES = {"/2": 0.5, "x2": 2.0, "x16": 16.0}
+SCALES = {"/2": 0.5, "x16": 16.0}
 ALLOCATIONS = (
-    "uniform", "paper", "bayes", "p_nonzero", "variance", "choose", "choose 8", "rehearse", "oracle", "oracle choose",
-    "uniform /2", "bayes /2", "p_nonzero /2", "uniform x2", "uniform x16",
+    "uniform", "paper", "bayes", "p_nonzero", "variance", "oracle", "uniform x16", "uniform /2", "bayes /2",
+    "uniform wide", "bayes wide", "choose", "rehearse", "oracle choose",
 )  # fmt: skip
+"""What is run in every regime: how many rollouts; which prompts, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +95,14 @@ class Regime:
     """Whether the allocator is told the kinds, as levels."""
     prompts: int = 32
     group: int = 8
-    updates: int = 100
+    updates: int = 64
     low: int = 2
     """min_rollouts."""
     discount: float = 0.5
     advantage: str = "std"
     weighting: str = "prompt_mean"
     optimizer: str = "adam"
-    lr: float = 0.4
+    lr: float = 0.45
 
     @property
     def rollouts(self) -> int:
@@ -221,7 +223,9 @@ def prompts_of(skills: Skills, told: bool) -> list[Prompt]:
 def scaled(regime: Regime, allocation: str) -> tuple[Regime, str]:
     """The regime and the rule that a name stands for: `bayes /2` is bayes with groups of half the rollouts."""
     rule, _, by = allocation.rpartition(" ")
-    return (replace(regime, group=round(regime.group * SCALES[by])), rule) if by in SCALES else (regime, allocation)
+    if by not in SCALES:
+        return regime, allocation
+    return replace(regime, group=round(regime.group * SCALES[by])), rule
 
 
 def run(regime: Regime, allocation: str, seed: int) -> dict[str, Any]:
@@ -255,3 +259,184 @@ def run(regime: Regime, allocation: str, seed: int) -> dict[str, Any]:
         spent, groups = spent + int(sizes.sum()), groups + sizes.size
         mixed_groups, mixed_samples = mixed_groups + int(mixed.sum()), mixed_samples + int(sizes[mixed].sum())
     return {"curve": curve, "samples": mixed_samples / spent, "prompts": mixed_groups / groups, "spent": spent}
+
+
+# -- the sweep --------------------------------------------------------------------------------------------------------
+
+BASE = Regime()
+SCARCE, MANY, LONG = "demo: 8 x 8", "demo: 60 x 8", "demo: 60 x 8, 1,920 prompts"
+DEMO = Regime(demo=True, private_skill=0.0, width=32, lr=0.5)
+REGIMES: dict[str, Regime] = {
+    "base": BASE,
+    **{
+        f"skill {skill:g}, difficulty {difficulty:g}": replace(
+            BASE, private_skill=skill, private_difficulty=difficulty
+        )
+        for skill in (0.0, 0.2, 0.5, 0.8, 1.0)
+        for difficulty in ((0.0, 0.5, 1.0) if skill != 0.8 else (0.5,))
+        if (skill, difficulty) != (BASE.private_skill, BASE.private_difficulty)
+    },
+    "8 prompts": replace(BASE, prompts=8, updates=100),
+    "128 prompts": replace(BASE, prompts=128, updates=16),
+    "groups of 4": replace(BASE, group=4, updates=128),
+    "groups of 16": replace(BASE, group=16, updates=32),
+    "spread 1": replace(BASE, spread=1.0),
+    "spread 5": replace(BASE, spread=5.0),
+    "easy": replace(BASE, mean=-2.0),
+    "hard": replace(BASE, mean=3.5),
+    "all hard": replace(BASE, mean=3.5, spread=1.0),
+    "40 % solved, 20 % hopeless": replace(BASE, dead=(0.4, 0.2)),
+    "60 % hopeless": replace(BASE, dead=(0.0, 0.6)),
+    "90 % dead": replace(BASE, dead=(0.45, 0.45)),
+    "token mean": replace(BASE, weighting="token_mean"),
+    "unbiased": replace(BASE, advantage="leave_one_out"),
+    "Dr. GRPO": replace(BASE, advantage="mean", weighting="constant"),
+    "sgd": replace(BASE, optimizer="sgd", lr=3.0),
+    "lr / 3": replace(BASE, lr=BASE.lr / 3),
+    "lr x 3": replace(BASE, lr=BASE.lr * 3),
+    "interference, width 64": replace(BASE, width=64),
+    "interference, width 16": replace(BASE, width=16),
+    "discount .25": replace(BASE, discount=0.25),
+    "discount .8": replace(BASE, discount=0.8),
+    "discount 1": replace(BASE, discount=1.0),
+    "min_rollouts 4": replace(BASE, low=4),
+    "kinds not told": replace(BASE, told=False),
+    "8 kinds": replace(BASE, kinds=8, each=80),
+    "640 kinds": replace(BASE, kinds=640, each=1),
+    "no prompt twice": replace(BASE, each=32),
+    SCARCE: replace(DEMO, prompts=8, updates=120),
+    MANY: replace(DEMO, prompts=60, updates=40),
+    LONG: replace(DEMO, prompts=60, updates=100, each=30),
+}  # fmt: skip
+QUICK = ("base", "90 % dead", SCARCE)
+
+
+def measure_of(regime: Regime) -> int:
+    """Which accuracy of a curve's points counts: held-out; on the pool where nothing carries over."""
+    return 2 if regime.private_skill == 1.0 else 1
+
+
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of one run a seed: mean curve [rollouts, held-out, pool] and both final accuracies of each seed."""
+    return {
+        "curve": np.mean([found["curve"] for found in runs], axis=0).round(4).tolist(),
+        "heldout": [round(found["curve"][-1][1], 4) for found in runs],
+        "pool": [round(found["curve"][-1][2], 4) for found in runs],
+        "samples": round(statistics.fmean(found["samples"] for found in runs), 4),
+        "prompts": round(statistics.fmean(found["prompts"] for found in runs), 4),
+    }
+
+
+def compare(regime: Regime, cell: Mapping[str, Any], uniform: Mapping[str, Any]) -> dict[str, Any]:
+    """Difference to uniform at the same seeds, its standard error, and the share of uniform's rollouts that it takes to
+    get to uniform's final accuracy, by the mean curves (None: not in this run).
+    """
+    measure = measure_of(regime)
+    key = ("heldout", "pool")[measure - 1]
+    differences = np.subtract(cell[key], uniform[key])
+    curves = [[(point[0], point[measure]) for point in of["curve"]] for of in (cell, uniform)]
+    reached = rollouts_to_reach(curves[0], curves[1][-1][1])
+    return {
+        "difference": round(float(differences.mean()), 5),
+        "error": round(float(differences.std(ddof=1) / np.sqrt(differences.size)), 5),
+        "reach": None if reached is None else round(reached / uniform["curve"][-1][0], 3),
+    }
+
+
+def sweep(names: Sequence[str], seeds: int, console: Console) -> list[dict[str, Any]]:
+    """Every allocation in the regimes named, beside uniform."""
+    cells = []
+    for number, name in enumerate(names, 1):
+        started, regime = time.process_time(), REGIMES[name]
+        found = {
+            allocation: summary([run(regime, allocation, seed) for seed in range(seeds)])
+            for allocation in (*ALLOCATIONS, *(("choose 8",) if regime.demo else ()))
+        }
+        for allocation, cell in found.items():
+            beside = compare(regime, cell, found["uniform"])
+            cells.append({"regime": name, "allocation": allocation, **cell, **beside})
+        console.print(f"{number}/{len(names)} {name}: {time.process_time() - started:.0f} s of CPU", highlight=False)
+    return cells
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def cells_of(cells: Sequence[Mapping[str, Any]], regime: str) -> dict[str, Mapping[str, Any]]:
+    """The cells of a regime by allocation."""
+    return {cell["allocation"]: cell for cell in cells if cell["regime"] == regime}
+
+
+def table_of(cells: Sequence[Mapping[str, Any]], name: str) -> Table:
+    """A regime."""
+    regime = REGIMES[name]
+    changed = {f.name: getattr(regime, f.name) for f in fields(regime) if getattr(regime, f.name) != f.default}
+    table = Table(title=f"{name}: {regime.rollouts:,} rollouts {changed or ''}")
+    for column in ("allocation", "held-out", "pool", "to uniform", "reach", "samples", "prompts"):
+        table.add_column(column, justify="left" if column == "allocation" else "right")
+    for allocation, cell in cells_of(cells, name).items():
+        table.add_row(
+            allocation,
+            *(f"{statistics.fmean(of):.3f} ({min(of):.3f}-{max(of):.3f})" for of in (cell["heldout"], cell["pool"])),
+            f"{100 * cell['difference']:+.1f} +- {100 * cell['error']:.1f}",
+            "never" if cell["reach"] is None else f"{cell['reach']:.2f}",
+            f"{cell['samples']:.3f}", f"{cell['prompts']:.3f}",
+        )  # fmt: skip
+    return table
+
+
+def verdicts_of(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
+    """Over all regimes: how often each allocation was ahead of uniform or behind by three standard errors, and how far."""
+    table = Table(title=f"{len(names)} regimes, against uniform at the same seeds (points; share of its rollouts)")
+    for column in ("allocation", "ahead", "behind", "median", "least", "most", "reach <= .5", "least reach"):
+        table.add_column(column, justify="left" if column == "allocation" else "right")
+    by_regime = {name: cells_of(cells, name) for name in names}
+    for allocation in ALLOCATIONS[1:]:
+        found = {name: of[allocation] for name, of in by_regime.items()}
+        differences = {name: 100 * cell["difference"] for name, cell in found.items()}
+        least, most = min(differences, key=differences.__getitem__), max(differences, key=differences.__getitem__)
+        reach = {name: cell["reach"] for name, cell in found.items() if cell["reach"] is not None}
+        first = min(reach, key=reach.__getitem__, default=None)
+        table.add_row(
+            allocation,
+            str(sum(cell["difference"] > 3 * cell["error"] for cell in found.values())),
+            str(sum(cell["difference"] < -3 * cell["error"] for cell in found.values())),
+            f"{statistics.median(differences.values()):+.1f}",
+            f"{differences[least]:+.1f} ({least})", f"{differences[most]:+.1f} ({most})",
+            str(sum(share <= 0.5 for share in reach.values())),
+            f"{reach[first]:.2f} ({first})" if first else "never",
+        )  # fmt: skip
+    return table
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--regimes", nargs="+", default=list(REGIMES), choices=REGIMES, metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help=f"two seeds of {', '.join(QUICK)}")
+    parser.add_argument("--out", type=Path, help="write the results as JSON")
+    options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error(f"--seeds is {options.seeds}; want 2 at least, for a standard error")
+    names, seeds = (QUICK, 2) if options.quick else (options.regimes, options.seeds)
+    console = Console()
+    settings = {
+        "seeds": seeds, "heldout": HELDOUT * BASE.kinds, "base": asdict(BASE), "machine": platform.processor()
+        or platform.machine(), "python": platform.python_version(), "numpy": np.__version__,
+    }  # fmt: skip
+    console.print(settings)
+    started = time.process_time()
+    cells = sweep(names, seeds, console)
+    settings["cpu_seconds"] = round(time.process_time() - started)
+    for name in names:
+        console.print(table_of(cells, name))
+    console.print(verdicts_of(cells, names))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        lines = ",\n".join(json.dumps(cell) for cell in cells)
+        options.out.write_text(f'{{"settings": {json.dumps(settings)},\n"cells": [\n{lines}\n]}}\n')
+
+
+if __name__ == "__main__":
+    main()

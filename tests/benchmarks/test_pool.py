@@ -2,14 +2,18 @@
 
 import importlib
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from allocator.values import Expected
+from allocator import beliefs
+from allocator.values import Expected, PlugIn
+from stream.messages import Belief, Budgeting, OpenGroup, Prompt
 
 ROOT = Path(__file__).parents[2]
+NO_REASON = Budgeting(mode="", success_rate=-1.0, num_observed=0, value=0.0, price=0.0)
 
 
 @pytest.fixture
@@ -51,3 +55,47 @@ def test_prompts_whose_turn_it_is_keep_their_lower_bound(choose):
     a, b = np.array([1.0, 50.0, 1.0]), np.array([1.0, 0.1, 1.0])
     rollouts = choose(Expected(a, b), 12, np.array([0, 2, 0]), 128)
     assert rollouts.tolist() == [5, 2, 5]
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("pool")
+
+
+def test_a_group_leaves_the_belief_that_the_allocator_would_have(pool):
+    rng = np.random.default_rng(2)
+    for discount in (0.5, 0.8):
+        belief = theirs = Belief(prompt_id="a")
+        for number in range(20):
+            graded = int(rng.integers(2, 20))
+            correct = int(rng.integers(0, graded + 1))
+            belief = pool.after_group(belief, correct, graded, discount)
+            group = OpenGroup(group_id=f"{number}", num_rollouts=graded, round=0, budgeting=NO_REASON)
+            theirs = beliefs.observe(beliefs.admit(theirs, group), correct, graded, discount=discount)
+            theirs = beliefs.end(theirs)
+            assert replace(belief, visits=()) == replace(theirs, visits=())
+            assert beliefs.success_rate(belief) == pytest.approx(beliefs.success_rate(theirs), nan_ok=True)
+
+
+def prompts(number):
+    return [Prompt(prompt_id=f"{i}", text="", answer="", verifier="") for i in range(number)]
+
+
+def test_wide_rules_spend_the_same_on_more_prompts(pool):
+    for allocation, times in (("uniform", 1), ("uniform wide", 2), ("bayes wide", 2), ("uniform wider", 4)):
+        plan = pool.Pool(prompts(40), 0).plan(allocation, 5)
+        assert len(plan) == 5 * times and sum(plan.values()) == 40
+
+
+def test_oracle_buys_the_most_true_value_of_the_same_prompts(pool):
+    rates = np.random.default_rng(5).beta(0.5, 0.5, 40)
+    value, found = PlugIn(rates), {}
+    for allocation in ("uniform", "oracle"):
+        plan = pool.Pool(prompts(40), 0).plan(allocation, 10, rates)
+        found[allocation] = float(value.value(np.array([int(i) for i in plan]), np.array(list(plan.values()))).sum())
+    assert found["oracle"] > found["uniform"] * 1.02
+    free = pool.Pool(prompts(40), 0).plan("oracle choose", 10, rates)
+    assert sum(free.values()) == 80 and min(free.values()) >= 2
+    total = float(value.value(np.array([int(i) for i in free]), np.array(list(free.values()))).sum())
+    assert total > found["oracle"]
