@@ -56,12 +56,34 @@ _ARITHMETIC = re.compile(
 )
 _DENIED = re.compile(
     r"(?:\b(?:not|never|cannot|larger|greater|bigger|higher|more|less|fewer|smaller|lower|above|below|over|under|"
-    r"least|most|except|unlike)|n't)\b(?:\s+[a-z]+){0,2}\s*$",
+    r"least|most|except|unlike)|n't)\b(?:\s+[a-z]+){0,2}\s*$"
+    r"|\b(?:twice|thrice|half|double|triple)\s+(?:of\s+)?(?:the\s+)?$"
+    r"|(?:\b(?:squares?|cubes?|roots?|reciprocal|inverse|opposite|logarithm|log|factorial|multiples?|divisors?|out|"
+    r"thirds?|quarters?|percent)|%)\s+of\s+(?:the\s+)?$",
     re.IGNORECASE,
 )
 """What makes the number that follows another thing than the answer."""
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
-_JOINED = re.compile(r"\d(?:[\d.,]*\d)?\s+(?:and|or|to)\s+$", re.IGNORECASE)
+_JOINED = re.compile(
+    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:\s+(?:and|to|plus|minus|times|divided\s+by|multiplied\s+by)|\s*(?:≈|\\approx)|"
+    r"[,;]?\s+(?:or(?!\s+(?:more|less|fewer)\b)|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b[^\d.\n]{0,30}?)"
+    r"\s*[-−]?$",
+    re.IGNORECASE,
+)
+"""What ties a number to the one before: "between 41 and 42", "41 or maybe 42", "6 plus 10" state neither."""
+_MINUS = re.compile(r"\b(?:negative|minus)\s+$", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"\b(?:steps?|problems?|questions?|exercises?|examples?|figures?|tables?|sections?|chapters?|equations?|eqs?\.?|"
+    r"theorems?|lemmas?)\s*\(?$",
+    re.IGNORECASE,
+)
+"""Before the number of a thing, which is no result."""
+_CODE_LINE = re.compile(
+    r"^[ \t]*(?:(?:def|class)\s+\w+.*:|(?:return|assert|raise|import|from\s+\w+\s+import)\s.*|lambda\b.*:.*|"
+    r"(?:for|while|if|elif|with)\b.*:)[ \t]*$",
+    re.MULTILINE,
+)
+_BOLD_NUMBER = re.compile(r"(?<![\w*)])\*\*([^*\n]{1,80}?)\*\*(?![\w*(])")
 _ASKED = re.compile(r"[^.!?\n]{0,200}\?")
 _BOLD = re.compile(r"\*\*([^*\n]{1,80}?)\*\*")
 _DERIVED = re.compile(
@@ -72,7 +94,9 @@ _COMMAND = re.compile(
     r"\\(?:[dtc]?frac|sqrt|pi|binom|cdot|times|div|over|ast|pm|mp|infty|theta|pm|left|right|ln|log|sin|cos|tan|text)(?![a-z])"
 )
 _AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
-_SENTENCE_END = re.compile(r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d),\s(?=[a-z])|\s+(?:because|since|as|so|which)\s")
+_SENTENCE_END = re.compile(
+    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d),\s(?!(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|\s+(?:because|since|as|so|which)\s"
+)
 _WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
 _ROMAN = re.compile(r"[IVX]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -119,6 +143,9 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
     if hashes:
         return Found(hashes[-1], "hashes")
     text = text.partition("<|")[0].strip() or text
+    text = _CODE_LINE.sub("", text).strip()
+    if not text:
+        return Found("", "none")
     if len(text) <= MAX_CANDIDATE and not is_prose(text) and not _introduces(text, numeric):
         return Found(unwrap(text), "whole")
     said = _said(text, numeric)
@@ -261,20 +288,23 @@ def _last(text: str, numeric: bool) -> str:
     text = text[-LAST_CHARS:]
     formulas = [*_FORMULA.finditer(text)]
     outside = _FORMULA.sub(lambda match: " " * len(match[0]), text)
+    outside = _BOLD_NUMBER.sub(lambda bold: f"  {bold[1]}  ", outside)
     best, end = _listed(formulas, text) if formulas else ("", -1)
     bare = _last_bare_latex(outside)
     if bare is not None and bare[1] > end:
         best, end = text[slice(*bare)], bare[1]
     if numeric or end < 0:
         numbers = [*_ARITHMETIC.finditer(_without_braces(outside))]
-        while numbers and _ASKED.match(outside, numbers[-1].end()):
+        while numbers and (
+            _ASKED.match(outside, numbers[-1].end()) or _NUMBERED.search(outside[: numbers[-1].start()][-20:])
+        ):
             numbers.pop()
         if numbers and numbers[-1].end() > end:
-            joined = _JOINED.search(outside[: numbers[-1].start()])
-            if joined:
-                return unwrap(outside[joined.start() : numbers[-1].end()])  # "between 41 and 42" is no 42
-            denied = _DENIED.search(outside[: numbers[-1].start()])
-            return unwrap((denied[0] if denied else "") + numbers[-1][0])
+            before = outside[: numbers[-1].start()][-100:]
+            for tie in (_JOINED, _DENIED):
+                if tied := tie.search(before):
+                    return unwrap(tied[0] + numbers[-1][0])
+            return unwrap(("-" if _MINUS.search(before) else "") + numbers[-1][0])
     return unwrap(best)
 
 

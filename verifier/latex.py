@@ -15,6 +15,7 @@ _CHARACTERS = {
     "∈": r"\in ", "∉": r"\notin ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "°": r"^\circ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "：": ":", "，": ",", "；": ";", "（": "(",
     "）": ")", "％": "%", "＝": "=", "＋": "+", "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "√": r"\sqrt ", "∛": r"\sqrt[3] ",
+    "✓": " ", "✔": " ", "✅": " ", "☑": " ", "\ufe0f": "",
     "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
     "⅕": r" \frac{1}{5}", "⅖": r" \frac{2}{5}", "⅗": r" \frac{3}{5}", "⅘": r" \frac{4}{5}", "⅙": r" \frac{1}{6}",
     "⅚": r" \frac{5}{6}", "⅛": r" \frac{1}{8}", "⅜": r" \frac{3}{8}", "⅝": r" \frac{5}{8}", "⅞": r" \frac{7}{8}",
@@ -37,10 +38,15 @@ _REWRITES = [
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\dbinom|\\tbinom", r"\\binom"),
         (r"(?<=\d)\s*(?:\{,\}|\\[,!;:]|\\ |\{\\,\}|,\\!|\{\s*,\s*\})\s*(?=\d{3}(?!\d))", ","),
-        (r"(?<!\\)\\[,!;: ]|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\})(?![A-Za-z])|~", " "),
+        (r"(?<!\\)\\[()]|(?<!\\)\\[,!;: ]|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\})(?![A-Za-z])|~", " "),
         (r"\\(?:textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph|textup)\s*(?=\{)", r"\\text"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*\{\s*([a-zA-Z])\s*\}", r" \1"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
+        (r"\\(?:vec|overrightarrow)\s*\{\s*([A-Z])\s*([A-Z])\s*\}", r" V_{\1\2}"),
+        (
+            r"\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([a-z])\s*\}?\s*\\times\s*\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([a-z])\s*\}?",
+            r" V_{\1\2}",
+        ),
         (r"\\(?:bm|boldsymbol|mathcal|mathscr|mathfrak|vec|overrightarrow|hat)\s*\{\s*([^{}]*)\s*\}", r" \1"),
         (r"\\leqslant|\\leq(?![a-z])|<=|=<|\\le(?![a-z])", r" \\le "),
         (r"\\geqslant|\\geq(?![a-z])|>=|\\ge(?![a-z])", r" \\ge "),
@@ -182,7 +188,15 @@ def unwrap(text: str) -> str:
             text = text.removeprefix("**").removesuffix("**")
         if re.fullmatch(r"\*?[^*]+\*", text):  # the first may have been taken for a list's
             text = text.strip("*")
-        for start, end in (("**", "**"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("__", "__")):
+        for start, end in (
+            ("**", "**"),
+            ("$$", "$$"),
+            ("$", "$"),
+            (r"\(", r"\)"),
+            (r"\[", r"\]"),
+            ("__", "__"),
+            ('"', '"'),
+        ):
             if len(text) >= len(start) + len(end) and text.startswith(start) and text.endswith(end):
                 inner = text[len(start) : len(text) - len(end)]
                 if start not in inner and end not in inner:

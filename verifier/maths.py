@@ -24,13 +24,16 @@ _TWO_INTEGERS = re.compile(r"-?\d+,-?\d+", re.ASCII)
 """A decimal with a comma, or a list of two: whichever agrees."""
 _PLAIN_NUMBER = re.compile(r"\s*[-+]?[\d.,/]{1,100}\s*", re.ASCII)
 """What needs no cleaning: most answers."""
-_TEXT_BEFORE = re.compile(r"\s*\\text\s*\{([^{}]*)\}\s*(?=[-+$\\\d.])")
+_TEXT_BEFORE = re.compile(r"\s*(?:\\text\s*\{([^{}]*)\}|[A-Za-z]\s*:\s)\s*(?=[-+$\\\d.])")
 _NEGATION = re.compile(
     r"\b(?:not?|never|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
-    r"under|above|below|between|up to)\b|n't",
+    r"under|above|below|between|up to|negative|minus|plus|times|by|twice|half|double|triple|squared?|cubed?|root|"
+    r"reciprocal|inverse|opposite|log|factorial|multiple)\b|n't",
     re.IGNORECASE,
 )
 _ABOUT = re.compile(r"\s*(?:\\approx|\\sim)(?![a-z])\s*(?=[-+$\d.\\])")
+_ALSO = re.compile(r",?\s+(?:and|or)\s+(?:(?:equivalently|simply|just)\s+)?|,\s+")
+_OR_ABOUT = re.compile(r",?\s+or\s+(?:about|approximately|roughly|around)\s+|\s*\\approx(?![a-z])\s*")
 _ASIDE = re.compile(r"(?<=[\d%])\s+\([A-Za-z][A-Za-z\s-]*\)$")
 """`84 (eighty-four)`."""
 _CHOICE = re.compile(r"\s*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:])")
@@ -84,6 +87,8 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
             return wrong(f"another choice: {show(text)}")
         if letters is not None and _ONE_LETTER.fullmatch(without_text(text).strip()):
             return correct("same choice")
+        if _also_rounded(text, gold.literal):
+            return correct("the same number, also rounded")
         number = literal(_number_text(text))
         if number is not None:
             return _number_grade(same_number(gold.literal, number), text)
@@ -197,7 +202,7 @@ def _check(gold_shape: Shape, gold: str) -> None:
 def _number_text(text: str) -> str:
     r"""The number that a text states: `x = 5` and `\text{Answer: } 5` as 5, `6 + 10 = 16` as 16 if its sides agree."""
     before = _TEXT_BEFORE.match(text)
-    if before and not _NEGATION.search(before[1]):
+    if before and not _NEGATION.search(before[1] or ""):
         text = text[before.end() :]
     text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
     aside = _ASIDE.search(text)
@@ -221,13 +226,28 @@ def _number_text(text: str) -> str:
 
 
 def _is_rounded(number: Literal, rounded: Literal) -> bool:
-    """Whether a decimal is a number cut to the places that it shows, give or take one in the last."""
-    return abs(number.value - rounded.value) <= Fraction(1, 10 ** (rounded.decimals or 0))
+    """Whether a decimal is a number rounded or cut to the places that it shows."""
+    return abs(number.value - rounded.value) < Fraction(1, 10 ** (rounded.decimals or 0))
+
+
+def _also_rounded(text: str, gold: Literal) -> bool:
+    """Whether a text states a number and what it rounds to, `2/3 or about 0.667`, and one of them is the gold one."""
+    about = _OR_ABOUT.search(text)
+    if about is None:
+        return False
+    number, rounded = literal(text[: about.start()]), literal(text[about.end() :])
+    if (
+        number is None
+        or rounded is None
+        or 2 * abs(number.value - rounded.value) > Fraction(1, 10 ** (rounded.decimals or 0))
+    ):
+        return False
+    return same_number(gold, number) or same_number(gold, rounded)
 
 
 def _listed_twice(text: str, gold: Literal) -> bool:
     """Several boxes with one and the same number are one answer."""
-    items = [literal(_number_text(item)) for item in re.split(r",\s+|\s+(?:and|or)\s+", text)]
+    items = [literal(_number_text(item)) for item in _ALSO.split(text)]
     return len(items) > 1 and all(item is not None and same_number(gold, item) for item in items)
 
 

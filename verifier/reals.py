@@ -44,7 +44,7 @@ def _reals(shape: Shape) -> tuple[str, Any] | None:
                 return _joined(items, intersection)
             either = _joined(items, union)
             # "x > 3 and x < 5": all numbers fulfil one of the two, so both are meant
-            everything = either is not None and either[1] == REALS
+            everything = either is not None and either[1] == REALS and not shape.either
             return _joined(items, intersection) if everything else either
         case Words(words) if words in _EVERYTHING:
             return "", union([interval(r"-\infty", r"\infty", "(", ")")])

@@ -32,6 +32,8 @@ class Many:
     items: tuple["Shape", ...]
     braces: bool = False
     r"""Written as a set, `\{ \}`."""
+    either: bool = False
+    """With "or" between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,9 @@ _MATRIX = re.compile(
     r"(?:\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?$",
     re.DOTALL,
 )
+_CASES = re.compile(r"(?:(?P<label>[^=\\]{1,40})=)?\s*\\begin\{cases\}(?P<body>.*)\\end\{cases\}", re.DOTALL)
+_CONDITION = re.compile(r"\\text\s*\{\s*,?\s*(?:if|for|when|where|as)?\s*\}|(?<![A-Za-z\\])(?:if|for|when)(?![A-Za-z])")
+_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![a-z])")
 _IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[A-Za-z]|[A-Za-z]")
 _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
@@ -129,9 +134,12 @@ def shape_of(text: str, depth: int = 0) -> Shape:
     matrix = _MATRIX.match(text)
     if matrix and text.count("\\begin") == 1:
         return _grid(matrix["body"], depth)
+    if cases := _CASES.fullmatch(text):
+        pieces = _pieces(cases["body"], depth)
+        return Named(_label(cases["label"]), pieces) if cases["label"] else pieces
     items = _items(text)
     if len(items) > 1:
-        return _many(items, depth)
+        return _many(items, depth, either=_OR.search(text) is not None)
     if _is_label_and_value(text):
         label, value = text.split("=", 1) if "=" in text else re.split(r"\\in(?![a-z])", text, maxsplit=1)
         return Named(_label(label), shape_of(value, depth + 1))
@@ -217,7 +225,7 @@ def _both_signs(text: str) -> list[str]:
     return [plus, minus]
 
 
-def _many(items: list[str], depth: int) -> Shape:
+def _many(items: list[str], depth: int, *, either: bool) -> Shape:
     expanded = [part for item in items for part in _both_signs(item)]
     shapes = [shape_of(item, depth + 1) for item in expanded]
     if isinstance(shapes[0], Named) and not any(isinstance(shape, Named | Chain) for shape in shapes[1:]):
@@ -225,7 +233,7 @@ def _many(items: list[str], depth: int) -> Shape:
         return Named(shapes[0].label, Many((shapes[0].value, *shapes[1:])))
     if isinstance(shapes[-1], Named) and len(shapes) == 2 and isinstance(shapes[0], Leaf) and _is_label(shapes[0].text):
         return Named(f"({_label(shapes[0].text)},{shapes[-1].label})", shapes[-1].value)  # "x, y = ..."
-    return Many(tuple(shapes))
+    return Many(tuple(shapes), either=either)
 
 
 def _is_label(text: str) -> bool:
@@ -301,6 +309,14 @@ def _grid(body: str, depth: int) -> Grid:
     body = re.sub(r"\\hline|\\\\\s*$", "", body.strip())
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", body) if row.strip()]
     return Grid(tuple(tuple(shape_of(cell, depth + 1) for cell in row.split("&")) for row in rows[:MAX_ITEMS]))
+
+
+def _pieces(body: str, depth: int) -> Many:
+    """The lines between a brace: equations of a system, or values with the conditions under which they hold."""
+    lines = [re.split(r",?\s*&", line) for line in re.split(r"\\\\(?:\[[^\]]*\])?", body) if line.strip()]
+    cells = [[_CONDITION.sub(" ", cell).strip(" ,;.") for cell in line if cell.strip()] for line in lines[:MAX_ITEMS]]
+    shapes = [[shape_of(cell, depth + 1) for cell in line] for line in cells]
+    return Many(tuple(line[0] if len(line) == 1 else Row(tuple(line), "{", "}") for line in shapes if line))
 
 
 def same_label(a: str, b: str) -> bool:

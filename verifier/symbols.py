@@ -31,6 +31,8 @@ _NORMALIZE = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
 _DIGITS = 30
+_CONSTANT = "1e-28"
+"""How far apart, relatively, equal numbers may be after rounding to so many digits; values at points are less exact."""
 _POINTS = (
     "0.7310585786",
     "1.8393972059",
@@ -256,13 +258,14 @@ def points_for(symbols: Sequence[Any], scale: int = 1) -> list[dict[Any, Any]]:
 def _equal_at_points(a: Any, b: Any) -> bool | None:
     """None if there are too few points where both have a value."""
     symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
-    tolerance = "1e-10" if a.has(sympy.Float) or b.has(sympy.Float) else "1e-20"
+    rounded = a.has(sympy.Float) or b.has(sympy.Float)
     if not symbols:
         p, q = rational(a), rational(b)
         if p is not None and q is not None:
             return p == q
         x, y = evaluate(a, {}), evaluate(b, {})
-        return None if x is None or y is None else _near(x, y, tolerance)
+        return None if x is None or y is None else _near(x, y, "1e-10" if rounded else _CONSTANT)
+    tolerance = "1e-10" if rounded else "1e-20"
     num_real = num_complex = 0
     points = points_for(symbols)
     if a.has(*_STEPS) or b.has(*_STEPS):
@@ -300,10 +303,10 @@ def near_literal(gold: str, answer: Literal) -> bool:
     if value is None or not value.is_real:
         return False
     number = sympy.Rational(answer.value.numerator, answer.value.denominator)
-    if answer.unit == "°" and _near(value, sympy.Float(number, _DIGITS) * sympy.pi.evalf(_DIGITS) / 180, "1e-20"):
+    if answer.unit == "°" and _near(value, sympy.Float(number, _DIGITS) * sympy.pi.evalf(_DIGITS) / 180, _CONSTANT):
         return True
     for exact in {number, number / 100} if answer.percent else {number}:
-        if _near(value, sympy.Float(exact, _DIGITS), "1e-20"):
+        if _near(value, sympy.Float(exact, _DIGITS), _CONSTANT):
             return True
         if answer.decimals is not None and answer.decimals >= 6 and not answer.percent:
             return bool(abs(value - exact) <= sympy.Rational(1, 2) / 10**answer.decimals)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from verifier_helpers import collect
@@ -8,12 +9,11 @@ from verifier.pool import Pool
 CASES = [json.loads(line) for line in (Path(__file__).parent / "math_cases.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_the_labelled_cases_are_graded_as_labelled() -> None:
-    pool = Pool(2, timeout_s=60)
+def test_the_labelled_cases_are_graded_as_labelled(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(2, timeout_s=60)
     for number, case in enumerate(CASES):
         pool.submit(str(number), "math", case["gold"], case["answer"])
-    grades = collect(pool)
-    pool.close()
+    grades = collect(pool, 600)
     wrong = [
         f"{case['gold']} | {case['answer']} | {case['reason']} | {grades[str(number)]}"
         for number, case in enumerate(CASES)
