@@ -65,6 +65,14 @@ class Exchange:
         return None
 
     @property
+    def awaited(self) -> list[int]:
+        """The shards whose quotes are awaited now."""
+        if self._split is None or self._split.share is not None:
+            return []
+        known = self._quotes[self._round, self._split.step]
+        return [shard for shard in range(self._num_shards) if shard not in known]
+
+    @property
     def share(self) -> int | None:
         """Rollouts of this shard in the round, once all have agreed."""
         return None if self._split is None else self._split.share

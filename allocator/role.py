@@ -60,6 +60,8 @@ NEWEST_ROUNDS = 4
 """Rounds' worth of newest jobs that are looked through for groups of a torn transaction."""
 NEWEST_QUOTES = 32
 """Newest quotes of each shard that are looked through for what it has begun to talk about: the talks of two rounds."""
+TELL_EVERY_S = 30.0
+"""How often a shard that waits for others says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ class Allocator:
             stream.worker,
             writer=stream.broker.writer(name=f"{self._consumer_group}.rounds", transactional=True),
         )
-        everyone = [prompt for prompt in pool if prompt.prompt_id in token_ids]
-        self._pool = {prompt.prompt_id: prompt for prompt in everyone[self._shard :: self._num_shards]}
+        mine = [prompt for prompt in pool[self._shard :: self._num_shards] if prompt.prompt_id in token_ids]
+        self._pool = {prompt.prompt_id: prompt for prompt in mine}
         self._round_size = len(range(self._shard, config.run.prompts_per_update, self._num_shards))
         """Groups of this allocator in a round."""
         if len(self._pool) < self._round_size:
@@ -101,7 +103,9 @@ class Allocator:
             )
         self._make = JobMaker(config.sampling, self._pool, token_ids)
         self._beliefs: dict[str, Belief] = {}
-        self._evidence = Evidence(everyone, config.allocator.prior, most_tokens=config.sampling.max_tokens)
+        self._evidence = Evidence(
+            pool if self._num_shards > 1 else mine, config.allocator.prior, most_tokens=config.sampling.max_tokens
+        )
         self._plan = RoundPlan()
         """The last one that was admitted."""
         self._pace: Pace | None = None
@@ -111,6 +115,7 @@ class Allocator:
         self._quotes: list[tuple[int, Delivery]] = []
         """Of rounds that are not admitted, by round."""
         self._talk_s = 0.0
+        self._told_s = 0.0
         self._begun: dict[int, Quote] = {}
         """This shard's first words on rounds that it has not admitted: after a crash it goes on with the same beliefs."""
         self._changed: set[str] = set()
@@ -362,6 +367,9 @@ class Allocator:
         elif self._exchange.share is not None:
             self._talk_s = time.monotonic() - draft.begun_s
             log.info("agreed round=%d share=%d talk_s=%.3f", self._next_round, self._exchange.share, self._talk_s)
+        elif time.monotonic() - max(draft.begun_s, self._told_s) > TELL_EVERY_S:
+            self._told_s = time.monotonic()
+            log.info("round %d waits for shards %s", self._next_round, self._exchange.awaited)
         return self._exchange.share
 
     def _admit_round(self, draft: Draft, budget: int) -> None:
@@ -565,6 +573,7 @@ def _awaited_evaluations(config: Config) -> set[str]:
 def run(config: Config, stream: Log, stop: threading.Event) -> None:
     """Run the allocator to its end."""
     pool, _heldout = load_prompts(config)
-    role = Allocator(config, stream, pool, tokenize(pool, config))
+    table = config.allocator
+    role = Allocator(config, stream, pool, tokenize(pool[table.shard :: table.shards], config))
     gc.freeze()  # beliefs stay as long as the process: no search for garbage needs to look at them
     run_loop(role, stream, role.reader, stop, commits=False)
