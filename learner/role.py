@@ -24,7 +24,7 @@ from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import TRAINING, GroupEnd, Policy, Update, Verdict
 from stream.topics import POLICIES, UPDATES, VERDICTS
-from stream.worker import Delivery, Log, run_loop
+from stream.worker import Delivery, Log, Pulse, run_loop
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ class Learner:
         self._trainer = make_trainer(config)
         self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
         self._assembler = Assembler()
+        self._pulse = Pulse(stream)
         self._step, self._version, self._num_rollouts = 0, 0, 0
+        self._saved_step = 0
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._training: Future[dict[str, float]] | None = None
         self._batch: list[Group] = []
@@ -102,8 +104,12 @@ class Learner:
         }
 
     def close(self) -> None:
-        """Let the update under way end (it is lost if it was not published), and save the model if the run is over."""
+        """Let the update under way end, and keep it; save the model if the run is over."""
         self._thread.shutdown(wait=True)
+        if self._training is not None:
+            self._finish_update(self._training.result())
+        if self._step > self._saved_step:
+            self._save()
         if self.finished:
             facts = {"run": self._stream.run, "step": self._step, "version": self._version}
             facts["base"] = self._config.run.model
@@ -127,6 +133,9 @@ class Learner:
         parent, self._version, self._step = self._version, self._version + 1, self._step + 1
         self._num_rollouts += sum(end.num_rollouts for end in self._ends)
         self._training = None
+        self._pulse.beat(
+            "saving", self.metrics, now=True
+        )  # what follows blocks the loop, for minutes if the model is large
         self._publish()
         figures = batch_metrics(self._batch, self._ends) | metrics
         figures["learner/idle_share"] = self._idle_s / max(self._idle_s + busy_s, 1e-9)
@@ -174,15 +183,16 @@ class Learner:
             num_rollouts=self._num_rollouts,
         )
         checkpoint.save(self._checkpoints, self._trainer, progress, self._config.learner.keep_checkpoints)
+        self._saved_step = self._step
 
     def _resume(self) -> None:
         """Load the newest checkpoint, and publish its weights under a version that nobody has seen."""
         progress = checkpoint.load_newest(self._checkpoints, self._trainer)
-        used = [update.version for update in self._stream.read_all(UPDATES)]
-        used += [policy.version for policy in self._stream.read_all(POLICIES)]
+        used = [message.version for topic in (UPDATES, POLICIES) for message in self._stream.read_each(topic)]
         parent = 0
         if progress is not None:
             self._step, parent, self._num_rollouts = progress.step, progress.version, progress.num_rollouts
+            self._saved_step = self._step
             self._assembler.seen = set(progress.seen)
             for verdict in progress.pending:
                 self._assembler.add(verdict)

@@ -1,0 +1,69 @@
+"""The learner's role on the memory broker."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from factories import make_verdict
+
+from learner.role import Learner
+from stream.codec import decode
+from stream.config import Config
+from stream.memory import MemoryBroker
+from stream.messages import Heartbeat
+from stream.topics import HEARTBEATS, TOPICS, VERDICTS
+from stream.worker import Log, run_loop
+
+
+class World:
+    """A broker with verdicts of two groups, which make one update; checkpoints are due every ten."""
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        self.config = Config(
+            run={"name": "r", "dir": folder, "model": str(model), "num_updates": 5, "prompts_per_update": 2},
+            learner={"checkpoint_every": 10},
+        )
+        self.broker = MemoryBroker()
+        self.broker.create_topics("r", TOPICS, 2)
+        self.stream = Log(self.broker, "r", "learner-0")
+        for group in ("a", "b"):
+            for rollout in range(4):
+                verdict = make_verdict(group, rollout, reward=float(rollout % 2))
+                self.stream.send_of_group(VERDICTS, group, verdict)
+
+    def learner(self) -> Learner:
+        return Learner(self.config, self.stream, tokenizer=None)
+
+    def heartbeats(self) -> list[str]:
+        return [decode(r.value, Heartbeat).state for r in self.broker.logs[HEARTBEATS.of("r")][0]]
+
+
+class OnceTraining(threading.Event):
+    """Set as soon as the learner has taken its first groups for an update."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self._learner = learner
+
+    def is_set(self) -> bool:
+        return self._learner._training is not None
+
+
+@pytest.fixture
+def world(tiny_model: Path, tmp_path: Path) -> World:
+    return World(tiny_model, tmp_path)
+
+
+def test_a_learner_that_is_stopped_keeps_the_update_under_way(world):
+    learner = world.learner()
+    run_loop(learner, world.stream, learner.reader, OnceTraining(learner), commits=False)
+    assert learner.metrics()["learner/step"] == 1
+    resumed = world.learner()
+    assert resumed.metrics()["learner/step"] == 1
+    assert resumed.reader.poll(0.0) == []  # both groups are in the checkpoint's past
+
+
+def test_a_learner_that_writes_weights_says_so_first(world):
+    learner = world.learner()
+    run_loop(learner, world.stream, learner.reader, OnceTraining(learner), commits=False)
+    assert "saving" in world.heartbeats()
