@@ -133,14 +133,20 @@ def _rows(config: Config, source: str, split: str, num_prompts: int) -> Iterator
 def _jsonl_rows(file: Path) -> Iterator[Mapping[str, Any]]:
     if not file.is_file():
         raise UserError(f"prompts file {file} does not exist; give prompts.source an existing .jsonl file")
-    with file.open(encoding="utf-8") as lines:
+    try:
+        lines = file.open("rb")
+    except OSError as error:
+        raise UserError(
+            f"prompts file {file} cannot be read ({error.strerror}); want a file that this user may read"
+        ) from None
+    with lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{file}:{number} is not JSON ({error}); want one object a line") from None
+            except (ValueError, RecursionError) as error:  # among them bytes that are not UTF-8
+                raise UserError(f"{file}:{number} is not JSON ({error}); want one object a line, in UTF-8") from None
             if not isinstance(row, dict):
                 raise UserError(f"{file}:{number} is a {type(row).__name__}; want an object with text and answer")
             yield row
@@ -176,6 +182,15 @@ def prompt_of(row: Mapping[str, Any], number: int, source: str, config: Config) 
             raise UserError(
                 f"{source}: prompt {number} (id {prompt_id}) has no {what}; want a non-empty key {key!r} "
                 f"(prompts.{what}_key names it)"
+            )
+        if not isinstance(value, str | int | float):
+            raise UserError(
+                f"{source}: prompt {number} (id {prompt_id}) has {what} {str(value)[:40]!r}; want a string or a number: "
+                f"prompts.{what}_key may name what lies inside, such as a.b or a.0"
+            )
+        if any("\ud800" <= character <= "\udfff" for character in str(value)):
+            raise UserError(
+                f"{source}: prompt {number} (id {prompt_id}) has half a character (surrogate) in its {what}"
             )
     return Prompt(
         prompt_id=prompt_id,

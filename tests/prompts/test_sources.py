@@ -92,11 +92,23 @@ def test_a_heldout_source_of_its_own_wins_over_the_pool(file, tmp_path):
         pytest.param([*ROWS, {**ROWS[3], "prompt": "new"}], "prompt id 'q3' stands twice", id="id twice"),
         pytest.param(ROWS[:3], r"the pool has 3 prompts; want at least 4 = run\.prompts_per_update x", id="too few"),
         pytest.param([], "the pool has 0 prompts", id="empty"),
+        pytest.param(["[" * 100_000], r"problems\.jsonl:1 is not JSON", id="deep"),
+        pytest.param(
+            [{"id": "q", "prompt": "1+1", "answer": {"x": 1}}], r"has answer \"{'x': 1}\"; want a", id="object"
+        ),
+        pytest.param([{"id": "q", "prompt": ["1+1"], "answer": 2}], r"has text \"\['1\+1'\]\"; want a", id="list"),
+        pytest.param([{"id": "q", "prompt": "\ud800", "answer": 2}], "has half a character .* in its text", id="half"),
     ],
 )
 def test_mistakes_in_a_file_are_one_clear_line(file, rows, message):
     with pytest.raises(UserError, match=message):
         load(file, rows, num_prompts=50)
+
+
+def test_bytes_that_are_no_text_are_named_by_their_line(file):
+    file.write_bytes(b'{"prompt": "1+1", "answer": "2"}\n{"prompt": "\xe9", "answer": "2"}\n')
+    with pytest.raises(UserError, match=r"problems\.jsonl:2 is not JSON .* in UTF-8"):
+        load_prompts(make_config(file))
 
 
 def test_a_missing_file_and_an_unknown_kind_of_source_are_named(tmp_path):
