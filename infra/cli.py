@@ -185,12 +185,12 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Na
 
 def _folder(options: argparse.Namespace) -> Path:
     """The folder of the run that is meant."""
-    from infra.control import SOCKET_FILE
+    from infra.control import SOCKET_FILE, is_up
 
     if options.run:
         named: Path = options.dir / options.run
-        return named if named.is_dir() else Path(options.run)
-    found: list[Path] = sorted(file.parent for file in options.dir.glob(f"*/{SOCKET_FILE}"))
+        return named if named.is_dir() or not Path(options.run).is_dir() else Path(options.run)
+    found: list[Path] = sorted(file.parent for file in options.dir.glob(f"*/{SOCKET_FILE}") if is_up(file.parent))
     if len(found) == 1:
         return found[0]
     names = ", ".join(folder.name for folder in found)

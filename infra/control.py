@@ -77,11 +77,22 @@ def ask(folder: Path, request: dict[str, Any], timeout_s: float = 30.0) -> dict[
                 connection.connect(f"{short}/{SOCKET_FILE}")
             connection.sendall(json.dumps(request).encode() + b"\n")
             reply = json.loads(_read_line(connection, 1 << 24))
+        except FileNotFoundError:
+            raise UserError(f"no `rucksack up` runs in {folder}") from None
         except (OSError, ValueError) as error:
-            raise UserError(f"no `rucksack up` runs in {folder} ({error or type(error).__name__})") from None
+            raise UserError(f"no `rucksack up` answers in {folder} ({error or type(error).__name__})") from None
     if "error" in reply:
         raise UserError(reply["error"])
     return dict(reply)
+
+
+def is_up(folder: Path) -> bool:
+    """Whether a supervisor listens there; a socket alone may be what one that was killed has left."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, suppress(OSError):
+        with _short(folder) as short:
+            connection.connect(f"{short}/{SOCKET_FILE}")
+        return True
+    return False
 
 
 def _read_line(connection: socket.socket, max_bytes: int) -> bytes:

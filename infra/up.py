@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from infra.board import Board
 from infra.control import Control
 from infra.kafka.local import LocalKafka
 from infra.placement import SCALABLE, Placement, visible_gpus
+from infra.restarts import Restarts
 from infra.run_folder import claimed
 from infra.screen import Screen, WorkerRow, screen_for
 from infra.supervisor import Supervisor
@@ -82,19 +84,20 @@ def check(config: Config) -> None:
         UserError: no such model, no prompts, a prompt without an answer, ...
 
     """
+    from verifier.graders import check_name
+
     if config.allocator.shard:
         raise UserError(
             f"allocator.shard is {config.allocator.shard}; want none here: `rucksack up` starts all "
             f"{config.allocator.shards} allocators (one by itself is `rucksack allocator`)"
         )
-    model = Path(config.run.model)
-    looks_like_path = model.is_absolute() or config.run.model.count("/") != 1 or model.parent.is_dir()
-    if looks_like_path and not (model / "config.json").is_file():
+    if not (Path(config.run.model) / "config.json").is_file():
         raise UserError(
             f"run.model is {config.run.model!r}, which is not a folder with a config.json; want a model in transformers' "
             "format, e.g. demo/base (paths are relative to the current folder)"
         )
-    load_prompts(config)
+    for grader in sorted({prompt.verifier for prompts in load_prompts(config) for prompt in prompts}):
+        check_name(grader)
 
 
 @contextmanager
@@ -160,6 +163,10 @@ class Run:
         self._board = Board(config.run.name, config.run.num_updates)
         self._supervisor = Supervisor(config.up, self._say)
         self._next_lag = 0.0
+        table = config.up
+        self._node_restarts = defaultdict(lambda: Restarts(table.max_restarts, table.restart_window_s, table.backoff_s))
+        self._node_due: dict[int, float] = {}
+        """Broker nodes that are dead, and when each is started again."""
         self._asked_down = False
 
     def until_over(self, stop: Stop) -> int:
@@ -179,10 +186,12 @@ class Run:
                     stop.wait(0.2)
                 self._follow(reader)
                 self._screen.show(self._board, self._rows())
-                self._say(self._ending(stop))
+                if stop.is_set():
+                    self._say("stopping (Ctrl-C again: at once)")
             finally:
                 self._supervisor.stop(self._config.up.stop_timeout_s)
                 reader.close()
+            self._say(self._ending(stop))
         if self._supervisor.failure:
             return 1
         return 128 + stop.signal if stop.signal else 130 if self._asked_down else 0
@@ -210,8 +219,22 @@ class Run:
         if self._kafka is None:
             return
         for node in self._kafka.dead_nodes():
-            self._say(f"broker node {node} died: restarted")
-            self._kafka.restart(node, wait=False)
+            if node not in self._node_due:
+                self._note_dead(self._kafka, node)
+            elif time.monotonic() >= self._node_due[node]:
+                del self._node_due[node]
+                try:
+                    self._kafka.restart(node, wait=False)
+                except OSError as error:  # a full disk
+                    self._supervisor.failure = f"broker node {node} cannot be started: {error}"
+
+    def _note_dead(self, kafka: LocalKafka, node: int) -> None:
+        delay = self._node_restarts[node].delay_s(time.monotonic())
+        if delay is None:  # a full disk, a broken log: restarting would go on for ever
+            self._supervisor.failure = f"broker node {node} keeps dying; it says: {kafka.complaint(node)}"
+            return
+        self._node_due[node] = time.monotonic() + delay
+        self._say(f"broker node {node} died; restarted in {delay:.1f} s")
 
     def _watch_for_hangs(self) -> None:
         for name, worker in self._supervisor.workers.items():

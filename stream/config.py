@@ -49,7 +49,7 @@ class RunTable(Table):
     dir: Path = Path("runs")
     """Folder that holds the runs' folders."""
     model: str = "demo/base"
-    """Model to train: a folder in transformers' format (or a hub name, where there is a network)."""
+    """Model to train: a folder in transformers' format (config.json, safetensors, tokenizer)."""
     seed: NonNegative = 0
     """Seed of everything that draws at random, except the sampling of tokens."""
     num_updates: Positive = 100
@@ -456,7 +456,8 @@ def _settings(file: Path | None, arguments: list[str], program: str = "rucksack 
 
 def _check_toml(file: Path) -> None:
     if not file.is_file():
-        raise ConfigError(f"configuration file {file} does not exist; the recipes are in configs/")
+        found = "is not a file" if file.exists() else "does not exist"
+        raise ConfigError(f"configuration file {file} {found}; the recipes are in configs/")
     try:
         tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

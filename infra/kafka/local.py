@@ -126,6 +126,11 @@ class LocalKafka:
         """The nodes that do not run: what a supervisor has to restart."""
         return [node for node in self.nodes if self.pid(node) is None]
 
+    def complaint(self, node: int = 1) -> str:
+        """What a node that has ended gives as its reason, and where it says more."""
+        process = self._processes[node]
+        return f"{process.complaint()} (see {process.log})"
+
     def answers(self, node: int = 1) -> bool:
         """Whether a node serves clients: false also for one that runs but hangs. Takes up to some seconds."""
         return self._cluster is not None and node in known_nodes(self._cluster.ports[node].broker)

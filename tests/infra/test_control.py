@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from infra.control import SOCKET_FILE, Control, ask
+from infra.control import SOCKET_FILE, Control, ask, is_up
 from stream.errors import UserError
 
 
@@ -55,6 +55,16 @@ def test_nobody_there_is_said_plainly(tmp_path):
         ask(tmp_path, {"command": "status"})
     with pytest.raises(UserError, match="no `rucksack up` runs in"):
         ask(tmp_path / "missing", {"command": "status"})
+
+
+def test_what_a_killed_supervisor_has_left_is_not_up(tmp_path):
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(tmp_path / SOCKET_FILE))
+    left.close()
+    assert not is_up(tmp_path)
+    with Control(tmp_path):
+        assert is_up(tmp_path)
+    assert not is_up(tmp_path)
 
 
 def test_a_folder_with_a_long_name_works(tmp_path):

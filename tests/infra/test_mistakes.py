@@ -59,6 +59,16 @@ def test_missing_recipe_prompts_and_model_are_named(tmp_path, model, capsys) -> 
     assert error == f"rucksack up: prompts file {missing} does not exist; give prompts.source an existing .jsonl file"
     error = complaint(capsys, ["up", str(write_recipe(tmp_path, tmp_path / "no-model"))])
     assert "which is not a folder with a config.json" in error
+    error = complaint(capsys, ["up", str(write_recipe(tmp_path, "facebook/opt-125m"))])
+    assert "which is not a folder with a config.json" in error
+    assert "configuration file / is not a file" in complaint(capsys, ["up", "/"])
+
+
+def test_a_grader_that_there_is_not_is_named_before_anything_is_started(tmp_path, model, capsys) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"{n} + 1", "answer": n + 1}) + "\n" for n in range(12)))
+    recipe = str(write_recipe(tmp_path, model, str(file)))
+    assert "there is no grader 'maths'; known: " in complaint(capsys, ["up", recipe, "--prompts.verifier", "maths"])
 
 
 def test_prompt_without_an_answer_is_named_by_number_and_id(tmp_path, model, capsys) -> None:
@@ -118,6 +128,31 @@ def test_the_number_of_allocators_is_fixed(tmp_path) -> None:
         run._handle({"command": "scale", "role": "allocators", "replicas": 2})
     with pytest.raises(UserError, match="role is 'learners'; want producers or verifiers: of the others there is one"):
         run._handle({"command": "scale", "role": "learners", "replicas": 2})
+
+
+class DyingKafka:
+    """A broker of one node that ends whenever it is started."""
+
+    num_starts = 0
+
+    def dead_nodes(self) -> list[int]:
+        return [1]
+
+    def restart(self, node: int, wait: bool) -> None:
+        self.num_starts += 1
+
+    def complaint(self, node: int) -> str:
+        return "No space left on device (see broker.log)"
+
+
+def test_a_broker_that_keeps_dying_ends_the_run_with_its_own_words(tmp_path) -> None:
+    config = Config(_cli_parse_args=False, up={"max_restarts": 3, "backoff_s": 1e-6})
+    kafka, screen = DyingKafka(), LineScreen(Console(quiet=True))
+    run = Run(config, MemoryBroker(), kafka, Placement(config, tmp_path, []), tmp_path, screen)  # type: ignore[arg-type]
+    while not run._supervisor.failure and kafka.num_starts < 10:
+        run._watch_broker()
+    assert kafka.num_starts == 3
+    assert run._supervisor.failure == "broker node 1 keeps dying; it says: No space left on device (see broker.log)"
 
 
 def test_unknown_command_and_run_are_named(tmp_path, capsys) -> None:
