@@ -8,8 +8,7 @@ of the beliefs, the next one writes again.
 
 One of several allocators does all this for its own prompts, those at every so-manieth place of the pool, and has its
 part of every round's groups. What it knows of the others it reads: of their prompts the beliefs, for the prior; of their
-part of the budget the quotes (`allocator.exchange`), from which all work out the same shares. Its offsets stop before
-the first quote of a round that it has not admitted, so it is bound again by all that it has said.
+part of the budget the quotes (`allocator.talks`), from which all work out the same shares.
 """
 
 import gc
@@ -18,19 +17,17 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from allocator import beliefs as belief_rules
 from allocator.evidence import Evidence
-from allocator.exchange import Exchange, check_num_shards
 from allocator.jobs import JobMaker
 from allocator.ledger import Entry, Ledger, Slice
-from allocator.modes import VALUES, Beliefs
-from allocator.price import Split
 from allocator.rounds import RoundPlan, TornGroup, Turns, find_torn, note_groups, plan_round, plan_stream
+from allocator.talks import Draft, Talks, read_quotes
 from prompts.sources import load_prompts, tokenize
 from stream.broker import Offsets
 from stream.config import Config
@@ -58,21 +55,6 @@ NEWEST_UPDATES = 8
 """Updates that are read again at the start, for the newest version: some offsets hold no record."""
 NEWEST_ROUNDS = 4
 """Rounds' worth of newest jobs that are looked through for groups of a torn transaction."""
-NEWEST_QUOTES = 32
-"""Newest quotes of each shard that are looked through for what it has begun to talk about: the talks of two rounds."""
-TELL_EVERY_S = 30.0
-"""How often a shard that waits for others says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What is to be admitted next; it stands while the shards agree on its budget."""
-
-    chosen: Sequence[str]
-    believed: Beliefs
-    """Of the prompts chosen, in their order."""
-    begun_s: float
-    """By the monotonic clock."""
 
 
 class Allocator:
@@ -111,13 +93,6 @@ class Allocator:
         self._pace: Pace | None = None
         """How the stream of prompts goes on, where they are decided one by one."""
         self._draft: Draft | None = None
-        self._exchange = Exchange(self._shard, self._num_shards) if self._num_shards > 1 else None
-        self._quotes: list[tuple[int, Delivery]] = []
-        """Of rounds that are not admitted, by round."""
-        self._talk_s = 0.0
-        self._told_s = 0.0
-        self._begun: dict[int, Quote] = {}
-        """This shard's first words on rounds that it has not admitted: after a crash it goes on with the same beliefs."""
         self._changed: set[str] = set()
         self._just_written: set[str] = set()
         self._num_admitted = 0
@@ -128,6 +103,7 @@ class Allocator:
         """The newest that an update has told of: what is admitted now may not be sampled by older weights."""
         self._ledger = Ledger()
         self._watermark = Watermark()
+        self._talks = Talks(config, stream, self._watermark) if self._num_shards > 1 else None
         self._places: dict[str, list[tuple[tuple[str, int], int]]] = {}
         self._awaited = _awaited_evaluations(config)
         self._counters = {"reissued_rollouts": 0, "abandoned_rollouts": 0}
@@ -172,15 +148,19 @@ class Allocator:
                 if belief.prompt_id in self._evidence and belief.prompt_id not in self._pool:
                     self._evidence.note(belief)
             case Quote() as quote:
-                self._handle_quote(quote, delivery)
+                if self._talks is not None:
+                    self._talks.note(quote, delivery.record, self._next_round)
 
     def work(self) -> bool:
         """Admit a round if pacing lets it and its budget is known; issue again what is overdue."""
         self._recover_overdue(time.monotonic())
         if self._draft is None and self._may_admit:
             self._draft = self._begin_round()
-        budget = None if self._draft is None else self._budget_of(self._draft)
-        if self._draft is None or budget is None:
+        if self._draft is None:
+            return False
+        talks = self._talks if self._draft.chosen else None  # torn groups have their sizes
+        budget = self._config.run.budget if talks is None else talks.share()
+        if budget is None:
             return False
         draft, self._draft = self._draft, None
         self._admit_round(draft, budget)
@@ -196,7 +176,7 @@ class Allocator:
             "allocator/spent": self._plan.spent,
             "allocator/gap": self._plan.gap,
             **{f"allocator/{name}": count for name, count in self._counters.items()},
-            **({"allocator/talk_s": self._talk_s} if self._exchange is not None else {}),
+            **({"allocator/talk_s": self._talks.took_s} if self._talks is not None else {}),
         }
 
     def close(self) -> None:
@@ -229,14 +209,6 @@ class Allocator:
         completed = self._ledger.record(verdict)
         if completed is not None:
             self._observe(completed)
-
-    def _handle_quote(self, quote: Quote, delivery: Delivery) -> None:
-        assert self._exchange is not None
-        self._pass(delivery)
-        self._exchange.note(quote)
-        if quote.round >= self._next_round:
-            self._watermark.start((delivery.record.topic, delivery.record.partition), delivery.record.offset)
-            self._quotes.append((quote.round, delivery))
 
     def _awaits(self, prompt_id: str, group_id: str) -> bool:
         """Whether a group's verdicts are not yet in its belief."""
@@ -323,8 +295,8 @@ class Allocator:
     def _choose(self) -> list[str]:
         """The prompts that go with the torn groups: those that the round still lacks, or as many as there is room for."""
         size, torn = self._round_size, self._torn
-        if begun := self._begun.get(self._next_round):
-            return [prompt_id for prompt_id in begun.prompt_ids if prompt_id not in torn]
+        if self._talks is not None and (said := self._talks.said(self._next_round)):
+            return [prompt_id for prompt_id in said if prompt_id not in torn]
         if not self._streams:
             return self._turns.take(size - self._num_admitted % size - len(torn), without=torn)
         chosen: list[str] = []
@@ -337,40 +309,11 @@ class Allocator:
         chosen = self._choose()
         if not chosen and not self._torn:
             return None
-        believed = self._evidence.beliefs(chosen, self._beliefs)
-        if begun := self._begun.pop(self._next_round, None):
-            said = dict(zip(begun.prompt_ids, zip(begun.a, begun.b, strict=True), strict=True))
-            a, b = np.array([said[prompt_id] for prompt_id in chosen]).reshape(-1, 2).T
-            believed = replace(believed, a=a, b=b)
-        draft = Draft(chosen, believed, time.monotonic())
-        if self._exchange is not None and chosen:
-            table = self._config.allocator
-            # Torn groups have their size: they come last, so that the value of none of them is ever asked for.
+        draft = Draft(chosen, self._evidence.beliefs(chosen, self._beliefs))
+        if self._talks is not None and chosen:
             torn = [left.group.num_rollouts for left in self._torn.values()]
-            low = np.array([*[table.min_rollouts] * len(chosen), *torn], dtype=np.int64)
-            high = np.array([*[table.max_rollouts] * len(chosen), *torn], dtype=np.int64)
-            value = VALUES[table.mode](draft.believed, table.min_rollouts, table.max_rollouts)
-            split = Split(value.marginal, self._config.run.budget, low, high, self._shard)
-            self._exchange.begin(self._next_round, split)
+            draft = self._talks.begin(self._next_round, draft, torn)
         return draft
-
-    def _budget_of(self, draft: Draft) -> int | None:
-        """Rollouts of this allocator in the round; None as long as the shards have not agreed."""
-        if self._exchange is None or not draft.chosen:
-            return self._config.run.budget
-        quote = self._exchange.advance()
-        if quote is not None:
-            if quote.step == 0:
-                a, b = (tuple(of.tolist()) for of in (draft.believed.a, draft.believed.b))
-                quote = replace(quote, prompt_ids=tuple(draft.chosen), a=a, b=b)
-            self._stream.send(PRICES, f"{quote.round}/{quote.step}/{quote.shard}", quote)
-        elif self._exchange.share is not None:
-            self._talk_s = time.monotonic() - draft.begun_s
-            log.info("agreed round=%d share=%d talk_s=%.3f", self._next_round, self._exchange.share, self._talk_s)
-        elif time.monotonic() - max(draft.begun_s, self._told_s) > TELL_EVERY_S:
-            self._told_s = time.monotonic()
-            log.info("round %d waits for shards %s", self._next_round, self._exchange.awaited)
-        return self._exchange.share
 
     def _admit_round(self, draft: Draft, budget: int) -> None:
         """Admit the next round, with the groups that a torn transaction has left in the log as a part of it."""
@@ -434,7 +377,8 @@ class Allocator:
             self._beliefs[prompt_id] = belief_rules.admit(self._beliefs[prompt_id], group)
             self._changed.add(prompt_id)
         self._num_admitted += len(plan.groups)
-        self._pass_quotes()
+        if self._talks is not None:
+            self._talks.admitted(self._next_round)
         positions = self._watermark.offsets()
         with self._rounds.writer.transaction():
             for prompt_id, group in zip(plan.prompt_ids, plan.groups, strict=True):
@@ -446,12 +390,6 @@ class Allocator:
             self._write_beliefs(positions)
             self._rounds.writer.send_offsets(positions, self._consumer_group)
         self._just_written, self._changed = self._changed, set()
-
-    def _pass_quotes(self) -> None:
-        """The quotes of admitted rounds have done their part."""
-        for _, delivery in (quote for quote in self._quotes if quote[0] < self._next_round):
-            self._watermark.finish((delivery.record.topic, delivery.record.partition), delivery.record.offset)
-        self._quotes = [quote for quote in self._quotes if quote[0] >= self._next_round]
 
     def _write_beliefs(self, positions: Offsets) -> None:
         """Those that changed since the last transaction, and those that it wrote, in case that it was torn."""
@@ -522,7 +460,9 @@ class Allocator:
                 entry = self._open(belief.prompt_id, belief.open_group)
                 if belief.open_group.observed:
                     self._ledger.settle(entry)
-        self._restore_talks(admitted=bool(self._num_admitted or others))
+        quotes = read_quotes(self._stream, self._num_shards, begun=bool(self._num_admitted or others))
+        if self._talks is not None:
+            self._talks.resume(quote for quote in quotes if self._pool.keys() >= set(quote.prompt_ids))
         for update in self._stream.read_all(UPDATES, newest=NEWEST_UPDATES):
             self._policy_version = max(self._policy_version, update.version)
         table, run = self._config.allocator, self._config.run
@@ -539,17 +479,6 @@ class Allocator:
                 len(self._torn),
             )
         return positions
-
-    def _restore_talks(self, *, admitted: bool) -> None:
-        """What was said before; a run goes on with as many allocators as have said it, or one if none has."""
-        quotes: list[Quote] = []
-        if self._stream.broker.partitions(PRICES.of(self._stream.run)):
-            quotes = self._stream.read_all(PRICES, newest=NEWEST_QUOTES * self._num_shards)
-        if quotes or admitted:
-            check_num_shards(quotes[-1].num_shards if quotes else 1, self._num_shards)
-        for quote in quotes:
-            if quote.shard == self._shard and quote.step == 0 and self._pool.keys() >= set(quote.prompt_ids):
-                self._begun.setdefault(quote.round, quote)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def recipes(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     }
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(recipes(), st.integers(0, 2**32), st.lists(st.integers(1, 80), max_size=12))
 def test_killed_at_any_points_they_spend_every_round_exactly_and_as_well_as_one(
     recipe: dict[str, dict[str, Any]], seed: int, deaths: list[int]
