@@ -18,6 +18,8 @@ from infra.board import Board
 
 BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY_S = 15.0
+TWO_COLUMNS = 108
+"""Characters from which on figures stand in two columns."""
 STATE_STYLES = {"running": "green", "starting": "yellow", "waiting": "red", "stopping": "yellow", "done": "dim"}
 
 
@@ -70,7 +72,8 @@ class LiveScreen:
 
     def show(self, board: Board, workers: Sequence[WorkerRow]) -> None:
         """Redraw."""
-        self._live.update(render(board, workers, time.monotonic() - self._started))
+        elapsed_s = time.monotonic() - self._started
+        self._live.update(render(board, workers, elapsed_s, self._console.width))
 
     def say(self, text: str) -> None:
         """Above the screen, where it stays."""
@@ -131,11 +134,11 @@ def one_line(board: Board, workers: Sequence[WorkerRow]) -> str:
     return " | ".join(parts) + _alarm(board)
 
 
-def render(board: Board, workers: Sequence[WorkerRow], elapsed_s: float) -> RenderableType:
-    """The whole screen."""
+def render(board: Board, workers: Sequence[WorkerRow], elapsed_s: float, width: int = TWO_COLUMNS) -> RenderableType:
+    """The whole screen, for a terminal of this width."""
     parts: list[RenderableType] = [
         _header(board, elapsed_s),
-        Padding(_figures(board), (1, 0)),
+        Padding(_figures(board, width), (1, 0)),
         _workers(board, workers),
     ]
     if board.alarms:
@@ -154,10 +157,11 @@ def _header(board: Board, elapsed_s: float) -> RenderableType:
     return grid
 
 
-def _figures(board: Board) -> RenderableType:
+def _figures(board: Board, width: int) -> RenderableType:
+    columns = 2 if width >= TWO_COLUMNS else 1
     table = Table.grid(padding=(0, 3))
-    for _ in range(2):
-        table.add_column(style="dim")
+    for _ in range(columns):
+        table.add_column(style="dim", no_wrap=True)
         table.add_column(no_wrap=True)
     staleness = " / ".join(_number(board.figure(f"learner/staleness/{what}"), 1) for what in ("min", "mean", "max"))
     lag = ", ".join(f"{topic} {count:,}" for topic, count in board.lag.items()) or "-"
@@ -168,14 +172,14 @@ def _figures(board: Board) -> RenderableType:
         ("reward", f"{_number(board.figure('learner/reward/mean'))}  {spark(board.rewards[-24:])}"),
         ("staleness, versions (min/mean/max)", staleness),
         ("effective-gradient ratio, samples", _number(board.figure("learner/effective_gradient_ratio/samples"))),
-        ("throughput", f"{board.rate('producer/rollouts'):,.0f} rollouts/s"),
+        ("rollouts/s", f"{board.rate('producer/rollouts'):,.0f}"),
         ("effective-gradient ratio, prompts", _number(board.figure("learner/effective_gradient_ratio/prompts"))),
-        ("", f"{board.rate('producer/tokens'):,.0f} tokens/s"),
+        ("tokens/s", f"{board.rate('producer/tokens'):,.0f}"),
         ("lag, records", lag),
         ("answers without a grade", f"{share.num_ungraded:,} of {share.num_verdicts:,}"),
     ]
-    for (left, a), (right, b) in zip(rows[::2], rows[1::2], strict=True):
-        table.add_row(left, a, right, b)
+    for start in range(0, len(rows), columns):
+        table.add_row(*(text for row in rows[start : start + columns] for text in row))
     return table
 
 

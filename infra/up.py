@@ -164,7 +164,9 @@ class Run:
         self._supervisor = Supervisor(config.up, self._say)
         self._next_lag = 0.0
         table = config.up
-        self._node_restarts = defaultdict(lambda: Restarts(table.max_restarts, table.restart_window_s, table.backoff_s))
+        self._node_restarts: dict[int, Restarts] = defaultdict(
+            lambda: Restarts(table.max_restarts, table.restart_window_s, table.backoff_s)
+        )
         self._node_due: dict[int, float] = {}
         """Broker nodes that are dead, and when each is started again."""
         self._asked_down = False

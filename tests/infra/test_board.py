@@ -71,14 +71,15 @@ def test_status_has_first_and_last_accuracy(board):
     assert board.pool == [(20, 0.9)]
 
 
-def text_of(board: Board, rows: list[WorkerRow]) -> str:
-    console = Console(width=130, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+def text_of(board: Board, rows: list[WorkerRow], width: int = 130) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
-        console.print(render(board, rows, elapsed_s=75))
+        console.print(render(board, rows, elapsed_s=75, width=width))
     return console.export_text()
 
 
-def test_the_screen_shows_the_figures_and_fits(board):
+@pytest.mark.parametrize("width", [80, 130])
+def test_the_screen_shows_the_figures_and_fits(board, width):
     rows = [WorkerRow("producer-0", "running", 12, 70.0, 0), WorkerRow("learner-0", "waiting", None, 0.0, 2)]
     board.note(evaluation(0, 0.345))
     board.note(evaluation(20, 0.55))
@@ -86,11 +87,11 @@ def test_the_screen_shows_the_figures_and_fits(board):
     figures = {"reward__mean": 0.4, "staleness__min": 0.0, "staleness__mean": 0.5, "staleness__max": 1.0}
     board.note(update(40, 1, **figures, effective_gradient_ratio__samples=0.61, effective_gradient_ratio__prompts=0.42))
     board.lag = {"jobs": 3, "trajectories": 0}
-    text = text_of(board, rows)
-    for part in ("0.345 -> 0.550 (+0.205)", "update 40/100", "0.610", "0.420", "0.0 / 0.5 / 1.0", "jobs 3, trajectories 0",
+    text = text_of(board, rows, width)
+    for part in ("effective-gradient ratio, samples", "staleness, versions (min/mean/max)", "0.345 -> 0.550 (+0.205)", "update 40/100", "0.610", "0.420", "0.0 / 0.5 / 1.0", "jobs 3, trajectories 0",
                  "64 in flight", "25%", "1 min 15 s elapsed", "waiting"):  # fmt: skip
         assert part in text
-    assert max(map(len, text.splitlines())) <= 130
+    assert max(map(len, text.splitlines())) <= width
     assert "ALARM" not in text
 
 
