@@ -5,7 +5,7 @@ counts. Completions are not kept, except those of a few example groups, so memor
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from replay.examples import choose_examples
 from replay.snapshot import Snapshot, decode_or_none
-from replay.tables import FirstRecords, Lineage, lineage_of
+from replay.tables import BASE_VERSION, FirstRecords, Lineage, lineage_of
 from stream.broker import Broker
 from stream.messages import TRAINING, DeadLetter, Evaluation, Job, Update, Verdict
 from stream.topics import DEADLETTERS, EVALUATIONS, JOBS, UPDATES, VERDICTS, Topic
@@ -92,8 +92,15 @@ class RunData:
 
     @property
     def surviving_evaluations(self) -> list[Evaluation]:
-        """Evaluations of weights that survive: those of rolled-back versions say nothing of the result."""
-        return [evaluation for evaluation in self.evaluations if evaluation.policy_version in self.lineage.versions]
+        """Evaluations of weights that survive: those of rolled-back versions say nothing of the result. The base policy
+        is BASE_VERSION in all of them.
+        """
+        base, versions = self.lineage.base_versions, self.lineage.versions
+        return [
+            replace(evaluation, policy_version=BASE_VERSION) if evaluation.policy_version in base else evaluation
+            for evaluation in self.evaluations
+            if evaluation.policy_version in versions
+        ]
 
     @property
     def admitted(self) -> set[str]:

@@ -67,6 +67,11 @@ class Lineage:
         """Policy versions that survive, the base included."""
         return frozenset({BASE_VERSION, *(update.version for update in self.surviving)})
 
+    @property
+    def base_versions(self) -> frozenset[int]:
+        """Versions of the weights that the run starts from: a learner that is resumed before its first update has another."""
+        return frozenset({BASE_VERSION, *(update.version for update in self.surviving if update.step == 0)})
+
 
 def lineage_of(updates: Sequence[Update]) -> Lineage:
     """Follow parent_version from the last update back to the base policy.

@@ -7,6 +7,10 @@ from rich.console import Console
 
 from replay.load import read_run
 from replay.summary import print_summary, summarize
+from stream.memory import MemoryBroker
+from stream.messages import Evaluation, Update
+from stream.topics import EVALUATIONS, TOPICS, UPDATES
+from stream.worker import Log
 
 
 def test_summary_counts_each_rollout_once(broker, make_run):
@@ -57,6 +61,23 @@ def test_bands_follow_the_levels_of_the_base_evaluation(broker, make_run):
     assert (hard.heldout.before, hard.heldout.after) == pytest.approx((0.05, 0.05 + 0.48 * 0.95))
     assert hard.pool.gain == pytest.approx(0.48 * 0.95)
     assert (summary.heldout.before, summary.heldout.after) == pytest.approx((0.5, 0.74))
+
+
+def test_a_run_that_was_stopped_before_its_base_policy_was_evaluated_still_has_a_before():
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 1)
+    stream = Log(broker, "r", "learner-0")
+    for step, version in ((0, 1), (1, 2)):  # version 1 has the weights of version 0
+        stream.send(
+            UPDATES, "update", Update(step=step, version=version, parent_version=version - 1, groups=(), metrics={})
+        )
+        evaluation = Evaluation(
+            name="heldout", policy_version=version, min_policy_version=version, max_policy_version=version,
+            accuracy=version / 4, temperature=0.0, scores=(),
+        )  # fmt: skip
+        stream.send(EVALUATIONS, "heldout", evaluation)
+    heldout = summarize(read_run(broker, "r")).heldout
+    assert (heldout.before, heldout.after) == (0.25, 0.5)
 
 
 def test_summary_of_a_run_under_way_has_open_groups_and_loses_none(broker, make_run):
