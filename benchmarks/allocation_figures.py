@@ -21,11 +21,13 @@ from rich.table import Table
 from allocator.theorem import expected_rollouts, least_rollouts
 from allocator.values import PlugIn, p_nonzero, paper_value, rollouts_enough, rollouts_needed
 
-MODES = ("uniform", "paper", "bayes")
+MODES = ("uniform", "paper", "bayes", "p_nonzero", "variance")
 COLOURS = {
     "uniform": "#6b7280",
     "paper": "#d97706",
     "bayes": "#2563eb",
+    "p_nonzero": "#dc2626",
+    "variance": "#0e7490",
     "choose": "#059669",
     "choose 8": "#b83280",
     "rehearse": "#7c3aed",
@@ -140,6 +142,8 @@ def ratios(plt: Any, runs: Mapping[str, Any]) -> Any:
     for row, (prefix, title) in zip(rows, SETTINGS.items(), strict=True):
         for mode in MODES:
             found = seeds_of(runs, f"{prefix}{mode}")
+            if not found:
+                continue
             for panel, key in zip(row, ("samples", "prompts"), strict=False):
                 band(panel, found[0]["stretches"]["rollouts"], [run["stretches"][key] for run in found], mode)
             band(row[2], [x for x, _ in found[0]["heldout"]], [[y for _, y in r["heldout"]] for r in found], mode)
