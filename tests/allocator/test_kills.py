@@ -106,7 +106,6 @@ def test_three_allocators_killed_at_random_points_spend_every_round_exactly_and_
     world = ShardWorld(broker, configs[0], chance)
     # Each dies at an operation of its writers, or at any time: also while it reads, restores, waits for the others.
     fates = [chance.randint(1, 90) if chance.random() < 0.5 else -chance.randint(1, 30) for _ in range(KILLS)]
-    children: list[tuple[BaseProcess, int]] = []
     ends: list[int | None] = []
 
     def start_next(shard: int) -> tuple[BaseProcess, int]:
