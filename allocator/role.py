@@ -101,7 +101,7 @@ class Allocator:
         self._held: list[Delivery] = []
         self._policy_version = 0
         """The newest that an update has told of: what is admitted now may not be sampled by older weights."""
-        self._ledger = Ledger()
+        self._ledger = Ledger(self._shard, self._num_shards)
         self._watermark = Watermark()
         self._talks = Talks(config, stream, self._watermark) if self._num_shards > 1 else None
         self._places: dict[str, list[tuple[tuple[str, int], int]]] = {}
