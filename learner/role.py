@@ -44,6 +44,9 @@ class Learner:
         self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
         self._assembler = Assembler()
         self._pulse = Pulse(stream)
+        # Transactional for its fence: of two learners at once only the newer one makes versions known (law 2).
+        writer = stream.broker.writer(name=f"{stream.run}.learner.lineage", transactional=True)
+        self._lineage = Log(stream.broker, stream.run, stream.worker, writer)
         self._step, self._version, self._num_rollouts = 0, 0, 0
         self._saved_step = 0
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -116,6 +119,7 @@ class Learner:
             weights = self._trainer.weights()
             save_final(self._trainer.model, weights, self._tokenizer, self._config.run.path / "model", facts)
         ranks.announce("stop")
+        self._lineage.writer.close()
 
     # -- updates ------------------------------------------------------------------------------------------------------
 
@@ -133,17 +137,13 @@ class Learner:
         parent, self._version, self._step = self._version, self._version + 1, self._step + 1
         self._num_rollouts += sum(end.num_rollouts for end in self._ends)
         self._training = None
-        self._pulse.beat(
-            "saving", self.metrics, now=True
-        )  # what follows blocks the loop, for minutes if the model is large
-        self._publish()
+        self._pulse.beat("saving", self.metrics, now=True)  # of a large model it takes minutes, without another sign
         figures = batch_metrics(self._batch, self._ends) | metrics
         figures["learner/idle_share"] = self._idle_s / max(self._idle_s + busy_s, 1e-9)
         figures["learner/num_rollouts"] = float(self._num_rollouts)
-        self._send_update(parent, tuple(self._ends), figures)
-        self._batch, self._ends, self._figures = [], [], figures
         # An update is on the log before a checkpoint rests on it: no surviving update can be missing there.
-        self._stream.writer.flush()
+        self._publish(parent, tuple(self._ends), figures)
+        self._batch, self._ends, self._figures = [], [], figures
         if self._step % self._config.learner.checkpoint_every == 0 or self._is_last:
             self._save()
         self._idle_since = time.monotonic()
@@ -152,14 +152,17 @@ class Learner:
     def _is_last(self) -> bool:
         return self._step >= self._config.run.num_updates
 
-    def _publish(self) -> None:
+    def _publish(self, parent: int, ends: tuple[GroupEnd, ...], metrics: Mapping[str, float]) -> None:
+        """Make the weights known, and, unless they are the base policy's, how they came to be.
+
+        Raises:
+            Fenced: a newer learner of this run is active.
+
+        """
         uri, digest = self._policies.publish(self._trainer.weights(), self._trainer.model.config, self._version)
         policy = Policy(
             version=self._version, uri=uri, digest=digest, step=self._step, final=self._is_last, created_s=time.time()
         )
-        self._stream.send(POLICIES, "policy", policy)
-
-    def _send_update(self, parent: int, ends: tuple[GroupEnd, ...], metrics: Mapping[str, float]) -> None:
         update = Update(
             step=self._step,
             version=self._version,
@@ -169,7 +172,10 @@ class Learner:
             final=self._is_last,
             created_s=time.time(),
         )
-        self._stream.send(UPDATES, "update", update)
+        with self._lineage.writer.transaction():
+            self._lineage.send(POLICIES, "policy", policy)
+            if self._version:
+                self._lineage.send(UPDATES, "update", update)
 
     # -- crash and resume ---------------------------------------------------------------------------------------------
 
@@ -198,10 +204,7 @@ class Learner:
                 self._assembler.add(verdict)
             self.reader.seek(progress.offsets)
         self._version = max(used) + 1 if used else 0
-        self._publish()
-        if self._version:
-            self._send_update(parent, (), {"learner/resumed": 1.0})
-        self._stream.writer.flush()
+        self._publish(parent, (), {"learner/resumed": 1.0})
 
 
 def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str, float]:

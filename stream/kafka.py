@@ -214,7 +214,7 @@ class KafkaWriter:
     def transaction(self) -> Iterator[None]:
         """All that is sent inside becomes visible together, or never."""
         self._raise_failure()
-        with _fencing():
+        with _answering(), _fencing():
             self._producer.begin_transaction()
         try:
             yield
@@ -224,10 +224,12 @@ class KafkaWriter:
                 self._producer.commit_transaction()
         except Fenced:
             raise
-        except BaseException:
-            with _fencing():
+        except BaseException as error:
+            with _answering(), _fencing():
                 self._producer.abort_transaction()
             self._failure = None  # what was aborted has failed, as it should
+            if isinstance(error, KafkaError):
+                raise BrokerUnavailable(f"a transaction was not committed: {error}") from error
             raise
 
     def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:

@@ -9,9 +9,10 @@ from factories import make_verdict
 from learner.role import Learner
 from stream.codec import decode
 from stream.config import Config
+from stream.errors import Fenced
 from stream.memory import MemoryBroker
 from stream.messages import Heartbeat
-from stream.topics import HEARTBEATS, TOPICS, VERDICTS
+from stream.topics import HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS
 from stream.worker import Log, run_loop
 
 
@@ -61,6 +62,16 @@ def test_a_learner_that_is_stopped_keeps_the_update_under_way(world):
     resumed = world.learner()
     assert resumed.metrics()["learner/step"] == 1
     assert resumed.reader.poll(0.0) == []  # both groups are in the checkpoint's past
+
+
+def test_a_learner_that_another_has_replaced_makes_no_version_known(world):
+    old, new = world.learner(), world.learner()
+    with pytest.raises(Fenced, match="replaced by a newer one"):
+        run_loop(old, world.stream, old.reader, threading.Event(), commits=False)
+    assert [update.version for update in world.stream.read_all(UPDATES)] == [1]
+    run_loop(new, world.stream, new.reader, OnceTraining(new), commits=False)
+    assert [(update.version, update.parent_version) for update in world.stream.read_all(UPDATES)] == [(1, 0), (2, 1)]
+    assert [policy.version for policy in world.stream.read_all(POLICIES)] == [0, 1, 2]
 
 
 def test_a_learner_that_writes_weights_says_so_first(world):
