@@ -57,8 +57,9 @@ def mismatch(views: Sequence[View]) -> Figure:
     for view in views:
         for which, dash in (("mean", "solid"), ("max", "dot")):
             gap = _metric(view, f"logprob_gap/{which}")
-            positive = np.where(gap > 0, gap, np.nan)
-            traces += line(_label(view, views, which), view.updates.step, positive, view.colour, dash=dash)
+            there = gap > 0  # only some updates have tokens of the very weights that are trained
+            label, step = _label(view, views, which), view.updates.step[there]
+            traces += line(label, step, gap[there], view.colour, dash=dash, mode="lines+markers")
     note = "Absolute difference of a token's logprob between the engine that sampled it and the learner."
     return Figure("Engine-learner logprob gap", note, traces, axes("update", "nats (log)", type="log", dtick="D2"))
 
