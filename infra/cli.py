@@ -53,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:  # a folder that may not be written, a full disk: the system's own words name it
+        print(f"rucksack {name}: {error}", file=sys.stderr)
+        return 1
 
 
 def usage() -> str:

@@ -96,8 +96,14 @@ def check(config: Config) -> None:
             f"run.model is {config.run.model!r}, which is not a folder with a config.json; want a model in transformers' "
             "format, e.g. demo/base (paths are relative to the current folder)"
         )
-    for grader in sorted({prompt.verifier for prompts in load_prompts(config) for prompt in prompts}):
+    pool, heldout = load_prompts(config)
+    for grader in sorted({prompt.verifier for prompt in (*pool, *heldout)}):
         check_name(grader)
+    if config.evaluator.enabled and not heldout:
+        raise UserError(
+            f"there is no held-out prompt to evaluate on: prompts.num_heldout is {config.prompts.num_heldout}, and of a "
+            "file no more than a fifth is held out; give more prompts, prompts.heldout_source, or evaluator.enabled = false"
+        )
 
 
 @contextmanager

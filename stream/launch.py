@@ -65,7 +65,6 @@ def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> in
         log.info("ended worker=%s", worker)
         return 128 + stop.signal if stop.signal else 0
     except RucksackError as error:
-        log.error("%s", error)
         print(f"rucksack {role}: {error}", file=sys.stderr)
         return error.exit_code
 

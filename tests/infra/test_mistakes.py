@@ -130,6 +130,19 @@ def test_the_number_of_allocators_is_fixed(tmp_path) -> None:
         run._handle({"command": "scale", "role": "learners", "replicas": 2})
 
 
+def test_a_run_without_held_out_prompts_needs_no_evaluator(tmp_path, model, capsys) -> None:
+    recipe = str(write_recipe(tmp_path, model, extra='bootstrap_servers = "127.0.0.1:1"\n'))
+    error = complaint(capsys, ["up", recipe, "--prompts.num_heldout", "0"])
+    assert "no held-out prompt to evaluate on: prompts.num_heldout is 0" in error
+    complaint(capsys, ["up", recipe, "--prompts.num_heldout", "0", "--evaluator.enabled", "false"], code=3)
+
+
+def test_a_path_that_cannot_be_used_is_named(tmp_path, capsys) -> None:
+    (tmp_path / "file").touch()
+    error = complaint(capsys, ["broker", "start", "--data-dir", str(tmp_path / "file")], code=1)
+    assert error == f"rucksack broker: [Errno 17] File exists: '{tmp_path / 'file'}'"
+
+
 class DyingKafka:
     """A broker of one node that ends whenever it is started."""
 
