@@ -37,6 +37,10 @@ MAX_OFFERS = 8
 """Newest policies that are remembered until one of them is loaded."""
 
 
+Key = tuple[str, int]
+"""Group and rollout."""
+
+
 @dataclass(slots=True)
 class Assignment:
     """A job under way."""
@@ -74,7 +78,9 @@ class Producer:
         self._engine = engine
         self._tokenizer = load_tokenizer(config.run.model)
         self._policies = stream.reader(POLICIES)
-        self._finished: deque[tuple[Assignment, int, Future[Rollout]]] = deque()
+        self._sampling: dict[Key, list[Assignment]] = {}
+        """Who waits for a rollout: one job, or more where it was issued again meanwhile."""
+        self._finished: deque[tuple[Key, Future[Rollout]]] = deque()
         self._swap: tuple[Offer, Future[float]] | None = None
         self._offers: list[Offer] = []
         self._version = -1
@@ -119,6 +125,11 @@ class Producer:
         job: Job = delivery.message
         assignment = Assignment(delivery, job.stop - job.start)
         for rollout in range(job.start, job.stop):
+            key = (job.group_id, rollout)
+            waiting = self._sampling.setdefault(key, [])
+            waiting.append(assignment)
+            if len(waiting) > 1:  # a lease ran out that was too short: twice the work would only make it later
+                continue
             future = self._spawn(
                 self._engine.generate(
                     job.prompt_token_ids,
@@ -129,11 +140,11 @@ class Producer:
                     max_tokens=job.sampling.max_tokens,
                 )
             )
-            future.add_done_callback(partial(self._note, assignment, rollout))
+            future.add_done_callback(partial(self._note, key))
 
-    def _note(self, assignment: Assignment, rollout: int, future: "Future[Rollout]") -> None:
+    def _note(self, key: Key, future: "Future[Rollout]") -> None:
         """A rollout has ended; called from the engine's thread."""
-        self._finished.append((assignment, rollout, future))
+        self._finished.append((key, future))
 
     def work(self) -> bool:
         """Publish what is finished; follow the newest policy.
@@ -146,12 +157,14 @@ class Producer:
         self._follow_policies()
         self._bury_overdue()
         while self._finished:
-            assignment, rollout, future = self._finished.popleft()
-            self._in_flight -= 1
+            key, future = self._finished.popleft()
+            waiting = self._sampling.pop(key)
+            self._in_flight -= len(waiting)
             try:
-                self._publish(assignment, rollout, future.result())
+                self._publish(waiting, key[1], future.result())
             except ValueError as error:  # a prompt, a parameter, or weights that give no trajectory: law 8
-                self._refuse(assignment, str(error))
+                for assignment in waiting:
+                    self._refuse(assignment, str(error))
         self._idle.note(idle=self._in_flight == 0)
         return False
 
@@ -189,8 +202,13 @@ class Producer:
 
     # -- trajectories -------------------------------------------------------------------------------------------------
 
-    def _publish(self, assignment: Assignment, rollout: int, result: Rollout) -> None:
-        job: Job = assignment.delivery.message
+    def _publish(self, waiting: list[Assignment], rollout: int, result: Rollout) -> None:
+        job: Job = waiting[0].delivery.message
+
+        def acknowledge() -> None:
+            for assignment in waiting:
+                assignment.acknowledge()
+
         text = self._tokenizer.decode(result.token_ids.tolist(), skip_special_tokens=True)
         trajectory = Trajectory(
             job=job,
@@ -205,7 +223,7 @@ class Producer:
             producer=self._stream.worker,
             created_s=time.time(),
         )
-        self._stream.send_of_group(TRAJECTORIES, job.group_id, trajectory, assignment.acknowledge)
+        self._stream.send_of_group(TRAJECTORIES, job.group_id, trajectory, acknowledge)
         self._counters["rollouts"] += 1
         self._counters["tokens"] += int(result.token_ids.size)
 

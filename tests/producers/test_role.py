@@ -302,6 +302,25 @@ def test_progress_waits_for_every_trajectory_of_a_job_to_be_durable(bench):
     assert bench.progress() == 1
 
 
+def test_what_is_issued_again_while_it_is_sampled_is_sampled_once(bench):
+    bench.serve()
+    job = make_job("p0.0000", 2)
+    bench.ask(job)
+    bench.until(lambda: len(bench.engine.requests) == 2)
+    first = dict(bench.engine.requests)
+    bench.ask(replace(job, start=1, attempt=1))
+    bench.until(lambda: bench.role.metrics()["producer/in_flight"] == 3)
+    assert bench.engine.requests == first
+    bench.finish("p0.0000/1")
+    bench.acknowledge()
+    assert [trajectory.rollout for trajectory in bench.trajectories()] == [1]
+    assert (bench.progress(), bench.watermark.num_pending) == (0, 1)  # the second job is done, the first is not
+    bench.finish("p0.0000/0")
+    bench.acknowledge()
+    assert [trajectory.rollout for trajectory in bench.trajectories()] == [1, 0]
+    assert (bench.progress(), bench.role.metrics()["producer/in_flight"]) == (2, 0)
+
+
 def test_progress_is_the_lowest_unfinished_job_when_jobs_end_out_of_order(bench):
     bench.serve()
     for number in range(3):
