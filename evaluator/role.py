@@ -49,6 +49,8 @@ class Evaluator:
         self._session = uuid.uuid4().hex[:8]
         self._queue: deque[Scoreboard] = deque()
         self._board: Scoreboard | None = None
+        self._heard_s = 0.0
+        """When the newest verdict came."""
         self._next_partition = 0
         known = stream.read_all(EVALUATIONS)
         self._has_base = {evaluation.name for evaluation in known}
@@ -78,6 +80,7 @@ class Evaluator:
         board, job = self._board, verdict.trajectory.job
         if board is None or not job.group_id.startswith(self._prefix(board)):
             return
+        self._heard_s = time.monotonic()
         if not board.record(verdict):
             self._ask(board, job.prompt, verdict.trajectory.rollout, verdict.trajectory.rollout + 1)
 
@@ -88,7 +91,8 @@ class Evaluator:
             self._start(self._queue.popleft())
         board = self._board
         if board is not None:
-            overdue = time.monotonic() - board.started_s > self._config.evaluator.timeout_s
+            silent_s = time.monotonic() - max(board.started_s, self._heard_s)
+            overdue = silent_s > self._config.evaluator.timeout_s
             if board.complete or overdue:
                 self._publish(board, overdue)
         return False

@@ -74,6 +74,7 @@ def load_newest(folder: Path, trainer: Trainer) -> Progress | None:
         UserError: it is of another model.
 
     """
+    _clean(folder)  # where the disk was full, what was half written is what fills it
     found = _complete(folder)
     if not found:
         return None

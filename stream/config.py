@@ -318,7 +318,7 @@ class EvaluatorTable(Table):
     base_samples: NonNegative = 8
     """Rollouts of a held-out prompt at temperature 1 from the base policy, for its success rate; 0 leaves it out."""
     timeout_s: PositiveFloat = 300.0
-    """An evaluation that is not complete by then is published with what there is."""
+    """An evaluation for which nothing has come for so long is published with what there is."""
 
 
 class TrackingTable(Table):

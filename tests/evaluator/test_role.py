@@ -1,12 +1,14 @@
 """The evaluator over a memory broker, with a producer and verifier that answer at once."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from factories import make_prompt, make_trajectory
 
 from evaluator.role import Evaluator, load_sets
+from stream.broker import Record
 from stream.codec import decode
 from stream.config import Config, EvaluatorTable, PromptsTable, RunTable
 from stream.errors import UserError
@@ -132,6 +134,24 @@ def test_an_evaluation_that_stays_incomplete_is_published_with_what_there_is() -
     (heldout,) = world.stream.read_all(EVALUATIONS)
     assert heldout.accuracy == heldout.metrics["maj@1"] == 0.0
     assert {score.num_graded for score in heldout.scores} == {0}
+
+
+def test_an_evaluation_that_is_slow_but_goes_on_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("evaluator.role.time", SimpleNamespace(monotonic=lambda: now, time=lambda: 0.0))
+    world = World(timeout_s=300)
+    world.policy(6, 6)
+    world.evaluator.work()
+    jobs = world.stream.read_all(JOBS)
+    for job in jobs:
+        now += 200.0
+        world.evaluator.work()
+        verdict = Verdict(trajectory=make_trajectory(job, 0, 6), outcome="correct", reward=1.0)
+        record = Record("r.verdicts", 0, 0, b"", b"", 0)
+        world.evaluator.handle(Delivery(VERDICTS, verdict, record, lambda: None))
+    world.evaluator.work()
+    (heldout,) = world.stream.read_all(EVALUATIONS)
+    assert (len(jobs), heldout.accuracy) == (2, 1.0)
 
 
 def test_sets_are_loaded_by_name() -> None:

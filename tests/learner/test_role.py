@@ -74,6 +74,14 @@ def test_a_learner_that_another_has_replaced_makes_no_version_known(world):
     assert [policy.version for policy in world.stream.read_all(POLICIES)] == [0, 1, 2]
 
 
+def test_a_half_written_checkpoint_does_not_go_on_filling_the_disk(world):
+    left = world.config.run.path / "checkpoints" / ".writing-3"
+    left.mkdir(parents=True)
+    (left / "parameters.safetensors").write_bytes(b"half")
+    world.learner()
+    assert not left.exists()
+
+
 def test_a_learner_that_writes_weights_says_so_first(world):
     learner = world.learner()
     run_loop(learner, world.stream, learner.reader, OnceTraining(learner), commits=False)
