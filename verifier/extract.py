@@ -19,7 +19,7 @@ MAX_CANDIDATE = 3_000
 
 _BOX = re.compile(r"\\{1,2}(?:boxed|fbox)\s*")
 _GLUE = re.compile(
-    r"(?:\s|[,;.&]|\$|\\[()\[\]]|\\(?:quad|qquad|,|;|:|!)|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
+    r"(?:\s|[,;.&]|\$|\\[()\[\]]|\\(?:quad|qquad|lor|vee|land|wedge|neq?(?![a-z])|[,;:! ])|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
 )
 _NAMED_GLUE = re.compile(
     r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])(?!\s+(?:so|thus|hence|then|therefore)\b)[^\\{}]{0,25}|[^\\{}A-Za-z]{0,12}(?:[A-Za-z](?:_?\d)?\s*=\s*)?",
@@ -28,6 +28,7 @@ _NAMED_GLUE = re.compile(
 _WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
+_REPLY = re.compile(r"^A(?:nswer)?:[ \t]*(\S.*)$", re.MULTILINE)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _SAID = [
     re.compile(
@@ -51,13 +52,16 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\./])(?<!\w[-−(])[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?(?![\w'\"\\{}/])",
+    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!in\s+[a-z]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
+    r"[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?)(?![\w'\"\\{}/])",
     re.ASCII,
 )
 _DENIED = re.compile(
     r"(?:\b(?:not|never|cannot|larger|greater|bigger|higher|more|less|fewer|smaller|lower|above|below|over|under|"
-    r"least|most|except|unlike)|n't)\b(?:\s+[a-z]+){0,2}\s*$"
-    r"|\b(?:twice|thrice|half|double|triple)\s+(?:of\s+)?(?:the\s+)?$"
+    r"least|most|except|unlike|unlikely|anything\s+but|far\s+from|different\s+from|other\s+than)|n't)\b(?:\s+[a-z]+){0,2}\s*$"
+    r"|\b(?:twice|thrice|(?<!a\s)half|double|triple|nearly|almost|close\s+to|short\s+of|(?<!add )(?<!adds )(?<!sums )up\s+to)"
+    r"\s+(?:of\s+)?(?:the\s+)?$|\b(?:wrong|incorrect)\s+(?:\w+\s+){0,2}(?:is|was|be|of|:)?\s*$"
+    r"|(?:(?<![<>=-])[<>≠≤≥]|!=|\bdivisible\s+by|\bdivides)\s*$"
     r"|(?:\b(?:squares?|cubes?|roots?|reciprocal|inverse|opposite|logarithm|log|factorial|multiples?|divisors?|out|"
     r"thirds?|quarters?|percent)|%)\s+of\s+(?:the\s+)?$",
     re.IGNORECASE,
@@ -83,11 +87,44 @@ _CODE_LINE = re.compile(
     r"(?:for|while|if|elif|with)\b.*:)[ \t]*$",
     re.MULTILINE,
 )
-_BOLD_NUMBER = re.compile(r"(?<![\w*)])\*\*([^*\n]{1,80}?)\*\*(?![\w*(])")
+_MISCALLED = re.compile(
+    r"\b(?:wrong|incorrect|false)\s+(?:\w+\s+)?$|\b(?:if|whether|unless)\s+(?:\w+\s+)?$|"
+    r"\b(?:might|may|could|would|tempted|temptation)\s+(?:\w+\s+){0,4}$|"
+    r"(?:\b(?:not|never|nobody|no\s+one|doubt|false|deny|suppose|assum\w+|imagine)|n't)\b[^.,;:\n]{0,25}$",
+    re.IGNORECASE,
+)
+"""Before an "answer is" that states no answer."""
+_TAKEN_BACK = re.compile(
+    r"[^.\n]{0,40}?,?\s(?:which|but\s+(?:this|that|it)|and\s+(?:this|that))\s+(?:is|was|seems|cannot)\s+(?:be\s+)?"
+    r"(?:wrong|incorrect|false|mistaken|impossible|not\s|too\s|right\b.{0,20}\?)",
+    re.IGNORECASE,
+)
+_REJECTED = re.compile(
+    r"[^A-Za-z\n]{1,30}(?:(?:does|is|was)(?:\s+not\b|n't)|cannot\b|can't|fails\b|is\s+(?:extraneous|rejected|invalid|impossible|"
+    r"wrong|incorrect|false|too)\b)"
+)
+"""A number, and that it is not the answer."""
+_PLACE = re.compile(r"(?<=\d),?\s+(?:attained|achieved|reached|occurring)\s[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)")
+_ASIDE = re.compile(
+    r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+[a-zA-Z]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
+    r"|,?\s+(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:and\s+)?not)\s+[-−$]?\d(?:[\d.,/]*\d)?%?)(?=[\s.,;!]|$)"
+)
+"""What a number is explained or contrasted with: `7 (many say 8)`, `7, not 8`."""
+_LIST_MARK = re.compile(r"^[ \t]*\d{1,2}[.)](?=[ \t]+\S)", re.MULTILINE)
+_BOLD_PART = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*\n]{1,80}?)(?<=\S)\*\*(?![\w*(])")
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~|<(?P<tag>del|s|strike)>[^<>]{0,200}</(?P=tag)>", re.IGNORECASE)
+_TAG = re.compile(r"</?(?:answer|b|strong|i|em|u|p|br|span|div|center)\s*/?>", re.IGNORECASE)
+_WORKED_OUT = re.compile(r",?\s+(?:which|that)\s+(?:is|equals|gives|makes)\s+(?:equal\s+to\s+)?(?=[-−$\d\\])")
+_UNDONE = re.compile(r"[+*/×·^]|\b(?:plus|minus|times|by|of)\b")
+_YES_OR_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
+_MATH_END = re.compile(
+    r"(?:(?<![A-Za-z\d'])[A-Za-z](?![A-Za-z'])|[\d.,+*/^()=<>≤≥≠∈{}\[\]²³×·\s−-]|(?<![A-Za-z])(?:and|or)(?![A-Za-z]))+$"
+)
+"""A formula without dollar signs at the end of a sentence."""
 _ASKED = re.compile(r"[^.!?\n]{0,200}\?")
 _BOLD = re.compile(r"\*\*([^*\n]{1,80}?)\*\*")
 _DERIVED = re.compile(
-    r"\b(?:gets?|gives?|obtain(?:s|ed)?|yields?|becomes?|equals?|simplif(?:y|ies)\s+to|equal\s+to)\s+(?=\S)",
+    r"\b(?:(?:statement|claim|assertion|proposition)\s+is|gets?|gives?|obtain(?:s|ed)?|yields?|becomes?|equals?|simplif(?:y|ies)\s+to|equal\s+to)\s+(?=\S)",
     re.IGNORECASE,
 )
 _COMMAND = re.compile(
@@ -95,7 +132,8 @@ _COMMAND = re.compile(
 )
 _AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
 _SENTENCE_END = re.compile(
-    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d),\s(?!(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|\s+(?:because|since|as|so|which)\s"
+    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d)[,;]\s(?!(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|\s+(?:because|since|as|so|which)\s"
+    r"|(?<=\d)\s+(?:when|where|for|with|at(?!\s+(?:most|least)))\s(?!.{0,200}\b(?:when|if|otherwise|or|and\s+\d)\b)"
 )
 _WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
 _ROMAN = re.compile(r"[IVX]+")
@@ -128,6 +166,8 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
 
     """
     text = after_thinking(message.rstrip())[-TAIL_CHARS:].strip()
+    if "~~" in text or "</" in text:
+        text = _STRUCK.sub(" ", text).strip()
     if not text:
         return Found("", "none")
     if text.isascii() and text.isdigit():
@@ -143,11 +183,15 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
     if hashes:
         return Found(hashes[-1], "hashes")
     text = text.partition("<|")[0].strip() or text
-    text = _CODE_LINE.sub("", text).strip()
+    text = _TAG.sub(" ", _CODE_LINE.sub("", text)).strip()
     if not text:
         return Found("", "none")
+    if text.startswith("Q") and (replies := _REPLY.findall(text)):
+        text = replies[-1]
+    if "\n" in text and len(lines := {line.strip() for line in text.splitlines()} - {""}) == 1:
+        text = lines.pop()
     if len(text) <= MAX_CANDIDATE and not is_prose(text) and not _introduces(text, numeric):
-        return Found(unwrap(text), "whole")
+        return Found(unwrap(_BOLD_PART.sub(r"\1", unwrap(text))), "whole")
     said = _said(text, numeric)
     if said:
         return Found(said, "said")
@@ -159,6 +203,9 @@ def _plain_end(text: str) -> str:
     """The last bold words, or what a sentence arrives at, in a message without formulas; empty if there is neither."""
     if _FORMULA.search(text) or _COMMAND.search(text):
         return ""
+    yes_or_no = _YES_OR_NO.findall(text)
+    if len(yes_or_no) == 1 and re.match(r"(?:yes|no)\s*[,.;:!]", text, re.IGNORECASE):
+        return str(yes_or_no[0])
     bold = [match for match in _BOLD.findall(text) if not match.rstrip().endswith(":")]
     if bold:
         return unwrap(bold[-1])
@@ -263,18 +310,27 @@ def is_prose(text: str) -> bool:
 
 def _said(text: str, numeric: bool) -> str:
     """What follows the last "final answer is", or else the last "answer is"."""
+    denied = ""
     for pattern in _SAID:
         for match in reversed(list(pattern.finditer(text))[-3:]):
-            rest = text[match.end() : match.end() + MAX_CANDIDATE].lstrip(" :*\n")
+            rest = text[match.end() : match.end() + MAX_CANDIDATE].lstrip(" :*\n→⇒…")
+            if rest.count("**") % 2:  # the first ends what began before
+                rest = rest.replace("**", "", 1)
             found = _stated(rest, numeric)
-            if found:
+            if found and (_MISCALLED.search(text[: match.start()][-60:]) or _TAKEN_BACK.match(rest)):
+                later = _last(rest.partition(found)[2], numeric)
+                denied = denied or (later if later not in ("", found) else f"not {found}")
+            elif found:
                 return f"not {found}" if _NEGATED.search(match[0]) else found
-    return ""
+    return denied
 
 
 def _stated(rest: str, numeric: bool) -> str:
     """The answer at the beginning of a text."""
     sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
+    worked_out = _WORKED_OUT.match(rest, len(sentence))
+    if worked_out and _UNDONE.search(sentence):
+        return _stated(rest[worked_out.end() :], numeric)
     formula = _FORMULA.match(rest)
     if formula and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
         return _formula_text(formula, rest)
@@ -285,18 +341,26 @@ def _stated(rest: str, numeric: bool) -> str:
 
 def _last(text: str, numeric: bool) -> str:
     """The last formula with those that it is listed with, or the last number outside of formulas: what comes later."""
-    text = text[-LAST_CHARS:]
+    text = text[-LAST_CHARS:].replace("√", r"\sqrt ").replace("π", r"\pi ")
+    text = re.sub(r"(?<=\d)\s[xX]\s(?=\d)", " × ", text)
     formulas = [*_FORMULA.finditer(text)]
     outside = _FORMULA.sub(lambda match: " " * len(match[0]), text)
-    outside = _BOLD_NUMBER.sub(lambda bold: f"  {bold[1]}  ", outside)
+    outside = _BOLD_PART.sub(lambda bold: f"  {bold[1]}  ", outside)
+    outside = _LIST_MARK.sub(lambda mark: " " * len(mark[0]), outside)
+    outside = _PLACE.sub(lambda place: " " * len(place[0]), outside)
+    outside = _ASIDE.sub(lambda aside: aside["number"].ljust(len(aside[0])), outside)
     best, end = _listed(formulas, text) if formulas else ("", -1)
     bare = _last_bare_latex(outside)
     if bare is not None and bare[1] > end:
         best, end = text[slice(*bare)], bare[1]
+    if not numeric and end < 0 and (plain := _plain_formula(text)):
+        return plain
     if numeric or end < 0:
         numbers = [*_ARITHMETIC.finditer(_without_braces(outside))]
         while numbers and (
-            _ASKED.match(outside, numbers[-1].end()) or _NUMBERED.search(outside[: numbers[-1].start()][-20:])
+            _ASKED.match(outside, numbers[-1].end())
+            or _REJECTED.match(outside, numbers[-1].start())
+            or _NUMBERED.search(outside[: numbers[-1].start()][-20:])
         ):
             numbers.pop()
         if numbers and numbers[-1].end() > end:
@@ -306,6 +370,13 @@ def _last(text: str, numeric: bool) -> str:
                     return unwrap(tied[0] + numbers[-1][0])
             return unwrap(("-" if _MINUS.search(before) else "") + numbers[-1][0])
     return unwrap(best)
+
+
+def _plain_formula(text: str) -> str:
+    """What a text ends in, if that is a formula with a sign in it."""
+    found = _MATH_END.search(text[-200:].rstrip(" .!\n"))
+    formula = re.sub(r"^(?:\s|[,.)]|and\b|or\b|a\s)+", "", found[0]) if found else ""
+    return formula if re.search(r"[=<>≤≥∈+*/^²³−-]", formula[1:]) and re.search(r"[A-Za-z]", formula) else ""
 
 
 def _listed(formulas: list[re.Match[str]], text: str) -> tuple[str, int]:

@@ -15,6 +15,8 @@ MODULUS = re.compile(
     r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod))\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*$"
 )
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s*([ap])\.?\s*m\b\.?\s*$", re.IGNORECASE)
+_INTEGRATION = re.compile(r"\+\s*([CcKk])\s*$")
+"""A constant of integration, whatever its name."""
 _EMPTY = frozenset(
     {"no solution", "no solutions", "none", "empty set", "the empty set", "no real solutions", "no real solution"}
 )
@@ -34,7 +36,8 @@ def same(gold: Shape, answer: Shape) -> bool:
         case Words(a), Words(b):
             return _same_words(a, b)
         case (Many(), Many()):
-            return _same_many(gold, answer) or same_reals(gold, answer)
+            other_word = {gold.word, answer.word} == {"and", "or"} and any(isinstance(x, Chain) for x in gold.items)
+            return (not other_word and _same_many(gold, answer)) or same_reals(gold, answer)
         case (Row(), Row()):
             return _same_rows(gold, answer)
         case (Grid(a), Grid(b)):
@@ -244,6 +247,9 @@ def _same_leaves(gold: str, answer: str) -> bool:
         return symbols.near_literal(gold, b)
     if re.fullmatch(r"\(?\s*[A-Za-z]\s*\)?", gold) and re.fullmatch(r"\(?\s*[A-Za-z]\s*\)?\.?", answer):
         return re.sub(r"[^A-Za-z]", "", gold) == re.sub(r"[^A-Za-z]", "", answer)
+    constant = _INTEGRATION.search(answer)
+    if constant and gold.endswith("C") and constant[1] not in gold + answer[: constant.start()]:
+        answer = answer[: constant.start()] + "+ C"
     return symbols.same_expression(gold, answer)
 
 

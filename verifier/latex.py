@@ -95,7 +95,7 @@ def clean(text: str) -> str:
         text = pattern.sub(to, text)
     text = _SQRT_PLAIN.sub(r"\\sqrt ", text)
     text = _brace_arguments(text, r"\sqrt")
-    return re.sub(r"\s+", " ", text).strip()
+    return re.sub(r"\s+", " ", text).strip().removesuffix("\\\\").rstrip()
 
 
 def _ascii(text: str) -> str:
@@ -196,6 +196,9 @@ def unwrap(text: str) -> str:
             (r"\[", r"\]"),
             ("__", "__"),
             ('"', '"'),
+            ("'", "'"),
+            ("“", "”"),
+            ("‘", "’"),
         ):
             if len(text) >= len(start) + len(end) and text.startswith(start) and text.endswith(end):
                 inner = text[len(start) : len(text) - len(end)]

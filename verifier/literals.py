@@ -52,7 +52,7 @@ _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9
 _UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?|[\u3400-\u9fff]{1,4}")
 _NOT_UNITS = frozenset(
     """or and to not nor minus plus times divided over factorial squared cubed if but mod modulo than less more half
-    halves third thirds quarter quarters of choose permute is are was else either between from through
+    halves ish third thirds quarter quarters of choose permute is are was else either between from through
     e i pi sin cos tan log ln exp sqrt frac one two three four five six seven eight nine ten""".split()
 )
 _SHORT_UNITS = frozenset(

@@ -24,19 +24,24 @@ _TWO_INTEGERS = re.compile(r"-?\d+,-?\d+", re.ASCII)
 """A decimal with a comma, or a list of two: whichever agrees."""
 _PLAIN_NUMBER = re.compile(r"\s*[-+]?[\d.,/]{1,100}\s*", re.ASCII)
 """What needs no cleaning: most answers."""
-_TEXT_BEFORE = re.compile(r"\s*(?:\\text\s*\{([^{}]*)\}|[A-Za-z]\s*:\s)\s*(?=[-+$\\\d.])")
+_TEXT_BEFORE = re.compile(
+    r"\s*(?:\\text\s*\{([^{}]*)\}|[A-Za-z]\s*:\s|(?i:(?:the\s+)?(?:final\s+)?answer)\s*(?:is\s|[:=]))\s*(?=[-+$\\\d.])"
+)
+_ALL_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _NEGATION = re.compile(
     r"\b(?:not?|never|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
     r"under|above|below|between|up to|negative|minus|plus|times|by|twice|half|double|triple|squared?|cubed?|root|"
-    r"reciprocal|inverse|opposite|log|factorial|multiple)\b|n't",
+    r"reciprocal|inverse|opposite|log|factorial|multiple|divisible|nearly|almost|close|maybe|perhaps|possibly|sure)\b|n't",
     re.IGNORECASE,
 )
 _ABOUT = re.compile(r"\s*(?:\\approx|\\sim)(?![a-z])\s*(?=[-+$\d.\\])")
 _ALSO = re.compile(r",?\s+(?:and|or)\s+(?:(?:equivalently|simply|just)\s+)?|,\s+")
+_IN_PARENTHESES = re.compile(r"(?<=\d)\s+\(([\d.]{1,40}%?)\)$")
 _OR_ABOUT = re.compile(r",?\s+or\s+(?:about|approximately|roughly|around)\s+|\s*\\approx(?![a-z])\s*")
 _ASIDE = re.compile(r"(?<=[\d%])\s+\([A-Za-z][A-Za-z\s-]*\)$")
 """`84 (eighty-four)`."""
 _CHOICE = re.compile(r"\s*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:])")
+_OPTION = re.compile(r"(?i:(?:I(?:'d|\s+would)?\s+)?(?:option|choice|choose|pick|select))\s+\(?([A-J])\)?")
 _ONE_LETTER = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J]))[.:]?")
 _SHOWN = 120
 
@@ -100,8 +105,9 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
     if normal(gold.text) == normal(text) and not _is_void(text):
         return correct("same text")
     if isinstance(gold.shape, Leaf | Words) and re.fullmatch(r"[A-J]", gold.shape.text):
-        choice = _CHOICE.match(without_text(text))
-        text = (choice[1] or choice[2]) if choice else text
+        plain = without_text(text).strip()
+        choice = _CHOICE.match(plain) or _OPTION.fullmatch(plain)
+        text = next(filter(None, choice.groups())) if choice else text
     shape = shape_of(text)
     if same(_alone(gold.shape), _alone(shape)) or _same_with_other_comma(gold, text):
         return correct("equal")
@@ -201,6 +207,9 @@ def _check(gold_shape: Shape, gold: str) -> None:
 
 def _number_text(text: str) -> str:
     r"""The number that a text states: `x = 5` and `\text{Answer: } 5` as 5, `6 + 10 = 16` as 16 if its sides agree."""
+    if all_text := _ALL_TEXT.fullmatch(text):
+        text = all_text[1]
+    text = text.removeprefix("= ")
     before = _TEXT_BEFORE.match(text)
     if before and not _NEGATION.search(before[1] or ""):
         text = text[before.end() :]
@@ -232,10 +241,13 @@ def _is_rounded(number: Literal, rounded: Literal) -> bool:
 
 def _also_rounded(text: str, gold: Literal) -> bool:
     """Whether a text states a number and what it rounds to, `2/3 or about 0.667`, and one of them is the gold one."""
+    text = _IN_PARENTHESES.sub(r" \\approx \1", text)
     about = _OR_ABOUT.search(text)
     if about is None:
         return False
-    number, rounded = literal(text[: about.start()]), literal(text[about.end() :])
+    number, rounded = literal(_number_text(text[: about.start()])), literal(text[about.end() :])
+    if number and rounded and rounded.percent and not number.percent:
+        rounded = Literal(rounded.value / 100, (rounded.decimals or 0) + 2)
     if (
         number is None
         or rounded is None

@@ -18,6 +18,9 @@ _EVERYTHING = frozenset({"all real numbers", "all reals", "all real values", "an
 def same_reals(gold: Shape, answer: Shape) -> bool:
     """Intervals, inequalities and unions of them, as sets."""
     a, b = _reals(gold), _reals(answer)
+    if isinstance(answer, Many) and answer.word == "and" and not (isinstance(gold, Many) and gold.word == "and"):
+        both = _joined(answer.items, intersection)
+        b = None if both is not None and both[1].is_empty else b
     if a is None or b is None or (a[0] and b[0] and not same_label(a[0], b[0])):
         return False
     return same_set(a[1], b[1])
@@ -44,7 +47,7 @@ def _reals(shape: Shape) -> tuple[str, Any] | None:
                 return _joined(items, intersection)
             either = _joined(items, union)
             # "x > 3 and x < 5": all numbers fulfil one of the two, so both are meant
-            everything = either is not None and either[1] == REALS and not shape.either
+            everything = either is not None and either[1] == REALS and shape.word != "or"
             return _joined(items, intersection) if everything else either
         case Words(words) if words in _EVERYTHING:
             return "", union([interval(r"-\infty", r"\infty", "(", ")")])
@@ -76,7 +79,7 @@ def real_set(chain_sides: Sequence[str], relations: Sequence[str]) -> tuple[str,
 
     None unless one side is a variable and the others are numbers.
     """
-    name = r"[A-Za-z](?:_\{?\w+\}?)?(?:\([A-Za-z]\))?"
+    name = r"(?:[A-Za-z]|\\(?:theta|alpha|beta|phi|omega|lambda))(?:_\{?\w+\}?)?(?:\([A-Za-z]\))?"
     named = [re.fullmatch(rf"{name}|\|\s*{name}\s*\|", side) is not None for side in chain_sides]
     if sum(named) != 1 or len(chain_sides) > 3:
         return None

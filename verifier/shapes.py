@@ -32,8 +32,8 @@ class Many:
     items: tuple["Shape", ...]
     braces: bool = False
     r"""Written as a set, `\{ \}`."""
-    either: bool = False
-    """With "or" between."""
+    word: str = ""
+    """The word between them, "or" or "and", if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def shape_of(text: str, depth: int = 0) -> Shape:
         return Named(_label(cases["label"]), pieces) if cases["label"] else pieces
     items = _items(text)
     if len(items) > 1:
-        return _many(items, depth, either=_OR.search(text) is not None)
+        return _many(items, depth, word=_word_between(text))
     if _is_label_and_value(text):
         label, value = text.split("=", 1) if "=" in text else re.split(r"\\in(?![a-z])", text, maxsplit=1)
         return Named(_label(label), shape_of(value, depth + 1))
@@ -225,7 +225,13 @@ def _both_signs(text: str) -> list[str]:
     return [plus, minus]
 
 
-def _many(items: list[str], depth: int, *, either: bool) -> Shape:
+def _word_between(text: str) -> str:
+    if _OR.search(text):
+        return "or"
+    return "and" if re.search(r"(?<![A-Za-z\\])and(?![A-Za-z])", text) else ""
+
+
+def _many(items: list[str], depth: int, *, word: str) -> Shape:
     expanded = [part for item in items for part in _both_signs(item)]
     shapes = [shape_of(item, depth + 1) for item in expanded]
     if isinstance(shapes[0], Named) and not any(isinstance(shape, Named | Chain) for shape in shapes[1:]):
@@ -233,7 +239,7 @@ def _many(items: list[str], depth: int, *, either: bool) -> Shape:
         return Named(shapes[0].label, Many((shapes[0].value, *shapes[1:])))
     if isinstance(shapes[-1], Named) and len(shapes) == 2 and isinstance(shapes[0], Leaf) and _is_label(shapes[0].text):
         return Named(f"({_label(shapes[0].text)},{shapes[-1].label})", shapes[-1].value)  # "x, y = ..."
-    return Many(tuple(shapes), either=either)
+    return Many(tuple(shapes), word=word)
 
 
 def _is_label(text: str) -> bool:
