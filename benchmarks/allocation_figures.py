@@ -2,8 +2,8 @@
 
     python benchmarks/allocation_figures.py --folder docs/figures
 
-Reads allocation_runs.json (benchmarks/allocation_data.py, real runs) and regimes.json (benchmarks/regimes.py); prints the
-tables of the page. Needs matplotlib.
+Reads allocation_runs.json (benchmarks/allocation_data.py, real runs), regimes.json (benchmarks/regimes.py) and
+simulate.json (benchmarks/simulate.py); prints the tables of the page. Needs matplotlib.
 """
 
 import argparse
@@ -241,6 +241,85 @@ def runs_of(data: Mapping[str, Any], allocation: str, weighting: str, regime: st
     return [run for run in data["runs"] if wanted.items() <= run.items()]
 
 
+MARKS = {
+    "bayes": ("#2563eb", "o"),
+    "uniform x16": ("#111827", "|"),
+    "uniform wide": ("#6b7280", "D"),
+    "bayes wide": ("#0891b2", "d"),
+    "choose": ("#059669", "^"),
+    "rehearse": ("#7c3aed", "v"),
+    "oracle choose": ("#d97706", "*"),
+}
+"""Colours and markers of the simulator's allocations."""
+TAKEN_TOGETHER = {"paper": ("#d97706", "s"), "p_nonzero": ("#111827", "x"), "variance": ("#6b7280", "+")}
+"""And of those that only stand beside the real model."""
+PRIVATE = {0.0: "skill 0, difficulty 0.5", 0.2: "base", 0.5: "skill 0.5, difficulty 0.5",
+           0.8: "skill 0.8, difficulty 0.5", 1.0: "skill 1, difficulty 0.5"}  # fmt: skip
+"""Regimes by the private share of skill."""
+SHOWN = (
+    "base", "8 prompts", "128 prompts", "groups of 4", "groups of 16", "spread 1", "spread 5", "easy", "hard", "all hard",
+    "40 % solved, 20 % hopeless", "60 % hopeless", "90 % dead", "token mean", "sgd", "lr / 3", "lr x 3",
+    "interference, width 16", "kinds not told", "no prompt twice",
+)  # fmt: skip
+BOTH = {"scarce": ("demo: 8 x 8", "o"), "many": ("demo: 60 x 8", "s")}
+"""The real model's regimes, and their likes in the simulator."""
+
+
+def simulator(plt: Any, simulated: Mapping[str, Any], real: Mapping[str, Any]) -> Any:
+    """Difference to uniform and share of its rollouts by regime; by how private skill is; and beside the real model."""
+    cells = {(cell["regime"], cell["allocation"]): cell for cell in simulated["cells"]}
+    figure = plt.figure(figsize=(11.5, 10.5))
+    grid = figure.add_gridspec(2, 2, height_ratios=(1.75, 1))
+    far, reach, private, beside = (figure.add_subplot(grid[place]) for place in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    rows = range(len(SHOWN))
+    for name, (colour, marker) in MARKS.items():
+        found = [cells[regime, name] for regime in SHOWN]
+        style = {"color": colour, "marker": marker, "linestyle": "none", "markersize": 9 if marker in "|*" else 5}
+        far.errorbar([100 * cell["difference"] for cell in found], rows, xerr=[100 * c["error"] for c in found],
+                     elinewidth=0.8, label=name, **style)  # fmt: skip
+        if name != "uniform x16":
+            reach.plot([1.1 if cell["reach"] is None else cell["reach"] for cell in found], rows, **style)
+        found = [cells[regime, name] for regime in PRIVATE.values()]
+        gains = [100 * float(np.mean(np.subtract(c["pool"], cells[c["regime"], "uniform"]["pool"]))) for c in found]
+        private.plot(list(PRIVATE), gains, color=colour, marker=marker, markersize=style["markersize"], linewidth=1)
+    far.axvline(0, color=COLOURS["uniform"], linewidth=1)
+    far.set(yticks=rows, yticklabels=SHOWN, title="final accuracy against uniform, points (and standard error)")
+    reach.axvline(0.5, color="#111827", linestyle=":", linewidth=1)
+    reach.axvline(1.0, color=COLOURS["uniform"], linewidth=1)
+    reach.set(
+        yticks=rows, yticklabels=[], title="share of uniform's rollouts to reach its accuracy (dotted: the target)"
+    )
+    reach.set_xticks([0.25, 0.5, 0.75, 1.0, 1.1], labels=["1/4", "1/2", "3/4", "1", "never"])
+    for panel in (far, reach):
+        panel.set_ylim(len(SHOWN) - 0.5, -0.5)
+        panel.grid(axis="y", color="#e5e7eb", linewidth=0.6)
+    reach.legend(*far.get_legend_handles_labels(), fontsize=8, loc="lower left")
+    private.axhline(0, color=COLOURS["uniform"], linewidth=1)
+    private.set(
+        xlabel="private share of skill (1: nothing carries over)", ylabel="points", title="accuracy on the pool against uniform"
+    )  # fmt: skip
+    for regime, (name, shape) in BOTH.items():
+        for allocation, (colour, _) in {**MARKS, **TAKEN_TOGETHER, "choose 8": (COLOURS["choose 8"], "")}.items():
+            pairs = [
+                found["accuracy"][-1] - of["accuracy"][-1]
+                for found in runs_of(real, allocation, "prompt mean", regime)
+                for of in runs_of(real, "uniform", "prompt mean", regime)
+                if found["seed"] == of["seed"]
+            ]
+            if pairs:
+                cell = cells[name, allocation]
+                at = 100 * statistics.fmean(pairs), 100 * cell["difference"]
+                beside.errorbar(*at, 100 * cell["error"], color=colour, marker=shape, markersize=5, elinewidth=0.8)
+                beside.annotate(allocation, at, (4, 4), textcoords="offset points", fontsize=7, color=colour)
+        beside.plot([], [], marker=shape, linestyle="none", color="#111827", label=regime)
+    beside.axline((0, 0), slope=1, color="#9ca3af", linestyle=":", linewidth=1)
+    beside.set(
+        xlabel="real model, points against uniform", ylabel="simulator", title="the demo: simulated and real"
+    )  # fmt: skip
+    beside.legend(fontsize=8)
+    return figure
+
+
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
@@ -287,9 +366,11 @@ def main() -> None:
 
     runs = json.loads((options.folder / "allocation_runs.json").read_text())
     data = json.loads((options.folder / "regimes.json").read_text())
+    simulated = json.loads((options.folder / "simulate.json").read_text())
     figures = {
         "theorem": theorem(pyplot), "needed": needed(pyplot), "value": value(pyplot), "ratios": ratios(pyplot, runs),
         "sizes": sizes(pyplot, runs), "regimes": regimes(pyplot, data),
+        "simulator": simulator(pyplot, simulated, data),
     }  # fmt: skip
     console = Console()
     for name, figure in figures.items():

@@ -55,7 +55,7 @@ HELDOUT = 20
 BETA1, BETA2 = 0.9, 0.999
 OUT_OF_REACH = 20.0
 """Logits that no training covers."""
-POINTS = 20
+POINTS = 10
 """Measurements of a run."""
 DEMO_LOGITS = (
     3.1, 3.5, 3.6, 3.5, 3.4, 3.6, 3.8, 4.0, 3.8, 3.4, 3.7, 4.0, 2.0, 1.7, 1.8, 1.5, 1.6, 0.9, 0.0, 0.6, 0.2, -0.6,
