@@ -23,6 +23,9 @@ from stream.topics import Topic
 log = logging.getLogger(__name__)
 
 SESSION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 900_000
+"""How long a transaction may stay open, the broker's longest. The writer outlives a broker that is away meanwhile; what a
+dead writer left open is ended at once by its successor."""
 JOIN_S = 1.0
 """How long a poll may wait for the consumer group to be joined."""
 _LARGEST = MAX_RECORD_BYTES + (1 << 20)
@@ -179,10 +182,11 @@ class KafkaWriter:
     def __init__(self, common: Mapping[str, Any], name: str, transactional: bool) -> None:
         settings: dict[str, Any] = {**common, **_WRITER, "client_id": name}
         if transactional:
-            settings["transactional_id"] = name
+            settings |= {"transactional_id": name, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
         self._producer = KafkaProducer(**_known_to(KafkaProducer, settings))
         self._failure: BaseException | None = None
         if transactional:
+            _keep_requests(self._producer)
             self._producer.init_transactions()
 
     def send(
@@ -251,6 +255,25 @@ class KafkaWriter:
             raise Fenced(f"a newer writer of the same name is active: {self._failure}")
         if self._failure is not None:
             raise BrokerUnavailable(f"a write failed for good: {self._failure}") from self._failure
+
+
+def _keep_requests(producer: KafkaProducer) -> None:
+    """Let no request of a transaction be lost while its coordinator is away.
+
+    kafka-python 3.0.12 repeats a request when its client says that a node is not ready; but the client raises, and then the
+    request is gone, and the commit that it was to make waits for good.
+    """
+    client = producer._sender._client
+    await_ready = client.await_ready
+
+    def is_ready(node: Any, **settings: Any) -> bool:
+        try:
+            return bool(await_ready(node, **settings))
+        except KafkaError as error:
+            log.warning("a node is not ready, trying again error=%s", error)
+            return False
+
+    client.await_ready = is_ready
 
 
 @contextmanager

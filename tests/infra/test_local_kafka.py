@@ -4,6 +4,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,8 @@ from kafka.admin import NewTopic
 from infra.kafka.local import LocalKafka
 from infra.kafka.waiting import wait_until
 from stream.errors import BrokerUnavailable, UserError
+from stream.kafka import KafkaBroker
+from stream.topics import UPDATES
 
 pytestmark = pytest.mark.kafka
 
@@ -191,3 +195,27 @@ def test_folder_without_a_cluster_is_not_attached_to(tmp_path: Path) -> None:
     (tmp_path / "cluster.json").write_text("{")
     with pytest.raises(UserError, match=r"cluster\.json: cannot be read"):
         LocalKafka.attach(tmp_path)
+
+
+def test_a_transaction_outlives_its_broker(tmp_path: Path) -> None:
+    """kafka-python 3.0.12 loses the commit that it is to make while the broker is away, and waits for it for good."""
+    with LocalKafka(tmp_path) as local, ThreadPoolExecutor(1) as pool:
+        broker = KafkaBroker(local.bootstrap_servers)
+        broker.create_topics("r", [UPDATES], 1)
+        writer = broker.writer(name="r.w", transactional=True)
+        killed = threading.Event()
+
+        def write_and_kill() -> None:
+            with writer.transaction():
+                writer.send(UPDATES.of("r"), b"k", b"update")
+                writer.flush()
+                local.kill()
+                killed.set()
+
+        committed = pool.submit(write_and_kill)
+        assert killed.wait(120)
+        local.restart()
+        committed.result(timeout=240)
+        assert read(local.bootstrap_servers, UPDATES.of("r"), 1) == [b"update"]
+        writer.close()
+        broker.close()
