@@ -94,7 +94,8 @@ def check(config: Config) -> None:
     if not (Path(config.run.model) / "config.json").is_file():
         raise UserError(
             f"run.model is {config.run.model!r}, which is not a folder with a config.json; want a model in transformers' "
-            "format, e.g. demo/base (paths are relative to the current folder)"
+            "format, e.g. demo/base (paths are relative to the current folder; one from the hub is put into a folder by "
+            "`hf download NAME --local-dir FOLDER`)"
         )
     pool, heldout = load_prompts(config)
     for grader in sorted({prompt.verifier for prompt in (*pool, *heldout)}):

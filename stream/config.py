@@ -49,7 +49,7 @@ class RunTable(Table):
     dir: Path = Path("runs")
     """Folder that holds the runs' folders."""
     model: str = "demo/base"
-    """Model to train: a folder in transformers' format (config.json, safetensors, tokenizer)."""
+    """Model to train: a folder in transformers' format (config.json, safetensors, tokenizer), as `hf download` makes it."""
     seed: NonNegative = 0
     """Seed of everything that draws at random, except the sampling of tokens."""
     num_updates: Positive = 100

@@ -182,12 +182,13 @@ class KafkaWriter:
     def __init__(self, common: Mapping[str, Any], name: str, transactional: bool) -> None:
         settings: dict[str, Any] = {**common, **_WRITER, "client_id": name}
         if transactional:
-            settings |= {"transactional_id": name, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
+            settings = {"transaction_timeout_ms": TRANSACTION_TIMEOUT_MS, **settings, "transactional_id": name}
         self._producer = KafkaProducer(**_known_to(KafkaProducer, settings))
         self._failure: BaseException | None = None
         if transactional:
             _keep_requests(self._producer)
-            self._producer.init_transactions()
+            with _answering(), _fencing():
+                self._producer.init_transactions()
 
     def send(
         self,

@@ -11,7 +11,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 def test_the_papers_recipe_is_the_papers():
     """algorithms.md A1, from arXiv 2509.25849 and its scripts."""
     config = load(CONFIGS / "qwen2.5-math-7b.toml")
-    assert config.run.model == "Qwen/Qwen2.5-Math-7B"
+    assert config.run.model == "models/qwen2.5-math-7b"
     assert (config.run.prompts_per_update, config.run.rollouts_per_prompt) == (32, 8)
     assert config.run.num_updates == 1000 * 8  # steps of 8 mini-batches of 32 prompts
     assert (config.sampling.temperature, config.sampling.top_p, config.sampling.max_tokens) == (1.0, 1.0, 4096)
