@@ -3,9 +3,10 @@
 import re
 from functools import lru_cache
 
-from verifier.extract import MAX_CANDIDATE, Found, find_answer
+from verifier.extract import Found, find_answer
 from verifier.graders import BadGold, Grade, correct, unparsable, wrong
 from verifier.latex import clean, unwrap
+from verifier.prose import MAX_CANDIDATE
 
 _INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,4000})", re.ASCII)
 _SHOWN = 120

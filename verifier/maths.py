@@ -11,12 +11,13 @@ from fractions import Fraction
 from functools import lru_cache
 
 from verifier import symbols
-from verifier.extract import MAX_CANDIDATE, Found, find_answer, last_boxes
+from verifier.extract import Found, find_answer, last_boxes
 from verifier.forms import MODULUS, chain_end, normal, same
 from verifier.graders import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.literals import Literal, literal, same_number, too_many_digits
+from verifier.prose import MAX_CANDIDATE, is_prose
 from verifier.shapes import Chain, Leaf, Many, Named, Row, Shape, Union, Words, shape_of
 
 MAX_CLEAN_DEPTH = 40
@@ -170,8 +171,6 @@ def _gold_text(gold: str) -> str:
     if "$" in gold:
         whole = unwrap(gold)
         if literal(clean(whole)) is None and len(re.findall(r"(?<!\\)\$", gold)) >= 2:
-            from verifier.extract import is_prose
-
             if is_prose(re.sub(r"\$[^$]*\$", " ", gold)):
                 found = find_answer(gold)
                 return found.text if found.by != "none" else gold

@@ -1,0 +1,286 @@
+"""The answer of a message that marks none: what its words and formulas state.
+
+Words that deny, bound, suppose or hedge what follows make it another thing than the answer (docs/verifier.md, sets 11 to
+14). Rules of language have no end: ask for a box.
+"""
+
+import re
+
+from verifier.latex import matching, unwrap
+
+LAST_CHARS = 5_000
+"""Where the last formula or number is looked for, from the end."""
+MAX_CANDIDATE = 3_000
+"""Longest text that is taken for an answer, in characters."""
+LIST_GLUE = re.compile(
+    r"(?:\s|[,;.&]|\$|\\[()\[\]]|\\(?:quad|qquad|lor|vee|land|wedge|neq?(?![a-z])|[,;:! ])|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
+)
+_SAID = [
+    re.compile(
+        noun + r"s?\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|:|=|\bbe\b|\bequals\b)"
+        r"(?:\s*(?:approximately|equal to|simply|just|therefore|exactly|given by|now|:|\*\*))*\s*(?=\S)",
+        re.IGNORECASE,
+    )
+    for noun in (r"final\s+answer", r"\banswer", r"\b(?:solution|result|option|choice)")
+]
+_SAID.insert(
+    2,
+    re.compile(
+        r"(?:答案|réponse|respuesta|resposta|risposta|antwort|ответ)[^.\n:：=。是为]{0,40}?"
+        r"(?:[:：=是为]|\best\b|\bes\b|\bist\b|\bè\b|\bé\b)\s*(?=\S)",
+        re.IGNORECASE,
+    ),
+)
+_FORMULA = re.compile(
+    r"(?<!\\)\$\$(?P<a>[^$]{1,3000}?)\$\$|(?<![\\\d])\$(?P<b>(?:\\\$|[^$\n]){1,3000}?)(?<!\\)\$(?!\d)"
+    r"|\\\[(?P<c>.{1,3000}?)\\\]|\\\((?P<d>.{1,3000}?)\\\)",
+    re.DOTALL,
+)
+_ARITHMETIC = re.compile(
+    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!in\s+[a-z]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
+    r"[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?)(?![\w'\"\\{}/])",
+    re.ASCII,
+)
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|larger|greater|bigger|higher|more|less|fewer|smaller|lower|above|below|over|under|"
+    r"least|most|except|unlike|unlikely|anything\s+but|far\s+from|different\s+from|other\s+than)|n't)\b(?:\s+[a-z]+){0,2}\s*$"
+    r"|\b(?:twice|thrice|(?<!a\s)half|double|triple|nearly|almost|close\s+to|short\s+of|(?<!add )(?<!adds )(?<!sums )up\s+to)"
+    r"\s+(?:of\s+)?(?:the\s+)?$|\b(?:wrong|incorrect)\s+(?:\w+\s+){0,2}(?:is|was|be|of|:)?\s*$"
+    r"|(?:(?<![<>=-])[<>≠≤≥]|!=|\bdivisible\s+by|\bdivides)\s*$"
+    r"|(?:\b(?:squares?|cubes?|roots?|reciprocal|inverse|opposite|logarithm|log|factorial|multiples?|divisors?|out|"
+    r"thirds?|quarters?|percent)|%)\s+of\s+(?:the\s+)?$",
+    re.IGNORECASE,
+)
+"""What makes the number that follows another thing than the answer."""
+_NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
+_JOINED = re.compile(
+    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:\s+(?:and|to|plus|minus|times|divided\s+by|multiplied\s+by)|\s*(?:≈|\\approx)|"
+    r"[,;]?\s+(?:or(?!\s+(?:more|less|fewer)\b)|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b[^\d.\n]{0,30}?)"
+    r"\s*[-−]?$",
+    re.IGNORECASE,
+)
+"""What ties a number to the one before: "between 41 and 42", "41 or maybe 42", "6 plus 10" state neither."""
+_MINUS = re.compile(r"\b(?:negative|minus)\s+$", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"\b(?:steps?|problems?|questions?|exercises?|examples?|figures?|tables?|sections?|chapters?|equations?|eqs?\.?|"
+    r"theorems?|lemmas?)\s*\(?$",
+    re.IGNORECASE,
+)
+"""Before the number of a thing, which is no result."""
+_MISCALLED = re.compile(
+    r"\b(?:wrong|incorrect|false)\s+(?:\w+\s+)?$|\b(?:if|whether|unless)\s+(?:\w+\s+)?$|"
+    r"\b(?:might|may|could|would|tempted|temptation)\s+(?:\w+\s+){0,4}$|"
+    r"(?:\b(?:not|never|nobody|no\s+one|doubt|false|deny|suppose|assum\w+|imagine)|n't)\b[^.,;:\n]{0,25}$",
+    re.IGNORECASE,
+)
+"""Before an "answer is" that states no answer."""
+_TAKEN_BACK = re.compile(
+    r"[^.\n]{0,40}?,?\s(?:which|but\s+(?:this|that|it)|and\s+(?:this|that))\s+(?:is|was|seems|cannot)\s+(?:be\s+)?"
+    r"(?:wrong|incorrect|false|mistaken|impossible|not\s|too\s|right\b.{0,20}\?)",
+    re.IGNORECASE,
+)
+_REJECTED = re.compile(
+    r"[^A-Za-z\n]{1,30}(?:(?:does|is|was)(?:\s+not\b|n't)|cannot\b|can't|fails\b|is\s+(?:extraneous|rejected|invalid|impossible|"
+    r"wrong|incorrect|false|too)\b)"
+)
+"""A number, and that it is not the answer."""
+_PLACE = re.compile(r"(?<=\d),?\s+(?:attained|achieved|reached|occurring)\s[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)")
+_ASIDE = re.compile(
+    r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+[a-zA-Z]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
+    r"|,?\s+(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:and\s+)?not)\s+[-−$]?\d(?:[\d.,/]*\d)?%?)(?=[\s.,;!]|$)"
+)
+"""What a number is explained or contrasted with: `7 (many say 8)`, `7, not 8`."""
+_LIST_MARK = re.compile(r"^[ \t]*\d{1,2}[.)](?=[ \t]+\S)", re.MULTILINE)
+BOLD_PART = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*\n]{1,80}?)(?<=\S)\*\*(?![\w*(])")
+_WORKED_OUT = re.compile(r",?\s+(?:which|that)\s+(?:is|equals|gives|makes)\s+(?:equal\s+to\s+)?(?=[-−$\d\\])")
+_UNDONE = re.compile(r"[+*/×·^]|\b(?:plus|minus|times|by|of)\b")
+_YES_OR_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
+_MATH_END = re.compile(
+    r"(?:(?<![A-Za-z\d'])[A-Za-z](?![A-Za-z'])|[\d.,+*/^()=<>≤≥≠∈{}\[\]²³×·\s−-]|(?<![A-Za-z])(?:and|or)(?![A-Za-z]))+$"
+)
+"""A formula without dollar signs at the end of a sentence."""
+_ASKED = re.compile(r"[^.!?\n]{0,200}\?")
+_BOLD = re.compile(r"\*\*([^*\n]{1,80}?)\*\*")
+_DERIVED = re.compile(
+    r"\b(?:(?:statement|claim|assertion|proposition)\s+is|gets?|gives?|obtain(?:s|ed)?|yields?|becomes?|equals?|simplif(?:y|ies)\s+to|equal\s+to)\s+(?=\S)",
+    re.IGNORECASE,
+)
+_COMMAND = re.compile(
+    r"\\(?:[dtc]?frac|sqrt|pi|binom|cdot|times|div|over|ast|pm|mp|infty|theta|pm|left|right|ln|log|sin|cos|tan|text)(?![a-z])"
+)
+_AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
+_SENTENCE_END = re.compile(
+    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d)[,;]\s(?!(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|\s+(?:because|since|as|so|which)\s"
+    r"|(?<=\d)\s+(?:when|where|for|with|at(?!\s+(?:most|least)))\s(?!.{0,200}\b(?:when|if|otherwise|or|and\s+\d)\b)"
+)
+_WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
+_ROMAN = re.compile(r"[IVX]+")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""Scripts that write words without spaces between: how many there are is not known."""
+_MATH_WORDS = frozenset(
+    """and or sin cos tan cot sec csc log ln exp sqrt pi inf infinity oo frac dfrac tfrac boxed text mathrm mathbf begin
+    end pmatrix bmatrix matrix array cases aligned left right cdot times leq geq neq le ge ne in cup cap infty lim sum
+    int to percent pct mod gcd lcm max min arcsin arccos arctan sinh cosh tanh det binom dx dy dt dz quad ldots dots
+    degrees degree cm mm km kg ft mi lb hr""".split()
+)
+MAX_WORDS = 2
+"""More words than this (names of functions aside) make a text prose."""
+
+
+def is_prose(text: str) -> bool:
+    r"""Whether a text is sentences. What stands in `\text{}` belongs to a formula."""
+    plain = re.sub(r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{[^{}]*\}", " ", text)
+    plain = re.sub(r"\\[A-Za-z]+", " ", plain)
+    words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS and not _ROMAN.fullmatch(word)]
+    if len(words) > MAX_WORDS or _UNSPACED.search(plain):
+        return True
+    return any(word.lower() in ("answer", "is", "are", "therefore", "thus") for word in words)
+
+
+def introduces(text: str, numeric: bool) -> bool:
+    """Whether a short text is words and, behind them, the answer: `Answer $9$`, `Total: 9`."""
+    formula = _FORMULA.search(text)
+    words = [word for word in _WORD.finditer(text) if word[0].lower() not in _MATH_WORDS]
+    outside = [word for word in words if not (text[: word.start()].endswith("\\") or _in_text(text, word.start()))]
+    if not outside:
+        return False
+    if formula:
+        return outside[0].start() < formula.start()
+    return numeric and re.search(r"\d", text[outside[0].end() :]) is not None
+
+
+def _in_text(text: str, place: int) -> bool:
+    return re.search(r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{[^{}]*$", text[:place]) is not None
+
+
+def said_answer(text: str, numeric: bool) -> str:
+    """What follows the last "final answer is", or else the last "answer is"."""
+    denied = ""
+    for pattern in _SAID:
+        for match in reversed(list(pattern.finditer(text))[-3:]):
+            rest = text[match.end() : match.end() + MAX_CANDIDATE].lstrip(" :*\n→⇒…")
+            if rest.count("**") % 2:  # the first ends what began before
+                rest = rest.replace("**", "", 1)
+            found = _stated(rest, numeric)
+            if found and (_MISCALLED.search(text[: match.start()][-60:]) or _TAKEN_BACK.match(rest)):
+                later = last_answer(rest.partition(found)[2], numeric)
+                denied = denied or (later if later not in ("", found) else f"not {found}")
+            elif found:
+                return f"not {found}" if _NEGATED.search(match[0]) else found
+    return denied
+
+
+def _stated(rest: str, numeric: bool) -> str:
+    """The answer at the beginning of a text."""
+    sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
+    worked_out = _WORKED_OUT.match(rest, len(sentence))
+    if worked_out and _UNDONE.search(sentence):
+        return _stated(rest[worked_out.end() :], numeric)
+    formula = _FORMULA.match(rest)
+    if formula and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
+        return _formula_text(formula, rest)
+    if sentence.strip() and not is_prose(sentence) and not introduces(sentence, numeric):
+        return unwrap(sentence)
+    return last_answer(sentence, numeric) or (unwrap(sentence) if _DENIED.search(sentence) else "")
+
+
+def plain_end(text: str) -> str:
+    """The last bold words, or what a sentence arrives at, in a message without formulas; empty if there is neither."""
+    if _FORMULA.search(text) or _COMMAND.search(text):
+        return ""
+    yes_or_no = _YES_OR_NO.findall(text)
+    if len(yes_or_no) == 1 and re.match(r"(?:yes|no)\s*[,.;:!]", text, re.IGNORECASE):
+        return str(yes_or_no[0])
+    bold = [match for match in _BOLD.findall(text) if not match.rstrip().endswith(":")]
+    if bold:
+        return unwrap(bold[-1])
+    derived = [*_DERIVED.finditer(text)]
+    sentence = _SENTENCE_END.split(text[derived[-1].end() :], maxsplit=1)[0] if derived else ""
+    return "" if is_prose(sentence) else unwrap(sentence)
+
+
+def last_answer(text: str, numeric: bool) -> str:
+    """The last formula with those that it is listed with, or the last number outside of formulas: what comes later."""
+    text = text[-LAST_CHARS:].replace("√", r"\sqrt ").replace("π", r"\pi ")
+    text = re.sub(r"(?<=\d)\s[xX]\s(?=\d)", " × ", text)
+    formulas = [*_FORMULA.finditer(text)]
+    outside = _FORMULA.sub(lambda match: " " * len(match[0]), text)
+    outside = BOLD_PART.sub(lambda bold: f"  {bold[1]}  ", outside)
+    outside = _LIST_MARK.sub(lambda mark: " " * len(mark[0]), outside)
+    outside = _PLACE.sub(lambda place: " " * len(place[0]), outside)
+    outside = _ASIDE.sub(lambda aside: aside["number"].ljust(len(aside[0])), outside)
+    best, end = _listed(formulas, text) if formulas else ("", -1)
+    bare = _last_bare_latex(outside)
+    if bare is not None and bare[1] > end:
+        best, end = text[slice(*bare)], bare[1]
+    if not numeric and end < 0 and (plain := _plain_formula(text)):
+        return plain
+    if numeric or end < 0:
+        numbers = [*_ARITHMETIC.finditer(_without_braces(outside))]
+        while numbers and (
+            _ASKED.match(outside, numbers[-1].end())
+            or _REJECTED.match(outside, numbers[-1].start())
+            or _NUMBERED.search(outside[: numbers[-1].start()][-20:])
+        ):
+            numbers.pop()
+        if numbers and numbers[-1].end() > end:
+            before = outside[: numbers[-1].start()][-100:]
+            for tie in (_JOINED, _DENIED):
+                if tied := tie.search(before):
+                    return unwrap(tied[0] + numbers[-1][0])
+            return unwrap(("-" if _MINUS.search(before) else "") + numbers[-1][0])
+    return unwrap(best)
+
+
+def _plain_formula(text: str) -> str:
+    """What a text ends in, if that is a formula with a sign in it."""
+    found = _MATH_END.search(text[-200:].rstrip(" .!\n"))
+    formula = re.sub(r"^(?:\s|[,.)]|and\b|or\b|a\s)+", "", found[0]) if found else ""
+    return formula if re.search(r"[=<>≤≥∈+*/^²³−-]", formula[1:]) and re.search(r"[A-Za-z]", formula) else ""
+
+
+def _listed(formulas: list[re.Match[str]], text: str) -> tuple[str, int]:
+    """The last formula, and those before it with nothing but a comma, "and" or "or" between."""
+    parts = [_formula_text(formulas[-1], text)]
+    for before, behind in zip(formulas[-2::-1], formulas[:0:-1], strict=False):
+        between = text[before.end() : behind.start()]
+        if not between.strip() or not LIST_GLUE.fullmatch(between):
+            break
+        parts.insert(0, _formula_text(before, text))
+    return ", ".join(parts), formulas[-1].end()
+
+
+def _last_bare_latex(text: str) -> tuple[int, int] | None:
+    """Where the last LaTeX stands that has no dollar signs around it, with the numbers and signs beside it."""
+    commands = [*_COMMAND.finditer(text)]
+    if not commands:
+        return None
+    stop = commands[-1].end()
+    while True:
+        behind = _AFTER_COMMAND.match(text, stop)
+        assert behind
+        stop = behind.end()
+        closing = matching(text, stop) if text[stop : stop + 1] == "{" else -1
+        if closing < 0:
+            break
+        stop = closing + 1
+    start = commands[-1].start()
+    for command in reversed(commands[:-1]):
+        between = text[command.end() : start]
+        if not re.fullmatch(r"[\s\d{}()+\-*/^_.,a-z=]{0,60}", between) or re.search(r"[a-z]{3}", between):
+            break
+        start = command.start()
+    before = re.search(r"[-+\d\s.*/^({]*$", text[:start])
+    assert before
+    return before.start(), stop
+
+
+def _without_braces(text: str) -> str:
+    """Blanks for what stands in braces: the 3 of a fraction is no number of its own."""
+    return re.sub(r"\{[^{}]*\}", lambda match: "{" + "x" * (len(match[0]) - 2) + "}", text)
+
+
+def _formula_text(match: re.Match[str], text: str) -> str:
+    content = next(group for group in match.groups() if group is not None)
+    behind = re.match(r"\s*(?:\\?%|percent(?:age)?\b|pct\b)", text[match.end() :])
+    return unwrap(content) + (" %" if behind else "")
