@@ -127,8 +127,7 @@ def _status(arguments: list[str]) -> int:
     console = Console()
     figures = Table(show_header=False, title=f"Run {reply['status']['run']}", title_justify="left")
     for key, value in reply["status"].items():
-        text = f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
-        figures.add_row(key.replace("_", " "), text)
+        figures.add_row(key.replace("_", " "), _figure(value))
     workers = Table(title="Workers", title_justify="left")
     for column in ("name", "state", "pid", "uptime_s", "restarts"):
         workers.add_column(column, justify="left" if column in ("name", "state") else "right")
@@ -139,6 +138,12 @@ def _status(arguments: list[str]) -> int:
     console.print(figures)
     console.print(workers)
     return 0
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number:,}" for name, number in value.items()) or "-"
+    return f"{value:,.3f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def _scale(arguments: list[str]) -> int:

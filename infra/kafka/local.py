@@ -163,7 +163,8 @@ class LocalKafka:
         if running:
             raise UserError(
                 f"data_dir: {self.data_dir} is in use by a running broker (pid {running[0]}), expected a folder "
-                "whose broker is stopped; use that broker, or stop it with `rucksack broker stop`"
+                f"whose broker is stopped; use that broker, at {self.bootstrap_servers}, or stop it with "
+                "`rucksack broker stop`"
             )
 
     def _java_command(self) -> list[str]:
