@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from stream.config import Config
 from stream.launch import run_role
-from stream.worker import Log
+from stream.run_topics import RunTopics
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
+def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the allocator to its end."""
     # Tokenizing needs no torch: transformers without it takes 77 MB instead of 810, and 2 s less.
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     from allocator.role import run as run_role_itself
 
-    run_role_itself(config, stream, stop)
+    run_role_itself(config, topics, stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

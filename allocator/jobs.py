@@ -47,7 +47,7 @@ class JobMaker:
         """Closes one rollout by saying that there is none, where its verdict would have stood."""
         trajectory = Trajectory(
             job=self.job(entry, rollout, rollout + 1, attempt=num_issues, min_policy_version=0),
-            rollout=rollout,
+            rollout_index=rollout,
             trajectory_id=f"{entry.group.group_id}/{rollout}/abandoned",
             token_ids=np.empty(0, dtype=np.int32),
             behavior_logprobs=np.empty(0, dtype=np.float32),

@@ -66,16 +66,16 @@ class Ledger:
 
     def record(self, verdict: Verdict) -> Entry | None:
         """Count a verdict; returns its group if this completed it. The first verdict of a rollout counts (law 2)."""
-        job, rollout = verdict.trajectory.job, verdict.trajectory.rollout
+        job, rollout_index = verdict.trajectory.job, verdict.trajectory.rollout_index
         entry = self.entries.get(job.group_id)
-        if entry is None or rollout in entry.rewards or rollout >= entry.group.num_rollouts:
+        if entry is None or rollout_index in entry.rewards or rollout_index >= entry.group.num_rollouts:
             return None
-        entry.rewards[rollout] = verdict.reward if verdict.graded else None
+        entry.rewards[rollout_index] = verdict.reward if verdict.graded else None
         if verdict.outcome != "abandoned":
             entry.num_sampled += 1
             entry.num_tokens += verdict.trajectory.token_ids.size
         for piece in entry.slices:
-            if piece.start <= rollout < piece.stop:
+            if piece.start <= rollout_index < piece.stop:
                 self._outstanding[piece.partition] -= 1
         return entry if entry.complete else None
 

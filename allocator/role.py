@@ -28,7 +28,8 @@ from allocator.jobs import JobMaker
 from allocator.ledger import Entry, Ledger, Slice
 from allocator.rounds import RoundPlan, TornGroup, Turns, find_torn, note_groups, plan_round, plan_stream
 from allocator.talks import Draft, Talks, read_quotes
-from prompts.sources import load_prompts, tokenize
+from prompts.sources import load_prompts
+from prompts.tokens import tokenize
 from stream.broker import Offsets
 from stream.config import Config
 from stream.errors import BadRecord, UserError
@@ -45,9 +46,10 @@ from stream.messages import (
     Update,
     Verdict,
 )
+from stream.run_topics import RunTopics
 from stream.topics import BELIEFS, EVALUATIONS, JOBS, PRICES, UPDATES, VERDICTS
 from stream.watermark import Watermark
-from stream.worker import Delivery, Log, run_loop
+from stream.worker import Delivery, run_loop
 
 log = logging.getLogger(__name__)
 
@@ -61,18 +63,18 @@ class Allocator:
     """Owns every group from its admission to its end."""
 
     def __init__(
-        self, config: Config, stream: Log, pool: Sequence[Prompt], token_ids: Mapping[str, NDArray[np.int32]]
+        self, config: Config, topics: RunTopics, pool: Sequence[Prompt], token_ids: Mapping[str, NDArray[np.int32]]
     ) -> None:
         self._config = config
-        self._stream = stream
+        self._topics = topics
         self._shard, self._num_shards = config.allocator.shard, config.allocator.shards
         which = f"-{self._shard}-of-{self._num_shards}" if self._num_shards > 1 else ""
-        self._consumer_group = f"{stream.run}.allocator{which}"
-        self._rounds = Log(
-            stream.broker,
-            stream.run,
-            stream.worker,
-            writer=stream.broker.writer(name=f"{self._consumer_group}.rounds", transactional=True),
+        self._consumer_group = f"{topics.run}.allocator{which}"
+        self._rounds = RunTopics(
+            topics.broker,
+            topics.run,
+            topics.worker,
+            writer=topics.broker.writer(name=f"{self._consumer_group}.rounds", transactional=True),
         )
         mine = [prompt for prompt in pool[self._shard :: self._num_shards] if prompt.prompt_id in token_ids]
         self._pool = {prompt.prompt_id: prompt for prompt in mine}
@@ -103,19 +105,19 @@ class Allocator:
         """The newest that an update has told of: what is admitted now may not be sampled by older weights."""
         self._ledger = Ledger(self._shard, self._num_shards)
         self._watermark = Watermark()
-        self._talks = Talks(config, stream, self._watermark) if self._num_shards > 1 else None
+        self._talks = Talks(config, topics, self._watermark) if self._num_shards > 1 else None
         self._places: dict[str, list[tuple[tuple[str, int], int]]] = {}
         self._awaited = _awaited_evaluations(config)
         self._counters = {"reissued_rollouts": 0, "abandoned_rollouts": 0}
         of_others = (PRICES, BELIEFS) if self._num_shards > 1 else ()
         restored: Offsets = {}
         if of_others:
-            beliefs = BELIEFS.of(stream.run)
-            restored = {(beliefs, number): end for number, end in stream.broker.end_offsets(beliefs).items()}
+            beliefs = BELIEFS.of(topics.run)
+            restored = {(beliefs, number): end for number, end in topics.broker.end_offsets(beliefs).items()}
         with _uncollected():
             positions = self._restore()
             self._turns = Turns(self._beliefs, config.run.seed)
-        self.reader = stream.reader(VERDICTS, UPDATES, EVALUATIONS, *of_others)
+        self.reader = topics.reader(VERDICTS, UPDATES, EVALUATIONS, *of_others)
         self.reader.seek({**positions, **restored})
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
@@ -402,14 +404,14 @@ class Allocator:
             self._rounds.send(BELIEFS, prompt_id, belief)
 
     def _open(self, prompt_id: str, group: OpenGroup) -> Entry:
-        num_partitions = self._stream.num_partitions(JOBS)
+        num_partitions = self._topics.num_partitions(JOBS)
         return self._ledger.open(
             prompt_id, group, self._config.allocator.slice_rollouts, num_partitions, time.monotonic()
         )
 
-    def _issue(self, stream: Log, entry: Entry, piece: Slice, start: int, stop: int) -> None:
+    def _issue(self, topics: RunTopics, entry: Entry, piece: Slice, start: int, stop: int) -> None:
         job = self._make.job(entry, start, stop, attempt=piece.attempt, min_policy_version=self._policy_version)
-        stream.send(JOBS, f"{entry.group.group_id}/{start}", job, partition=piece.partition)
+        topics.send(JOBS, f"{entry.group.group_id}/{start}", job, partition=piece.partition)
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
@@ -430,11 +432,11 @@ class Allocator:
                 if given_up:
                     self._abandon(entry, rollout)
                 else:
-                    self._issue(self._stream, entry, piece, rollout, rollout + 1)
+                    self._issue(self._topics, entry, piece, rollout, rollout + 1)
 
     def _abandon(self, entry: Entry, rollout: int) -> None:
         verdict = self._make.abandoned(entry, rollout, self._config.allocator.max_attempts)
-        self._stream.send_of_group(VERDICTS, entry.group.group_id, verdict)
+        self._topics.send_of_group(VERDICTS, entry.group.group_id, verdict)
 
     # -- start --------------------------------------------------------------------------------------------------------
 
@@ -443,7 +445,7 @@ class Allocator:
         positions: Offsets = {}
         self._beliefs |= {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
         others: dict[str, Belief] = {}
-        for belief in self._stream.read_each(BELIEFS):
+        for belief in self._topics.read_each(BELIEFS):
             if self._num_shards > 1 and belief.prompt_id not in self._beliefs:  # its positions are another shard's
                 others[belief.prompt_id] = belief
                 continue
@@ -460,14 +462,14 @@ class Allocator:
                 entry = self._open(belief.prompt_id, belief.open_group)
                 if belief.open_group.observed:
                     self._ledger.settle(entry)
-        quotes = read_quotes(self._stream, self._num_shards, begun=bool(self._num_admitted or others))
+        quotes = read_quotes(self._topics, self._num_shards, begun=bool(self._num_admitted or others))
         if self._talks is not None:
             self._talks.resume(quote for quote in quotes if self._pool.keys() >= set(quote.prompt_ids))
-        for update in self._stream.read_all(UPDATES, newest=NEWEST_UPDATES):
+        for update in self._topics.read_all(UPDATES, newest=NEWEST_UPDATES):
             self._policy_version = max(self._policy_version, update.version)
         table, run = self._config.allocator, self._config.run
         most_jobs = run.prompts_per_update * -(-table.max_rollouts // table.slice_rollouts)
-        self._newest_jobs = self._stream.read_all(JOBS, newest=NEWEST_ROUNDS * most_jobs)
+        self._newest_jobs = self._topics.read_all(JOBS, newest=NEWEST_ROUNDS * most_jobs)
         self._torn = find_torn(self._newest_jobs, self._beliefs)
         if not self._torn:
             self._newest_jobs = []
@@ -499,10 +501,10 @@ def _awaited_evaluations(config: Config) -> set[str]:
     return {"heldout"} | ({"pool"} if table.pool else set()) | ({"base"} if table.base_samples else set())
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
+def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the allocator to its end."""
     pool, _heldout = load_prompts(config)
     table = config.allocator
-    role = Allocator(config, stream, pool, tokenize(pool[table.shard :: table.shards], config))
+    role = Allocator(config, topics, pool, tokenize(pool[table.shard :: table.shards], config))
     gc.freeze()  # beliefs stay as long as the process: no search for garbage needs to look at them
-    run_loop(role, stream, role.reader, stop, commits=False)
+    run_loop(role, topics, role.reader, stop)

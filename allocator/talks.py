@@ -18,9 +18,9 @@ from allocator.price import Split
 from stream.broker import Record
 from stream.config import Config
 from stream.messages import Quote
+from stream.run_topics import RunTopics
 from stream.topics import PRICES
 from stream.watermark import Watermark
-from stream.worker import Log
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ class Draft:
 class Talks:
     """One shard's part in the talks."""
 
-    def __init__(self, config: Config, stream: Log, watermark: Watermark) -> None:
+    def __init__(self, config: Config, topics: RunTopics, watermark: Watermark) -> None:
         """Offsets of quotes are kept in the watermark."""
         self._config = config
-        self._stream = stream
+        self._topics = topics
         self._watermark = watermark
         self._shard = config.allocator.shard
         self._exchange = Exchange(self._shard, config.allocator.shards)
@@ -111,7 +111,7 @@ class Talks:
             if quote.step == 0:
                 a, b = (tuple(of.tolist()) for of in (self._draft.believed.a, self._draft.believed.b))
                 quote = replace(quote, prompt_ids=tuple(self._draft.chosen), a=a, b=b)
-            self._stream.send(PRICES, f"{quote.round}/{quote.step}/{quote.shard}", quote)
+            self._topics.send(PRICES, f"{quote.round}/{quote.step}/{quote.shard}", quote)
         elif self._exchange.share is not None:
             self.took_s = time.monotonic() - self._began_s
             log.info("agreed round=%d share=%d talk_s=%.3f", self._round, self._exchange.share, self.took_s)
@@ -128,7 +128,7 @@ class Talks:
         self._pending = [quote for quote in self._pending if quote[0] >= next_round]
 
 
-def read_quotes(stream: Log, num_shards: int, *, begun: bool) -> list[Quote]:
+def read_quotes(topics: RunTopics, num_shards: int, *, begun: bool) -> list[Quote]:
     """The newest quotes of a run, and that it goes on with as many allocators as have quoted, or one if none has.
 
     Args:
@@ -139,8 +139,8 @@ def read_quotes(stream: Log, num_shards: int, *, begun: bool) -> list[Quote]:
 
     """
     quotes: list[Quote] = []
-    if stream.broker.partitions(PRICES.of(stream.run)):
-        quotes = stream.read_all(PRICES, newest=NEWEST_QUOTES * num_shards)
+    if topics.broker.partitions(PRICES.of(topics.run)):
+        quotes = topics.read_all(PRICES, newest=NEWEST_QUOTES * num_shards)
     if quotes or begun:
         check_num_shards(quotes[-1].num_shards if quotes else 1, num_shards)
     return quotes

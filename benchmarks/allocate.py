@@ -32,12 +32,12 @@ from rich.table import Table
 from allocator import allocate
 from allocator.budget import solve
 from allocator.values import PlugIn, paper_value
-from infra.kafka.local import LocalKafka
+from localkafka.local import LocalKafka
 from stream.config import Config
 from stream.kafka import KafkaBroker
 from stream.messages import Belief, Budgeting, OpenGroup, Position, Prompt, Visit
+from stream.run_topics import RunTopics
 from stream.topics import BELIEFS, TOPICS, VERDICTS
-from stream.worker import Log
 
 LOW, HIGH = 2, 128
 SIZES = ((256, 2048), (512, 8192), (1024, 16_384))
@@ -201,7 +201,7 @@ def write_beliefs(servers: str, num_prompts: int) -> dict[str, Any]:
     """One belief a prompt, of two graded groups; a thousandth of the prompts have an open one."""
     broker = KafkaBroker(servers)
     broker.create_topics(RUN, TOPICS, 4)
-    log = Log(broker, RUN, "benchmark")
+    log = RunTopics(broker, RUN, "benchmark")
     why = Budgeting(mode="bayes", success_rate=0.3, num_observed=9.0, value=0.08, price=0.002)
     correct = np.random.default_rng(3).binomial(8, rates(num_prompts)).tolist()
     for i, wins in enumerate(correct):
@@ -235,7 +235,7 @@ def restore(servers: str, num_prompts: int) -> dict[str, Any]:
             prompt_id=f"prompt-{i:07d}",
             text=f"What is {i} plus {i % 97}?",
             answer=str(i + i % 97),
-            verifier="math",
+            grader="math",
             task=f"task-{i % 7}",
             level=f"level-{i % 5}",
         )
@@ -244,7 +244,7 @@ def restore(servers: str, num_prompts: int) -> dict[str, Any]:
     tokens = {prompt.prompt_id: np.arange(12, dtype=np.int32) for prompt in pool}
     config = Config(run={"name": RUN}, evaluator={"enabled": False})  # type: ignore[arg-type]
     broker = KafkaBroker(servers)
-    log = Log(broker, RUN, "allocator-0")
+    log = RunTopics(broker, RUN, "allocator-0")
     before_mb = peak_mb()
     begin = time.perf_counter()
     allocator = Allocator(config, log, pool, tokens)

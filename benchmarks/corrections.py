@@ -31,7 +31,7 @@ from learner.objectives import Objective
 from learner.presets import PRESETS
 from learner.trainer import Trainer
 from prompts.codes import generate_prompts
-from prompts.sources import load_tokenizer
+from prompts.tokens import load_tokenizer
 from stream.config import LearnerTable
 from stream.messages import Job, Prompt, Sampling, Span, Timing, Trajectory, Verdict
 from stream.weights import digest_of
@@ -103,7 +103,7 @@ def rollouts_of(
             stop = int(np.argmax(tokens[row] == end)) + 1 if (tokens[row] == end).any() else tokens.shape[1]
             completion = tokens[row, :stop]
             trajectory = Trajectory(
-                job=job, rollout=rollout, trajectory_id=f"{row}", token_ids=completion,
+                job=job, rollout_index=rollout, trajectory_id=f"{row}", token_ids=completion,
                 behavior_logprobs=logprobs[row, :stop], spans=(Span(policy_version=version, start=0, stop=stop),),
                 text="", finish_reason="stop", timing=Timing(queued_s=0.0, generated_s=0.0), producer="here",
             )  # fmt: skip

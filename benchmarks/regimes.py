@@ -96,7 +96,7 @@ def groups_of(
             found = tokens[row] == task.end
             stop = int(np.argmax(found)) + 1 if found.any() else tokens.shape[1]
             trajectory = Trajectory(
-                job=job, rollout=rollout, trajectory_id=f"{row}", token_ids=tokens[row, :stop],
+                job=job, rollout_index=rollout, trajectory_id=f"{row}", token_ids=tokens[row, :stop],
                 behavior_logprobs=logprobs[row, :stop], spans=(Span(policy_version=version, start=0, stop=stop),),
                 text="", finish_reason="stop", timing=Timing(queued_s=0.0, generated_s=0.0), producer="here",
             )  # fmt: skip

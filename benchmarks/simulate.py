@@ -215,7 +215,7 @@ class Optimizer:
 def prompts_of(skills: Skills, told: bool) -> list[Prompt]:
     """The pool, as the allocator sees it."""
     return [
-        Prompt(prompt_id=f"{number}", text="", answer="", verifier="", level=f"{kind}" if told else "")
+        Prompt(prompt_id=f"{number}", text="", answer="", grader="", level=f"{kind}" if told else "")
         for number, kind in enumerate(skills.kind)
     ]
 

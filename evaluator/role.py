@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.scoreboard import Scoreboard
-from prompts.sources import load_prompts, tokenize
+from prompts.sources import load_prompts
+from prompts.tokens import tokenize
 from stream.codec import decode
 from stream.config import Config
 from stream.errors import BadRecord, UserError
 from stream.messages import Evaluation, Job, Policy, Prompt, Sampling, Verdict
+from stream.run_topics import RunTopics
 from stream.topics import EVALUATIONS, JOBS, POLICIES, VERDICTS
-from stream.worker import Delivery, Log, run_loop
+from stream.worker import Delivery, run_loop
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,12 @@ class Evaluator:
     def __init__(
         self,
         config: Config,
-        stream: Log,
+        topics: RunTopics,
         sets: Mapping[str, Sequence[Prompt]],
         token_ids: Mapping[str, Mapping[str, NDArray[np.int32]]],
     ) -> None:
         self._config = config
-        self._stream = stream
+        self._topics = topics
         self._sets = {
             name: [prompt for prompt in prompts if prompt.prompt_id in token_ids[name]]
             for name, prompts in sets.items()
@@ -52,14 +54,14 @@ class Evaluator:
         self._heard_s = 0.0
         """When the newest verdict came."""
         self._next_partition = 0
-        known = stream.read_all(EVALUATIONS)
+        known = topics.read_all(EVALUATIONS)
         self._has_base = {evaluation.name for evaluation in known}
         self._has_final = {evaluation.name for evaluation in known if evaluation.final}
         self._final_queued = False
         self._last_step = 0
         self._count = len(known)
-        self._policies = stream.reader(POLICIES)
-        self.reader = stream.reader(VERDICTS, from_end=True)
+        self._policies = topics.reader(POLICIES)
+        self.reader = topics.reader(VERDICTS, from_end=True)
         self.reader.positions()  # fixes where "the end" is before the first job goes out
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
@@ -82,7 +84,7 @@ class Evaluator:
             return
         self._heard_s = time.monotonic()
         if not board.record(verdict):
-            self._ask(board, job.prompt, verdict.trajectory.rollout, verdict.trajectory.rollout + 1)
+            self._ask(board, job.prompt, verdict.trajectory.rollout_index, verdict.trajectory.rollout_index + 1)
 
     def work(self) -> bool:
         """Follow the policies; start the next evaluation, or publish one that is complete or overdue."""
@@ -112,7 +114,7 @@ class Evaluator:
             try:
                 self._consider(decode(record.value, Policy))
             except BadRecord as error:
-                self._stream.bury(record, str(error))
+                self._topics.send_to_deadletters(record, str(error))
 
     def _consider(self, policy: Policy) -> None:
         table = self._config.evaluator
@@ -185,8 +187,8 @@ class Evaluator:
             min_policy_version=board.policy_version,
             created_s=time.time(),
         )
-        self._next_partition = (self._next_partition + 1) % self._stream.num_partitions(JOBS)
-        self._stream.send(JOBS, f"{job.group_id}/{start}", job, partition=self._next_partition)
+        self._next_partition = (self._next_partition + 1) % self._topics.num_partitions(JOBS)
+        self._topics.send(JOBS, f"{job.group_id}/{start}", job, partition=self._next_partition)
 
     def _prefix(self, board: Scoreboard) -> str:
         return f"eval.{board.name}.v{board.policy_version}.{self._session}/"
@@ -197,7 +199,7 @@ class Evaluator:
         if overdue and missing:
             log.error("evaluation incomplete name=%s version=%d missing=%d", board.name, board.policy_version, missing)
         log.info("evaluated name=%s version=%d accuracy=%.4f", board.name, board.policy_version, evaluation.accuracy)
-        self._stream.send(EVALUATIONS, board.name, evaluation)
+        self._topics.send(EVALUATIONS, board.name, evaluation)
         self._count += 1
         self._board = None
 
@@ -219,8 +221,8 @@ def load_sets(config: Config) -> dict[str, list[Prompt]]:
     return sets
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
+def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the evaluator to its end."""
     sets = load_sets(config)
-    role = Evaluator(config, stream, sets, {name: tokenize(prompts, config) for name, prompts in sets.items()})
-    run_loop(role, stream, role.reader, stop, commits=False)
+    role = Evaluator(config, topics, sets, {name: tokenize(prompts, config) for name, prompts in sets.items()})
+    run_loop(role, topics, role.reader, stop)

@@ -27,7 +27,7 @@ class Scoreboard:
         trajectory = verdict.trajectory
         if trajectory.token_ids.size and trajectory.min_policy_version < self.policy_version:
             return False
-        self.verdicts.setdefault((trajectory.job.prompt.prompt_id, trajectory.rollout), verdict)
+        self.verdicts.setdefault((trajectory.job.prompt.prompt_id, trajectory.rollout_index), verdict)
         return True
 
     @property

@@ -84,7 +84,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
     }
     here = {"up": _up, "status": _status, "scale": _scale, "down": _down, "broker": _broker}
     if name in ROLES:
-        module = {"producer": "producers.__main__", "tracker": "learner.tracker"}.get(name, f"{name}.__main__")
+        module = {"producer": "producers.__main__"}.get(name, f"{name}.__main__")
         return importlib.import_module(module).main  # type: ignore[no-any-return]
     if name in elsewhere:
         return importlib.import_module(elsewhere[name]).main  # type: ignore[no-any-return]
@@ -213,7 +213,7 @@ def _folder(options: argparse.Namespace) -> Path:
 
 
 def _broker(arguments: list[str]) -> int:
-    from infra.kafka.local import LocalKafka
+    from localkafka.local import LocalKafka
 
     parser = argparse.ArgumentParser(
         prog="rucksack broker", description="Start or stop a local Kafka broker by itself."

@@ -18,7 +18,7 @@ PACKAGES = {
     "verifier": "verifier",
     "learner": "learner",
     "evaluator": "evaluator",
-    "tracker": "learner.tracker",
+    "tracker": "tracker",
 }
 """Role to the package that `python -m` runs."""
 SCALABLE = ("producer", "verifier")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infra.placement import WorkerSpec
 from infra.restarts import Restarts
-from infra.tied import tied
+from localkafka.tied import tied
 from stream.config import UpTable
 from stream.errors import Fenced, UserError
 

@@ -13,19 +13,19 @@ from rich.console import Console
 
 from infra.board import Board
 from infra.control import Control
-from infra.kafka.local import LocalKafka
 from infra.placement import SCALABLE, Placement, visible_gpus
 from infra.restarts import Restarts
 from infra.run_folder import claimed
 from infra.screen import Screen, WorkerRow, screen_for
 from infra.supervisor import Supervisor
+from localkafka.local import LocalKafka
 from prompts.sources import load_prompts
-from replay.snapshot import messages
 from stream.broker import Broker, Reader
 from stream.codec import decode
 from stream.config import Config, load
 from stream.errors import BadRecord, BrokerUnavailable, RucksackError, UserError
 from stream.launch import ADDRESS_FILE, Stop, connect, stop_on_signals
+from stream.snapshot import messages
 from stream.topics import EVALUATIONS, HEARTBEATS, JOBS, TRAJECTORIES, UPDATES, topic_of, topics_for
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def check(config: Config) -> None:
             "`hf download NAME --local-dir FOLDER`)"
         )
     pool, heldout = load_prompts(config)
-    for grader in sorted({prompt.verifier for prompt in (*pool, *heldout)}):
+    for grader in sorted({prompt.grader for prompt in (*pool, *heldout)}):
         check_name(grader)
     if config.evaluator.enabled and not heldout:
         raise UserError(

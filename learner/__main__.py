@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from stream.config import Config, load
 from stream.launch import run_role, set_up_logging, stop_on_signals
-from stream.worker import Log
+from stream.run_topics import RunTopics
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
+def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the learner to its end."""
     from learner.role import run as run_role_itself
 
-    run_role_itself(config, stream, stop)
+    run_role_itself(config, topics, stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,12 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("RANK", "0") != "0":
         return _follow(arguments)
 
-    def start(config: Config, stream: Log, stop: threading.Event) -> None:
+    def start(config: Config, topics: RunTopics, stop: threading.Event) -> None:
         if config.learner.ranks > 1 and "RANK" not in os.environ:
             from learner.ranks import become_torchrun
 
             become_torchrun(config.learner.ranks, arguments)
-        run(config, stream, stop)
+        run(config, topics, stop)
 
     return run_role("learner", start, arguments)
 

@@ -41,7 +41,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
+class Sample:
     """One trained rollout with its advantage and the weight of each of its tokens."""
 
     verdict: Verdict
@@ -55,7 +55,7 @@ class Rollout:
         return int(trajectory.job.prompt_token_ids.size + trajectory.token_ids.size)
 
 
-def weigh(groups: Sequence[Group], objective: Objective, overlong: Overlong = KEEP) -> list[Rollout]:
+def weigh(groups: Sequence[Group], objective: Objective, overlong: Overlong = KEEP) -> list[Sample]:
     """The rollouts of the groups that are in the loss, with advantages and weights; groups as they stand.
 
     All graded rollouts count in their group's mean, also those that are not in the loss.
@@ -70,13 +70,13 @@ def weigh(groups: Sequence[Group], objective: Objective, overlong: Overlong = KE
     num_tokens = np.array([v.trajectory.token_ids.size * overlong.trains(v) for v in verdicts], dtype=np.int64)
     allowed = max(verdict.trajectory.job.sampling.max_tokens for verdict in verdicts)
     weights = rollout_weights(num_tokens, number, objective.weighting, objective.length_constant or allowed)
-    rollouts = map(Rollout, verdicts, values.tolist(), weights.tolist())
+    rollouts = map(Sample, verdicts, values.tolist(), weights.tolist())
     return [rollout for rollout in rollouts if overlong.trains(rollout.verdict)]
 
 
-def micro_batches(rollouts: Sequence[Rollout], max_tokens: int) -> Iterator[list[Rollout]]:
+def micro_batches(rollouts: Sequence[Sample], max_tokens: int) -> Iterator[list[Sample]]:
     """Rollouts of like length together, as many as fit `max_tokens` with padding; a longer one goes alone."""
-    batch: list[Rollout] = []
+    batch: list[Sample] = []
     for rollout in sorted(rollouts, key=lambda r: -r.length):
         if batch and (len(batch) + 1) * batch[0].length > max_tokens:
             yield batch
@@ -86,7 +86,7 @@ def micro_batches(rollouts: Sequence[Rollout], max_tokens: int) -> Iterator[list
         yield batch
 
 
-def collate(rollouts: Sequence[Rollout], device: torch.device) -> MicroBatch:
+def collate(rollouts: Sequence[Sample], device: torch.device) -> MicroBatch:
     """Tensors of one micro-batch. Padding, with token 0, is on the right, so causal attention never sees it."""
     trajectories = [rollout.verdict.trajectory for rollout in rollouts]
     input_ids = np.zeros((len(rollouts), max(r.length for r in rollouts)), dtype=np.int64)

@@ -54,9 +54,9 @@ class Assembler:
             ValueError: it contradicts its group's number of rollouts.
 
         """
-        job, rollout = verdict.trajectory.job, verdict.trajectory.rollout
+        job, rollout_index = verdict.trajectory.job, verdict.trajectory.rollout_index
         group = self.open.get(job.group_id)
-        if job.group_id in self.seen or (group is not None and rollout in group.verdicts):
+        if job.group_id in self.seen or (group is not None and rollout_index in group.verdicts):
             self.num_duplicates += 1
             return
         if group is None:
@@ -65,7 +65,7 @@ class Assembler:
             raise ValueError(
                 f"group {job.group_id} has {group.num_rollouts} rollouts, this verdict says {job.num_rollouts}"
             )
-        group.verdicts[rollout] = verdict
+        group.verdicts[rollout_index] = verdict
         if group.complete:
             self.seen.add(job.group_id)
             self.ready.append(self.open.pop(job.group_id))

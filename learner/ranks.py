@@ -134,7 +134,7 @@ def unpack_groups(packed: Sequence[tuple[str, int, list[bytes]]]) -> list[Group]
     groups = []
     for group_id, num_rollouts, records in packed:
         verdicts = [decode(record, Verdict) for record in records]
-        groups.append(Group(group_id, num_rollouts, {v.trajectory.rollout: v for v in verdicts}))
+        groups.append(Group(group_id, num_rollouts, {v.trajectory.rollout_index: v for v in verdicts}))
     return groups
 
 

@@ -19,12 +19,13 @@ from learner.groups import Assembler, Group, group_end
 from learner.model import load_model
 from learner.trainer import Trainer
 from learner.weights import PolicyStore, pick_device, save_final
-from prompts.sources import load_tokenizer
+from prompts.tokens import load_tokenizer
 from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import TRAINING, GroupEnd, Policy, Update, Verdict
+from stream.run_topics import RunTopics
 from stream.topics import POLICIES, UPDATES, VERDICTS
-from stream.worker import Delivery, Log, Pulse, run_loop
+from stream.worker import Delivery, Pulse, run_loop
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +36,18 @@ MAX_READY_UPDATES = 4
 class Learner:
     """Owns the weights."""
 
-    def __init__(self, config: Config, stream: Log, tokenizer: Any) -> None:
+    def __init__(self, config: Config, topics: RunTopics, tokenizer: Any) -> None:
         self._config = config
-        self._stream = stream
+        self._topics = topics
         self._tokenizer = tokenizer
         table = config.learner
         self._trainer = make_trainer(config)
         self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
         self._assembler = Assembler()
-        self._pulse = Pulse(stream)
+        self._pulse = Pulse(topics)
         # Transactional for its fence: of two learners at once only the newer one makes versions known (law 2).
-        writer = stream.broker.writer(name=f"{stream.run}.learner.lineage", transactional=True)
-        self._lineage = Log(stream.broker, stream.run, stream.worker, writer)
+        writer = topics.broker.writer(name=f"{topics.run}.learner.lineage", transactional=True)
+        self._lineage = RunTopics(topics.broker, topics.run, topics.worker, writer)
         self._step, self._version, self._num_rollouts = 0, 0, 0
         self._saved_step = 0
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -57,7 +58,7 @@ class Learner:
         self._idle_since = time.monotonic()
         self._idle_s = 0.0
         self._checkpoints = config.run.path / "checkpoints"
-        self.reader = stream.reader(VERDICTS)
+        self.reader = topics.reader(VERDICTS)
         self._resume()
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Learner:
         if self._step > self._saved_step:
             self._save()
         if self.finished:
-            facts = {"run": self._stream.run, "step": self._step, "version": self._version}
+            facts = {"run": self._topics.run, "step": self._step, "version": self._version}
             facts["base"] = self._config.run.model
             weights = self._trainer.weights()
             save_final(self._trainer.model, weights, self._tokenizer, self._config.run.path / "model", facts)
@@ -194,7 +195,7 @@ class Learner:
     def _resume(self) -> None:
         """Load the newest checkpoint, and publish its weights under a version that nobody has seen."""
         progress = checkpoint.load_newest(self._checkpoints, self._trainer)
-        used = [message.version for topic in (UPDATES, POLICIES) for message in self._stream.read_each(topic)]
+        used = [message.version for topic in (UPDATES, POLICIES) for message in self._topics.read_each(topic)]
         parent = 0
         if progress is not None:
             self._step, parent, self._num_rollouts = progress.step, progress.version, progress.num_rollouts
@@ -256,7 +257,7 @@ def follow(config: Config) -> None:
     ranks.follow(trainer)
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
+def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the learner to its end."""
-    role = Learner(config, stream, load_tokenizer(config.run.model))
-    run_loop(role, stream, role.reader, stop, commits=False)
+    role = Learner(config, topics, load_tokenizer(config.run.model))
+    run_loop(role, topics, role.reader, stop)

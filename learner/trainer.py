@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from learner import ranks
-from learner.batches import MicroBatch, Rollout, collate, empty, micro_batches, weigh
+from learner.batches import MicroBatch, Sample, collate, empty, micro_batches, weigh
 from learner.groups import Group
 from learner.lora import add_adapters, base_policy, merged_weights
 from learner.model import Policy, save_activations
@@ -105,12 +105,12 @@ class Trainer:
         loss.value.backward()
         return token_statistics(current, batch, version, loss)
 
-    def _shares(self, groups: Sequence[Group]) -> Iterator[list[Rollout]]:
+    def _shares(self, groups: Sequence[Group]) -> Iterator[list[Sample]]:
         """Rollouts of each optimizer step."""
         for share in np.array_split(np.arange(len(groups)), self._table.minibatches):
             yield weigh([groups[i] for i in share], self.objective, self.overlong)
 
-    def _collate(self, rollouts: list[Rollout]) -> list[MicroBatch]:
+    def _collate(self, rollouts: list[Sample]) -> list[MicroBatch]:
         """Micro-batches of this rank; all ranks have equally many, as they run in step."""
         parts = list(micro_batches(rollouts, self._table.micro_batch_tokens))
         mine = [collate(part, self.device) for part in parts[ranks.rank() :: ranks.world_size()]]

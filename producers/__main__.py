@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from stream.config import Config
 from stream.launch import run_role
-from stream.worker import Log
+from stream.run_topics import RunTopics
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
+def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the producer to its end."""
     from producers.role import run as run_role_itself
 
-    run_role_itself(config, stream, stop)
+    run_role_itself(config, topics, stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The sampling engine: vLLM's AsyncLLM, token ids in, `Rollout`s out, weights swapped while sequences are in flight.
+"""The sampling engine: vLLM's AsyncLLM, token ids in, completions out, weights swapped while sequences are in flight.
 
 Kept: every token carries the version of the weights that sampled it, and the log-probability it had then. vLLM itself
 labels each step's tokens with the version in force, in the process and on the thread that runs the step, so the labels
@@ -45,7 +45,7 @@ class Refused(RucksackError, ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
+class Completion:
     """One completion. T tokens, the end token among them if one was sampled."""
 
     token_ids: NDArray[np.int32]  # [T]
@@ -150,7 +150,7 @@ class Engine:
         top_k: int = 0,
         seed: int | None = None,
         stop_token_ids: Sequence[int] = (),
-    ) -> Rollout:
+    ) -> Completion:
         """Sample one completion of a prompt [P].
 
         Args:
@@ -345,9 +345,9 @@ def _kill(llm: "AsyncLLM") -> None:
         process.kill()
 
 
-def _nothing(*, queued_s: float) -> Rollout:
+def _nothing(*, queued_s: float) -> Completion:
     """The rollout of a request that was aborted before it began."""
-    return Rollout(
+    return Completion(
         token_ids=np.zeros(0, np.int32),
         behavior_logprobs=np.zeros(0, np.float32),
         spans=(),
@@ -357,7 +357,7 @@ def _nothing(*, queued_s: float) -> Rollout:
     )
 
 
-def _rollout(output: "RequestOutput", *, queued_s: float, generated_s: float) -> Rollout:
+def _rollout(output: "RequestOutput", *, queued_s: float, generated_s: float) -> Completion:
     """What vLLM says of a finished request, checked: one logprob and one version for each token."""
     completion = output.outputs[0]
     tokens = np.asarray(completion.token_ids, np.int32)
@@ -370,7 +370,7 @@ def _rollout(output: "RequestOutput", *, queued_s: float, generated_s: float) ->
     if logprobs.shape != tokens.shape:
         raise EngineDied(f"vLLM gave {logprobs.size} logprobs for the {tokens.size} tokens of {output.request_id}")
     reason = completion.finish_reason
-    return Rollout(
+    return Completion(
         token_ids=tokens,
         behavior_logprobs=logprobs,
         spans=spans,

@@ -17,17 +17,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from producers.engine import Engine, EngineDied, Rollout
+from producers.engine import Completion, Engine, EngineDied
 from producers.process import default_signals
-from prompts.sources import load_tokenizer
+from prompts.tokens import load_tokenizer
 from stream.broker import Record
 from stream.codec import decode
 from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import Job, Policy, Timing, Trajectory
+from stream.run_topics import RunTopics
 from stream.topics import JOBS, POLICIES, TRAJECTORIES
 from stream.weights import digest_of
-from stream.worker import Delivery, IdleClock, Log, Pulse, run_loop
+from stream.worker import Delivery, IdleClock, Pulse, run_loop
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +72,16 @@ class Offer:
 class Producer:
     """Samples what jobs ask for, always from the newest weights."""
 
-    def __init__(self, config: Config, stream: Log, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
+    def __init__(self, config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
         self._config = config
-        self._stream = stream
+        self._topics = topics
         self._loop = loop
         self._engine = engine
         self._tokenizer = load_tokenizer(config.run.model)
-        self._policies = stream.reader(POLICIES)
+        self._policies = topics.reader(POLICIES)
         self._sampling: dict[Key, list[Assignment]] = {}
         """Who waits for a rollout: one job, or more where it was issued again meanwhile."""
-        self._finished: deque[tuple[Key, Future[Rollout]]] = deque()
+        self._finished: deque[tuple[Key, Future[Completion]]] = deque()
         self._swap: tuple[Offer, Future[float]] | None = None
         self._offers: list[Offer] = []
         self._version = -1
@@ -142,7 +143,7 @@ class Producer:
             )
             future.add_done_callback(partial(self._note, key))
 
-    def _note(self, key: Key, future: "Future[Rollout]") -> None:
+    def _note(self, key: Key, future: "Future[Completion]") -> None:
         """A rollout has ended; called from the engine's thread."""
         self._finished.append((key, future))
 
@@ -198,11 +199,11 @@ class Producer:
             job: Job = delivery.message
             self._in_flight -= job.stop - job.start
             error = f"job of group {job.group_id} wants policy {job.min_policy_version}; {self._version} is the newest"
-            self._stream.bury(delivery.record, error, delivery.done)
+            self._topics.send_to_deadletters(delivery.record, error, delivery.done)
 
     # -- trajectories -------------------------------------------------------------------------------------------------
 
-    def _publish(self, waiting: list[Assignment], rollout: int, result: Rollout) -> None:
+    def _publish(self, waiting: list[Assignment], rollout: int, result: Completion) -> None:
         job: Job = waiting[0].delivery.message
 
         def acknowledge() -> None:
@@ -212,7 +213,7 @@ class Producer:
         text = self._tokenizer.decode(result.token_ids.tolist(), skip_special_tokens=True)
         trajectory = Trajectory(
             job=job,
-            rollout=rollout,
+            rollout_index=rollout,
             trajectory_id=uuid.uuid4().hex,
             token_ids=result.token_ids,
             behavior_logprobs=result.behavior_logprobs,
@@ -220,10 +221,10 @@ class Producer:
             text=text.encode("utf-8", "replace").decode(),  # a lone surrogate cannot go on the wire
             finish_reason=result.finish_reason,
             timing=Timing(queued_s=result.queued_s, generated_s=result.generated_s),
-            producer=self._stream.worker,
+            producer=self._topics.worker,
             created_s=time.time(),
         )
-        self._stream.send_of_group(TRAJECTORIES, job.group_id, trajectory, acknowledge)
+        self._topics.send_of_group(TRAJECTORIES, job.group_id, trajectory, acknowledge)
         self._counters["rollouts"] += 1
         self._counters["tokens"] += int(result.token_ids.size)
 
@@ -233,7 +234,7 @@ class Producer:
             assignment.acknowledge()
             return
         assignment.refused = True
-        self._stream.bury(assignment.delivery.record, error, assignment.acknowledge)
+        self._topics.send_to_deadletters(assignment.delivery.record, error, assignment.acknowledge)
 
     # -- policies -----------------------------------------------------------------------------------------------------
 
@@ -242,7 +243,7 @@ class Producer:
             try:
                 self._offers.append(Offer(decode(record.value, Policy), record))
             except BadRecord as error:
-                self._stream.bury(record, str(error))
+                self._topics.send_to_deadletters(record, str(error))
         if self._swap is not None and self._swap[1].done():
             offer, swap = self._swap
             self._swap = None
@@ -260,7 +261,7 @@ class Producer:
             # Only the newest few versions are kept: one that vanished before it was read has a successor on the topic.
             log.warning("policy gone version=%d error=%s", offer.policy.version, error)
         except (OSError, ValueError) as error:
-            self._stream.bury(offer.record, str(error))
+            self._topics.send_to_deadletters(offer.record, str(error))
         else:
             self._version = offer.policy.version
             self._counters["swaps"] += 1
@@ -281,17 +282,17 @@ def _version(offer: Offer) -> int:
     return offer.policy.version
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
+def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Start the engine, warm it up, and run until stopped."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="engine", daemon=True).start()
     with default_signals():
-        engine = None if stop.is_set() else _start_engine(config, stream, loop)
+        engine = None if stop.is_set() else _start_engine(config, topics, loop)
     if engine is None:
         return
     try:
-        role = Producer(config, stream, loop, engine)
-        run_loop(role, stream, stream.reader(JOBS, consumer_group="producers"), stop, commits=True)
+        role = Producer(config, topics, loop, engine)
+        run_loop(role, topics, topics.reader(JOBS, consumer_group="producers"), stop, commits=True)
     except EngineDied:
         if not stop.is_set():  # Ctrl-C in a terminal goes to the engine as well
             raise
@@ -300,10 +301,10 @@ def run(config: Config, stream: Log, stop: threading.Event) -> None:
         loop.call_soon_threadsafe(loop.stop)
 
 
-def _start_engine(config: Config, stream: Log, loop: asyncio.AbstractEventLoop) -> Engine:
+def _start_engine(config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop) -> Engine:
     """The engine, ready. Shows signs of life while it starts."""
     table, started = config.producer, time.monotonic()
-    pulse = Pulse(stream)
+    pulse = Pulse(topics)
 
     async def start() -> Engine:
         engine = await Engine.start(

@@ -115,7 +115,7 @@ def generate_prompts(num_prompts: int, seed: int, split: str) -> Iterator[dict[s
             "prompt_id": f"{split}-{code.name}-{a:02d}{b:02d}",
             "text": text,
             "answer": answer_of(code.procedure, a, b),
-            "verifier": "string",
+            "grader": "string",
             "task": "codes",
             "level": code.name,
         }

@@ -33,7 +33,7 @@ def _example(data: RunData, group_id: str, verdicts: Sequence[Verdict]) -> str:
 def _rollouts_table(verdicts: Sequence[Verdict]) -> str:
     rows = [
         (
-            str(row.verdict.trajectory.rollout),
+            str(row.verdict.trajectory.rollout_index),
             f"<pre>{safe(row.verdict.trajectory.text)}</pre>",
             f'<span class="outcome {row.verdict.outcome}">{row.verdict.outcome}</span> {safe(row.verdict.reason, 200)}',
             f"{row.verdict.reward:g}" if row.verdict.graded else "-",

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from replay.columns import Column, columns_of
-from replay.snapshot import Snapshot, decode_or_none
 from replay.tables import FirstRecords, lineage_of
 from stream.broker import Broker, Record
+from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import EVALUATIONS, PRICES, TOPICS, TRAJECTORIES, UPDATES, VERDICTS, Topic
 
 Counts = Callable[[Any], bool]
@@ -79,10 +79,10 @@ def _rule(broker: Broker, run: str, topic: Topic) -> Counts:
     """Whether a record of the topic counts."""
     if topic is TRAJECTORIES:
         rollouts = FirstRecords()
-        return lambda message: rollouts.is_first(message.job.group_id, message.rollout)
+        return lambda message: rollouts.is_first(message.job.group_id, message.rollout_index)
     if topic is VERDICTS:
         graded = FirstRecords()
-        return lambda message: graded.is_first(message.trajectory.job.group_id, message.trajectory.rollout)
+        return lambda message: graded.is_first(message.trajectory.job.group_id, message.trajectory.rollout_index)
     if topic is EVALUATIONS:
         seen: set[tuple[str, int]] = set()
         return lambda message: _add(seen, (message.name, message.policy_version))

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay.examples import choose_examples
-from replay.snapshot import Snapshot, decode_or_none
 from replay.tables import BASE_VERSION, FirstRecords, Lineage, lineage_of
 from stream.broker import Broker
 from stream.messages import TRAINING, DeadLetter, Evaluation, Job, Update, Verdict
+from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import DEADLETTERS, EVALUATIONS, JOBS, UPDATES, VERDICTS, Topic
 
 OUTCOMES = ("correct", "wrong", "unparsable", "timeout", "error", "abandoned")
 ROLLOUT = np.dtype(
     [
         ("group", "i4"),  # index into RunData.groups
-        ("rollout", "i8"),
+        ("rollout_index", "i8"),
         ("outcome", "i1"),  # index into OUTCOMES
         ("graded", "?"),
         ("train", "?"),
@@ -136,7 +136,9 @@ def read_run(broker: Broker, run: str, progress: Callable[[int, int], None] = no
         groups=collector.groups,
         rollouts=np.array(collector.rollouts, ROLLOUT),
         spans=np.array(collector.spans, SPAN),
-        examples={group: sorted(found, key=lambda v: v.trajectory.rollout) for group, found in collector.kept.items()},
+        examples={
+            group: sorted(found, key=lambda v: v.trajectory.rollout_index) for group, found in collector.kept.items()
+        },
         dead_letters=letters,
         counts=counts,
     )
@@ -184,7 +186,7 @@ class _Collector:
     def add_verdict(self, verdict: Verdict) -> None:
         """Note a rollout, if it is new. A verdict carries its job: groups are known even where jobs are gone by."""
         trajectory, job = verdict.trajectory, verdict.trajectory.job
-        if not self.first.is_first(job.group_id, trajectory.rollout):
+        if not self.first.is_first(job.group_id, trajectory.rollout_index):
             return
         group = self.add_job(job)
         self.rollouts.append(_rollout_of(verdict, group))
@@ -215,7 +217,7 @@ def _rollout_of(verdict: Verdict, group: Group) -> tuple[Any, ...]:
     trajectory = verdict.trajectory
     return (
         group.index,
-        trajectory.rollout,
+        trajectory.rollout_index,
         OUTCOMES.index(verdict.outcome),
         verdict.graded,
         group.train,

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from replay.snapshot import Snapshot, decode_or_none
 from replay.tables import FirstRecords
 from stream.broker import Broker
 from stream.codec import encode
 from stream.errors import UserError
 from stream.messages import Outcome, Trajectory, Verdict
+from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import TRAJECTORIES, VERDICTS, Topic, partition_of
 from verifier.graders import Grade, check_name, grading_version
 from verifier.pool import Pool
@@ -123,8 +123,8 @@ def rescore(
                 outcome=grade.outcome,
                 reward=grade.reward,
                 reason=grade.reason,
-                verifier=grader,
-                verifier_version=version,
+                grader=grader,
+                grader_version=version,
                 elapsed_s=elapsed_s,
                 created_s=time.time(),
             )
@@ -132,7 +132,7 @@ def rescore(
             writer.send(
                 topic.of(run), group_id.encode(), encode(verdict), partition=partition_of(group_id, num_partitions)
             )
-            _note(result, verdict, *old.get((group_id, trajectory.rollout), (NO_VERDICT, "")), num_examples)
+            _note(result, verdict, *old.get((group_id, trajectory.rollout_index), (NO_VERDICT, "")), num_examples)
         writer.flush()
     finally:
         writer.close()
@@ -157,7 +157,7 @@ def _old_verdicts(broker: Broker, run: str) -> dict[tuple[str, int], tuple[str, 
         for record in batch:
             verdict: Verdict | None = decode_or_none(record, VERDICTS)
             if verdict is not None:
-                key = (verdict.trajectory.job.group_id, verdict.trajectory.rollout)
+                key = (verdict.trajectory.job.group_id, verdict.trajectory.rollout_index)
                 found.setdefault(key, (verdict.outcome, verdict.reason))
     return found
 
@@ -187,7 +187,7 @@ def _graded(
                 trajectory: Trajectory | None = decode_or_none(record, TRAJECTORIES)
                 if trajectory is None:
                     result.num_unreadable += 1
-                elif first.is_first(trajectory.job.group_id, trajectory.rollout):
+                elif first.is_first(trajectory.job.group_id, trajectory.rollout_index):
                     waiting[str(number)] = trajectory
                     pool.submit(str(number), grader, trajectory.job.prompt.answer, trajectory.text)
                     number += 1

@@ -98,7 +98,7 @@ def _addresses(path: Path) -> Iterator[str]:
     if (path / ADDRESS_FILE).is_file():
         yield (path / ADDRESS_FILE).read_text().strip()
     if (path / KAFKA_FOLDER / "cluster.json").is_file():
-        from infra.kafka.local import LocalKafka
+        from localkafka.local import LocalKafka
 
         cluster = LocalKafka.attach(path / KAFKA_FOLDER)
         if len(cluster.dead_nodes()) < len(cluster.nodes):
@@ -107,7 +107,7 @@ def _addresses(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _started(place: Place, path: Path) -> Iterator[Broker]:
-    from infra.kafka.local import LocalKafka
+    from localkafka.local import LocalKafka
 
     if not (path / KAFKA_FOLDER / "cluster.json").is_file():
         raise BrokerUnavailable(

@@ -7,8 +7,10 @@ from typing import Protocol
 
 from stream.topics import Topic
 
-Offsets = Mapping[tuple[str, int], int]
-"""(topic name on the broker, partition) -> the next offset to read."""
+TopicPartition = tuple[str, int]
+"""Topic name on the broker, and partition."""
+Offsets = Mapping[TopicPartition, int]
+"""The next offset to read of each topic-partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Reader(Protocol):
         Partitions that were taken away meanwhile are passed over.
         """
 
-    def committed(self) -> dict[tuple[str, int], int]:
+    def committed(self) -> dict[TopicPartition, int]:
         """Progress noted for the consumer group on the assigned partitions (those with none are left out)."""
 
     def seek(self, offsets: Offsets) -> None:
@@ -82,7 +84,7 @@ class Reader(Protocol):
     def resume(self) -> None:
         """Undo `pause`."""
 
-    def positions(self) -> dict[tuple[str, int], int]:
+    def positions(self) -> dict[TopicPartition, int]:
         """Next offset of every assigned partition."""
 
     def close(self) -> None:
@@ -101,7 +103,7 @@ class Broker(Protocol):
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset behind the last record of each partition."""
 
-    def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
+    def group_offsets(self, consumer_group: str) -> dict[TopicPartition, int]:
         """Progress that a consumer group has noted."""
 
     def writer(self, *, name: str, transactional: bool = False) -> Writer:

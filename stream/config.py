@@ -100,8 +100,8 @@ class PromptsTable(Table):
     """Like source, for the held-out set; empty takes the generator's held-out split or the end of the file."""
     options: dict[str, Any] = {}
     """Arguments of the generator, e.g. {max_digits = 2}."""
-    verifier: str = "math"
-    """Grader of prompts that name none."""
+    grader: str = "math"
+    """Grader of prompts that name none: `rucksack verify --help` lists them."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
     text_key: str = "prompt"

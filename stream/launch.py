@@ -16,8 +16,8 @@ from stream.broker import Broker
 from stream.config import Config, load, show_help
 from stream.errors import BrokerUnavailable, RucksackError, UserError
 from stream.metrics import serve
+from stream.run_topics import RunTopics
 from stream.topics import topics_for
-from stream.worker import Log
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ METRICS_VARIABLE = "RUCKSACK_METRICS_PORT"
 SAME_PRESS_S = 0.5
 """One Ctrl-C may come twice: from the terminal, and from a parent that passes it on."""
 
-RoleMain = Callable[[Config, Log, threading.Event], None]
+RoleMain = Callable[[Config, RunTopics, threading.Event], None]
 
 
 def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> int:
@@ -56,12 +56,12 @@ def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> in
         config = load(arguments[0], arguments[1:])
         broker = connect(config)
         broker.create_topics(config.run.name, topics_for(config.allocator.shards), config.broker.partitions)
-        stream = Log(broker, config.run.name, worker)
+        topics = RunTopics(broker, config.run.name, worker)
         if METRICS_VARIABLE in os.environ:
-            stream.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker)
+            topics.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker)
         log.info("started worker=%s run=%s pid=%d", worker, config.run.name, os.getpid())
-        main(config, stream, stop)
-        stream.writer.close()
+        main(config, topics, stop)
+        topics.writer.close()
         log.info("ended worker=%s", worker)
         return 128 + stop.signal if stop.signal else 0
     except RucksackError as error:

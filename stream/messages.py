@@ -30,8 +30,8 @@ class Prompt:
     text: str
     answer: str
     """Reference answer; the verifier's gold."""
-    verifier: str
-    """Name of the grader."""
+    grader: str
+    """Name of the grader that checks it."""
     task: str = ""
     level: str = ""
     """Prompts of one task and level are alike: beliefs may share what is learned of them."""
@@ -115,7 +115,7 @@ class Trajectory:
     """One rollout: the tokens that were sampled, and the log-probability each had when it was sampled."""
 
     job: Job
-    rollout: int
+    rollout_index: int
     """Index in the group, in [job.start, job.stop)."""
     trajectory_id: str
     """Unique to this sampling: a rollout sampled again after a crash has another."""
@@ -130,8 +130,10 @@ class Trajectory:
     created_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.job.start <= self.rollout < self.job.stop:
-            raise ValueError(f"rollout {self.rollout} is outside its job [{self.job.start}, {self.job.stop})")
+        if not self.job.start <= self.rollout_index < self.job.stop:
+            raise ValueError(
+                f"rollout_index {self.rollout_index} is outside its job [{self.job.start}, {self.job.stop})"
+            )
         if self.token_ids.shape != self.behavior_logprobs.shape:
             raise ValueError(f"{self.token_ids.size} tokens with {self.behavior_logprobs.size} behavior_logprobs")
         if self.token_ids.dtype.kind != "i" or (self.token_ids.size and self.token_ids.min() < 0):
@@ -157,8 +159,8 @@ class Verdict:
     reward: float
     """In [0, 1]; 0 and not to be counted unless the outcome is in `GRADED`."""
     reason: str = ""
-    verifier: str = ""
-    verifier_version: str = ""
+    grader: str = ""
+    grader_version: str = ""
     elapsed_s: float = 0.0
     created_s: float = 0.0
 

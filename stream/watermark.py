@@ -1,10 +1,8 @@
-"""How far a role has come, when it finishes records out of order: the offset below which everything is finished."""
+"""Tells how far a role has come when it finishes records out of order: the offset below which all are finished."""
 
 from collections import defaultdict
 
-from stream.broker import Offsets
-
-Place = tuple[str, int]
+from stream.broker import Offsets, TopicPartition
 
 
 class Watermark:
@@ -14,20 +12,20 @@ class Watermark:
     """
 
     def __init__(self) -> None:
-        self._pending: dict[Place, set[int]] = defaultdict(set)
-        self._next: dict[Place, int] = {}
-        self._committed: dict[Place, int] = {}
+        self._pending: dict[TopicPartition, set[int]] = defaultdict(set)
+        self._next: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
 
-    def start(self, place: Place, offset: int) -> None:
+    def start(self, partition: TopicPartition, offset: int) -> None:
         """A record was polled."""
-        self._pending[place].add(offset)
-        self._next[place] = max(self._next.get(place, 0), offset + 1)
-        if offset < self._committed.get(place, 0):
-            del self._committed[place]
+        self._pending[partition].add(offset)
+        self._next[partition] = max(self._next.get(partition, 0), offset + 1)
+        if offset < self._committed.get(partition, 0):
+            del self._committed[partition]
 
-    def finish(self, place: Place, offset: int) -> None:
+    def finish(self, partition: TopicPartition, offset: int) -> None:
         """Its result is durable, or it needs none."""
-        self._pending[place].discard(offset)
+        self._pending[partition].discard(offset)
 
     @property
     def num_pending(self) -> int:
@@ -36,11 +34,17 @@ class Watermark:
 
     def offsets(self) -> Offsets:
         """For every partition the offset to start from after a crash: the lowest unfinished, or behind the last."""
-        return {place: min(self._pending[place], default=following) for place, following in self._next.items()}
+        return {
+            partition: min(self._pending[partition], default=following) for partition, following in self._next.items()
+        }
 
     def moved(self) -> Offsets:
         """Those of `offsets` that are not committed: what is worth committing."""
-        return {place: offset for place, offset in self.offsets().items() if offset != self._committed.get(place)}
+        return {
+            partition: offset
+            for partition, offset in self.offsets().items()
+            if offset != self._committed.get(partition)
+        }
 
     def note_committed(self, offsets: Offsets) -> None:
         """These are committed, or no longer this member's to commit."""

@@ -16,9 +16,9 @@ from stream.broker import Broker
 from stream.codec import decode
 from stream.config import Config
 from stream.messages import Job, Quote
+from stream.run_topics import RunTopics
 from stream.topics import ALL_TOPICS, DEADLETTERS, PRICES
-from stream.watermark import Watermark
-from stream.worker import Log, _hand_over
+from stream.worker import hand_over
 
 
 class ShardWorld(World):
@@ -81,7 +81,7 @@ class Shards:
         broker.create_topics("r", ALL_TOPICS, 3)
         self.world = ShardWorld(broker, self.configs[0], self.chance)
         self.roles: list[Allocator | None] = [None] * shards
-        self.streams = [Log(broker, "r", f"allocator-{shard}") for shard in range(shards)]
+        self.all_topics = [RunTopics(broker, "r", f"allocator-{shard}") for shard in range(shards)]
 
     def live(self, deaths: list[int]) -> None:
         """Run to the end; the next allocator dies after each of these numbers of operations."""
@@ -110,13 +110,13 @@ class Shards:
     def _turn(self, shard: int) -> bool:
         role = self.roles[shard]
         if role is None:
-            self.streams[shard] = Log(self.broker, "r", f"allocator-{shard}")
-            role = Allocator(self.configs[shard], self.streams[shard], PROMPTS, TOKENS)
+            self.all_topics[shard] = RunTopics(self.broker, "r", f"allocator-{shard}")
+            role = Allocator(self.configs[shard], self.all_topics[shard], PROMPTS, TOKENS)
             self.roles[shard] = role
             return True
         records = role.reader.poll(0, self.chance.randint(1, 60))
         for record in records:
-            _hand_over(role, self.streams[shard], Watermark(), record)
+            hand_over(role, self.all_topics[shard], record)
         if not records and self.broker.torn is not None and self.chance.random() < 0.02:
             role._recover_overdue(time.monotonic() + 1e6)
         return role.work() or bool(records)

@@ -10,7 +10,7 @@ from allocator_world import PROMPTS, TOKENS
 
 from stream.broker import Offsets, Writer
 from stream.config import Config
-from stream.worker import Log
+from stream.run_topics import RunTopics
 
 
 class Fuse:
@@ -70,12 +70,12 @@ def live(servers: str, config: Config, operations: int) -> None:
     from stream.worker import run_loop
 
     broker = KafkaBroker(servers)
-    stream = Log(broker, config.run.name, f"allocator-{config.allocator.shard}")
-    role = Allocator(config, stream, PROMPTS, TOKENS)
+    topics = RunTopics(broker, config.run.name, f"allocator-{config.allocator.shard}")
+    role = Allocator(config, topics, PROMPTS, TOKENS)
     fuse = Fuse(operations)
     role._rounds.writer = MortalWriter(role._rounds.writer, fuse)
     if config.allocator.shards > 1:  # quotes, and heartbeats with them
-        stream.writer = MortalWriter(stream.writer, fuse)
-    run_loop(role, stream, role.reader, threading.Event(), commits=False)
-    stream.writer.close()
+        topics.writer = MortalWriter(topics.writer, fuse)
+    run_loop(role, topics, role.reader, threading.Event())
+    topics.writer.close()
     broker.close()

@@ -12,8 +12,8 @@ from stream.broker import Broker
 from stream.codec import decode
 from stream.config import Config
 from stream.messages import Belief, GroupEnd, Job, OpenGroup, Update, Verdict
+from stream.run_topics import RunTopics
 from stream.topics import BELIEFS, JOBS, UPDATES, VERDICTS
-from stream.worker import Log
 
 PROMPTS = [make_prompt(f"p{i}", level=f"l{i % 3}") for i in range(12)]
 TOKENS = {prompt.prompt_id: np.array([1, 2], dtype=np.int32) for prompt in PROMPTS}
@@ -38,7 +38,7 @@ class World:
 
     def __init__(self, broker: Broker, config: Config) -> None:
         self.config = config
-        self.log = Log(broker, config.run.name, "world")
+        self.log = RunTopics(broker, config.run.name, "world")
         self.reader = self.log.reader(JOBS)
         self.jobs: list[Job] = []
         self.answered: dict[str, set[int]] = defaultdict(set)

@@ -19,7 +19,7 @@ def random_groups(seed: int = 0, num_groups: int = 3) -> list[Group]:
             tokens = rng.integers(1, 24, rng.integers(1, 7))
             logprobs = rng.uniform(-4, -2, tokens.size).astype(np.float32)
             verdicts[rollout] = make_verdict(
-                rollout=rollout, reward=float(rollout % 2), job=job, token_ids=tokens, behavior_logprobs=logprobs
+                rollout_index=rollout, reward=float(rollout % 2), job=job, token_ids=tokens, behavior_logprobs=logprobs
             )
         groups.append(Group(f"g{number}", size, verdicts))
     return groups

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     check.add_argument("file", type=Path, metavar="FILE", help="JSON lines with text and answer, or a recipe (.toml)")
     defaults = PromptsTable()
-    check.add_argument("--grader", default=defaults.verifier, help="for lines that name none (default: %(default)s)")
+    check.add_argument("--grader", default=defaults.grader, help="for lines that name none (default: %(default)s)")
     check.add_argument("--text-key", default=defaults.text_key, help="key of the text (default: %(default)s)")
     check.add_argument("--answer-key", default=defaults.answer_key, help="key of the answer (default: %(default)s)")
     options = parser.parse_args(argv)
@@ -73,13 +73,13 @@ def check_prompts(prompts: dict[str, Prompt], workers: int = 1, timeout_s: int =
     sound: dict[str, Prompt] = {}
     for where, prompt in prompts.items():
         try:
-            check_name(prompt.verifier)
+            check_name(prompt.grader)
             sound[where] = prompt
         except UserError as error:
             problems[where] = Problem(where, f"prompt {prompt.prompt_id!r}: {error}")
     for where, found in _graded(sound, workers, timeout_s):
         prompt = sound[where]
-        problems[where] = Problem(where, f"prompt {prompt.prompt_id!r}, grader {prompt.verifier}: {found}")
+        problems[where] = Problem(where, f"prompt {prompt.prompt_id!r}, grader {prompt.grader}: {found}")
     return [problems[where] for where in prompts if where in problems]
 
 
@@ -88,13 +88,13 @@ def _graded(prompts: dict[str, Prompt], workers: int, timeout_s: int) -> Iterato
     pool = Pool(workers, timeout_s)
     try:
         for where, prompt in prompts.items():
-            itself = prompt.verifier in ANSWERS_ITSELF
-            pool.submit(where, prompt.verifier, prompt.answer, prompt.answer if itself else "")
+            itself = prompt.grader in ANSWERS_ITSELF
+            pool.submit(where, prompt.grader, prompt.answer, prompt.answer if itself else "")
         while pool.num_pending:
             for where, grade, _elapsed_s in pool.results(1.0):
                 if grade.outcome in ("error", "timeout"):
                     yield where, grade.reason.removeprefix("gold: ")
-                elif grade.outcome != "correct" and prompts[where].verifier in ANSWERS_ITSELF:
+                elif grade.outcome != "correct" and prompts[where].grader in ANSWERS_ITSELF:
                     answer = prompts[where].answer
                     yield where, f"the gold answer {answer[:100]!r} is no correct answer to itself: {grade.reason}"
     finally:
@@ -110,7 +110,7 @@ def _prompts(options: argparse.Namespace, problems: list[Problem]) -> Iterator[t
         for name, prompts in zip(("pool", "held-out set"), load_prompts(load(file)), strict=True):
             yield from ((f"{name}, prompt {number}", prompt) for number, prompt in enumerate(prompts, 1))
         return
-    keys = PromptsTable(verifier=options.grader, text_key=options.text_key, answer_key=options.answer_key)
+    keys = PromptsTable(grader=options.grader, text_key=options.text_key, answer_key=options.answer_key)
     yield from _lines(file, Config(prompts=keys), problems)
 
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 from stream.config import Config
 from stream.messages import Trajectory, Verdict
+from stream.run_topics import RunTopics
 from stream.topics import TRAJECTORIES, VERDICTS
-from stream.worker import Delivery, IdleClock, Log, run_loop
+from stream.worker import Delivery, IdleClock, run_loop
 from verifier.graders import Grade, grading_version
 from verifier.pool import Pool
 from verifier.watch import Watch
@@ -28,9 +29,9 @@ MAX_TASKS_SHOWN = 20
 class Verifier:
     """Feeds a pool of workers, and publishes what they say."""
 
-    def __init__(self, config: Config, stream: Log, pool: Pool) -> None:
+    def __init__(self, config: Config, topics: RunTopics, pool: Pool) -> None:
         self._config = config
-        self._stream = stream
+        self._topics = topics
         self._pool = pool
         self._deliveries: dict[str, Delivery] = {}
         self._number = 0
@@ -57,7 +58,7 @@ class Verifier:
         key = str(self._number)
         self._deliveries[key] = delivery
         prompt = trajectory.job.prompt
-        self._pool.submit(key, prompt.verifier, prompt.answer, trajectory.text)
+        self._pool.submit(key, prompt.grader, prompt.answer, trajectory.text)
 
     def work(self) -> bool:
         """Publish what the pool has finished."""
@@ -96,19 +97,19 @@ class Verifier:
             outcome=grade.outcome,
             reward=grade.reward,
             reason=grade.reason,
-            verifier=trajectory.job.prompt.verifier,
-            verifier_version=self._version,
+            grader=trajectory.job.prompt.grader,
+            grader_version=self._version,
             elapsed_s=elapsed_s,
             created_s=time.time(),
         )
-        self._stream.send_of_group(VERDICTS, trajectory.job.group_id, verdict, delivery.done)
+        self._topics.send_of_group(VERDICTS, trajectory.job.group_id, verdict, delivery.done)
         line = self._watch.note(trajectory.job.prompt.task or "all", grade.outcome)
         if line is not None:
             log.error(line)
 
 
-def run(config: Config, stream: Log, stop: threading.Event) -> None:
+def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the verifier until stopped."""
     pool = Pool(config.verifier.workers, timeout_s=config.verifier.timeout_s)
-    reader = stream.reader(TRAJECTORIES, consumer_group="verifiers")
-    run_loop(Verifier(config, stream, pool), stream, reader, stop, commits=True)
+    reader = topics.reader(TRAJECTORIES, consumer_group="verifiers")
+    run_loop(Verifier(config, topics, pool), topics, reader, stop, commits=True)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from allocator.role import Allocator
 from stream.config import Config
+from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, TOPICS
-from stream.watermark import Watermark
-from stream.worker import Log, _hand_over
+from stream.worker import hand_over
 
 
 class Life:
@@ -28,12 +28,12 @@ class Life:
     def live(self, operations: int) -> bool:
         """One incarnation that is killed after so many operations; whether it got to the end."""
         self.broker.left = operations
-        stream = Log(self.broker, "r", "allocator-0")
+        topics = RunTopics(self.broker, "r", "allocator-0")
         try:
-            role = Allocator(self.config, stream, PROMPTS, TOKENS)
+            role = Allocator(self.config, topics, PROMPTS, TOKENS)
             for _ in range(500):
                 for record in role.reader.poll(0):
-                    _hand_over(role, stream, Watermark(), record)
+                    hand_over(role, topics, record)
                 while role.work():
                     pass
                 if not self.world.turn() and not role.finished:

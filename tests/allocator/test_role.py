@@ -12,9 +12,9 @@ from allocator.role import Allocator
 from stream.config import Config
 from stream.memory import MemoryBroker
 from stream.messages import Evaluation, GroupEnd, Job, Update, Verdict
+from stream.run_topics import RunTopics
 from stream.topics import BELIEFS, EVALUATIONS, JOBS, TOPICS, UPDATES, VERDICTS
-from stream.watermark import Watermark
-from stream.worker import Log, _hand_over
+from stream.worker import hand_over
 
 PROMPTS = [make_prompt(f"p{i}") for i in range(12)]
 TOKENS = {prompt.prompt_id: np.array([1, 2], dtype=np.int32) for prompt in PROMPTS}
@@ -36,17 +36,17 @@ class Bench:
         self.broker = broker or MemoryBroker()
         self.broker.create_topics("r", TOPICS, 2)
         self.config = config
-        self.world = Log(self.broker, "r", "world")
+        self.world = RunTopics(self.broker, "r", "world")
         self.answered: Counter[tuple[str, int]] = Counter()
         self.start()
 
     def start(self) -> None:
-        self.stream = Log(self.broker, "r", "allocator-0")
-        self.role = Allocator(self.config, self.stream, PROMPTS, TOKENS)
+        self.topics = RunTopics(self.broker, "r", "allocator-0")
+        self.role = Allocator(self.config, self.topics, PROMPTS, TOKENS)
 
     def turn(self) -> None:
         for record in self.role.reader.poll(0):
-            _hand_over(self.role, self.stream, Watermark(), record)
+            hand_over(self.role, self.topics, record)
         while self.role.work():
             pass
 
@@ -213,13 +213,13 @@ def test_overdue_rollouts_are_issued_again_and_given_up_in_the_end() -> None:
     kept = replace(lost, start=1, stop=6)
     bench.answer([kept])
     for record in bench.role.reader.poll(0):
-        _hand_over(bench.role, bench.stream, Watermark(), record)
+        hand_over(bench.role, bench.topics, record)
     bench.role._recover_overdue(now_s=1e12)
     again = [job for job in bench.jobs() if job.attempt == 1]
     assert [(job.group_id, job.start, job.stop) for job in again] == [(lost.group_id, 0, 1)]
     bench.role._recover_overdue(now_s=2e12)
     abandoned = [verdict for verdict in bench.world.read_all(VERDICTS) if verdict.outcome == "abandoned"]
-    assert [(v.trajectory.job.group_id, v.trajectory.rollout) for v in abandoned] == [(lost.group_id, 0)]
+    assert [(v.trajectory.job.group_id, v.trajectory.rollout_index) for v in abandoned] == [(lost.group_id, 0)]
     assert not abandoned[0].graded
     bench.turn()
     assert bench.role._beliefs[lost.prompt.prompt_id].num_trials == 5

@@ -15,9 +15,9 @@ from allocator.role import Allocator
 from stream.errors import UserError
 from stream.memory import MemoryBroker
 from stream.messages import Job, Sampling, Verdict
+from stream.run_topics import RunTopics
 from stream.topics import ALL_TOPICS, DEADLETTERS, PRICES, TOPICS, VERDICTS
-from stream.watermark import Watermark
-from stream.worker import Log, _hand_over
+from stream.worker import hand_over
 
 
 @st.composite
@@ -72,16 +72,16 @@ def shard_config(shard: int, shards: int = 3, **run: Any) -> Any:
     return make_config(run=base | run, allocator={"shard": shard, "shards": shards})
 
 
-def start(broker: MemoryBroker, shard: int, shards: int = 3, **run: Any) -> tuple[Allocator, Log]:
+def start(broker: MemoryBroker, shard: int, shards: int = 3, **run: Any) -> tuple[Allocator, RunTopics]:
     broker.create_topics("r", ALL_TOPICS if shards > 1 else TOPICS, 2)
-    stream = Log(broker, "r", f"allocator-{shard}")
-    return Allocator(shard_config(shard, shards, **run), stream, PROMPTS, TOKENS), stream
+    topics = RunTopics(broker, "r", f"allocator-{shard}")
+    return Allocator(shard_config(shard, shards, **run), topics, PROMPTS, TOKENS), topics
 
 
-def turn(role: Allocator, stream: Log) -> None:
+def turn(role: Allocator, topics: RunTopics) -> None:
     while records := role.reader.poll(0):
         for record in records:
-            _hand_over(role, stream, Watermark(), record)
+            hand_over(role, topics, record)
     role.work()
 
 
@@ -90,12 +90,12 @@ def test_prompts_and_groups_are_shared_out_and_a_share_is_waited_for() -> None:
     roles = [start(broker, shard) for shard in range(3)]
     assert [list(role._pool) for role, _ in roles] == [[f"p{i}" for i in range(shard, 12, 3)] for shard in range(3)]
     for _ in range(20):  # without the third nobody can know what a rollout is worth
-        for role, stream in roles[:2]:
-            turn(role, stream)
+        for role, topics in roles[:2]:
+            turn(role, topics)
     assert {role.metrics()["allocator/groups"] for role, _ in roles} == {0}
     for _ in range(60):
-        for role, stream in roles:
-            turn(role, stream)
+        for role, topics in roles:
+            turn(role, topics)
     assert [role.metrics()["allocator/groups"] for role, _ in roles] == [4, 2, 2]
     assert sum(role.metrics()["allocator/open_rollouts"] for role, _ in roles) == 48
     assert sum(role.metrics()["allocator/spent"] for role, _ in roles) == 24
@@ -104,7 +104,7 @@ def test_prompts_and_groups_are_shared_out_and_a_share_is_waited_for() -> None:
 def test_a_verdict_of_nobodys_prompt_is_buried_once() -> None:
     broker = MemoryBroker()
     roles = [start(broker, shard) for shard in range(3)]
-    world = Log(broker, "r", "world")
+    world = RunTopics(broker, "r", "world")
     for prompt in (make_prompt("stranger"), PROMPTS[1]):
         job = Job(
             group_id=f"{prompt.prompt_id}.0000",
@@ -116,8 +116,8 @@ def test_a_verdict_of_nobodys_prompt_is_buried_once() -> None:
             sampling=Sampling(),
         )
         world.send(VERDICTS, "v", Verdict(trajectory=make_trajectory(job, 0), outcome="correct", reward=1.0))
-    for role, stream in roles:
-        turn(role, stream)
+    for role, topics in roles:
+        turn(role, topics)
     (letter,) = world.read_all(DEADLETTERS)
     assert letter.role == "allocator-0"
     assert letter.error == "verdict of prompt 'stranger', which is not in this run's pool"
@@ -132,8 +132,8 @@ def test_a_restarted_shard_reads_on_where_its_talks_began() -> None:
         shard = (shard + 1) % 3
     turn(*roles[0])  # it talks about its second round before the others have admitted their first
     turn(*roles[1])
-    again, stream = start(broker, 1)
-    rounds = [quote.round for quote in stream.read_all(PRICES)]
+    again, topics = start(broker, 1)
+    rounds = [quote.round for quote in topics.read_all(PRICES)]
     assert rounds == [0] * rounds.index(1) + [1]
     assert again.metrics()["allocator/groups"] == 1
     assert again.reader.positions()[PRICES.of("r"), 0] == rounds.index(1)
@@ -144,8 +144,8 @@ def test_a_run_goes_on_with_as_many_allocators_as_it_began_with(before: int, aft
     broker = MemoryBroker()
     roles = [start(broker, shard, before) for shard in range(before)]
     for _ in range(30):
-        for role, stream in roles:
-            turn(role, stream)
+        for role, topics in roles:
+            turn(role, topics)
     for shard in range(before):
         start(broker, shard, before)
     with pytest.raises(UserError, match=rf"allocator.shards is {after}, and this run was begun with {before}; resume"):
@@ -165,4 +165,4 @@ def test_too_few_prompts_that_are_short_enough_are_refused() -> None:
     broker = MemoryBroker()
     broker.create_topics("r", ALL_TOPICS, 2)
     with pytest.raises(UserError, match="1 prompts of this allocator's are short enough; want at least its 2"):
-        Allocator(shard_config(0), Log(broker, "r", "allocator-0"), PROMPTS, few)
+        Allocator(shard_config(0), RunTopics(broker, "r", "allocator-0"), PROMPTS, few)

@@ -79,7 +79,7 @@ def test_a_group_leaves_the_belief_that_the_allocator_would_have(pool):
 
 
 def prompts(number):
-    return [Prompt(prompt_id=f"{i}", text="", answer="", verifier="") for i in range(number)]
+    return [Prompt(prompt_id=f"{i}", text="", answer="", grader="") for i in range(number)]
 
 
 def test_wide_rules_spend_the_same_on_more_prompts(pool):

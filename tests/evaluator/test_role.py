@@ -14,8 +14,9 @@ from stream.config import Config, EvaluatorTable, PromptsTable, RunTable
 from stream.errors import UserError
 from stream.memory import MemoryBroker
 from stream.messages import TRAINING, Evaluation, Job, Policy, Verdict
+from stream.run_topics import RunTopics
 from stream.topics import EVALUATIONS, JOBS, POLICIES, TOPICS, VERDICTS
-from stream.worker import Delivery, Log
+from stream.worker import Delivery
 
 HARD = {"q2"}
 
@@ -26,7 +27,7 @@ class World:
     def __init__(self, **table: object) -> None:
         self.broker = MemoryBroker()
         self.broker.create_topics("r", TOPICS, 2)
-        self.stream = Log(self.broker, "r", "evaluator-0")
+        self.topics = RunTopics(self.broker, "r", "evaluator-0")
         heldout, pool, other = (
             [make_prompt("q1"), make_prompt("q2")],
             [make_prompt("p1")],
@@ -36,7 +37,7 @@ class World:
         self.config = Config(
             run=RunTable(name="r"), evaluator=EvaluatorTable(every=5, sets={"other": "a.jsonl"}, **table)
         )
-        self.jobs = self.stream.reader(JOBS)
+        self.jobs = self.topics.reader(JOBS)
         self.evaluator = self.start()
 
     def start(self) -> Evaluator:
@@ -44,11 +45,11 @@ class World:
             name: {p.prompt_id: np.array([1, 2], dtype=np.int32) for p in prompts}
             for name, prompts in self.sets.items()
         }
-        return Evaluator(self.config, self.stream, self.sets, token_ids)
+        return Evaluator(self.config, self.topics, self.sets, token_ids)
 
     def policy(self, version: int, step: int, final: bool = False) -> None:
         message = Policy(version=version, uri="", digest="", step=step, final=final)
-        self.stream.send(POLICIES, "policy", message)
+        self.topics.send(POLICIES, "policy", message)
 
     def answer(self, version: int) -> int:
         """Sample and grade all new jobs with the weights of a version; returns how many rollouts that were."""
@@ -58,7 +59,7 @@ class World:
                 right = job.prompt.prompt_id not in HARD or rollout % 2 == 1
                 trajectory = make_trajectory(job, rollout, version, text=f"{rollout}")
                 verdict = Verdict(trajectory=trajectory, outcome="correct" if right else "wrong", reward=float(right))
-                self.stream.send(VERDICTS, job.group_id, verdict)
+                self.topics.send(VERDICTS, job.group_id, verdict)
                 count += 1
         for record in self.evaluator.reader.poll(0.0):
             verdict = decode(record.value, Verdict)
@@ -71,7 +72,7 @@ class World:
         while idle < 2:
             self.evaluator.work()
             idle = 0 if self.answer(version) else idle + 1
-        return self.stream.read_all(EVALUATIONS)
+        return self.topics.read_all(EVALUATIONS)
 
 
 def test_base_and_final_are_evaluated_on_all_sets_and_others_every_so_many_updates() -> None:
@@ -86,7 +87,7 @@ def test_base_and_final_are_evaluated_on_all_sets_and_others_every_so_many_updat
     for step in range(1, 7):
         world.policy(step, step)
         world.work(step)
-    assert [(e.name, e.policy_version) for e in world.stream.read_all(EVALUATIONS)[4:]] == [
+    assert [(e.name, e.policy_version) for e in world.topics.read_all(EVALUATIONS)[4:]] == [
         ("heldout", 5),
         ("other", 5),
     ]
@@ -102,10 +103,10 @@ def test_jobs_are_marked_ask_for_the_policys_weights_and_training_verdicts_are_p
     assert world.work(3) == []
     world.policy(6, 6)
     world.evaluator.work()
-    jobs = world.stream.read_all(JOBS)
+    jobs = world.topics.read_all(JOBS)
     assert {(job.purpose, job.min_policy_version) for job in jobs} == {("eval:heldout", 6)}
     training = replace(jobs[0], purpose=TRAINING, group_id="g")
-    world.stream.send(VERDICTS, "g", Verdict(trajectory=make_trajectory(training), outcome="correct", reward=1.0))
+    world.topics.send(VERDICTS, "g", Verdict(trajectory=make_trajectory(training), outcome="correct", reward=1.0))
     assert [e.policy_version for e in world.work(6)] == [6, 6]
 
 
@@ -114,7 +115,7 @@ def test_rollouts_of_older_weights_are_asked_for_again() -> None:
     world.policy(6, 6)
     world.evaluator.work()
     assert world.answer(version=5) == 2
-    assert world.stream.read_all(EVALUATIONS) == []
+    assert world.topics.read_all(EVALUATIONS) == []
     (heldout, _) = world.work(6)
     assert (heldout.min_policy_version, heldout.accuracy) == (6, 0.5)
 
@@ -131,7 +132,7 @@ def test_an_evaluation_that_stays_incomplete_is_published_with_what_there_is() -
     world = World(timeout_s=1e-9)
     world.policy(6, 6)
     world.evaluator.work()
-    (heldout,) = world.stream.read_all(EVALUATIONS)
+    (heldout,) = world.topics.read_all(EVALUATIONS)
     assert heldout.accuracy == heldout.metrics["maj@1"] == 0.0
     assert {score.num_graded for score in heldout.scores} == {0}
 
@@ -142,7 +143,7 @@ def test_an_evaluation_that_is_slow_but_goes_on_is_not_cut_off(monkeypatch: pyte
     world = World(timeout_s=300)
     world.policy(6, 6)
     world.evaluator.work()
-    jobs = world.stream.read_all(JOBS)
+    jobs = world.topics.read_all(JOBS)
     for job in jobs:
         now += 200.0
         world.evaluator.work()
@@ -150,7 +151,7 @@ def test_an_evaluation_that_is_slow_but_goes_on_is_not_cut_off(monkeypatch: pyte
         record = Record("r.verdicts", 0, 0, b"", b"", 0)
         world.evaluator.handle(Delivery(VERDICTS, verdict, record, lambda: None))
     world.evaluator.work()
-    (heldout,) = world.stream.read_all(EVALUATIONS)
+    (heldout,) = world.topics.read_all(EVALUATIONS)
     assert (len(jobs), heldout.accuracy) == (2, 1.0)
 
 

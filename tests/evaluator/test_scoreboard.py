@@ -19,7 +19,7 @@ def make_board(samples: int = 2, version: int = 3) -> Scoreboard:
 
 def verdict(prompt_id: str, rollout: int, reward: float, version: int = 3, **fields: object) -> object:
     job = make_job(f"eval/{prompt_id}", 2, prompt=make_prompt(prompt_id))
-    return make_verdict(rollout=rollout, reward=reward, job=job, version=version, **fields)
+    return make_verdict(rollout_index=rollout, reward=reward, job=job, version=version, **fields)
 
 
 def test_accuracy_is_over_all_rollouts_asked_for_graded_or_not() -> None:

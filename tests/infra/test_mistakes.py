@@ -68,7 +68,7 @@ def test_a_grader_that_there_is_not_is_named_before_anything_is_started(tmp_path
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"{n} + 1", "answer": n + 1}) + "\n" for n in range(12)))
     recipe = str(write_recipe(tmp_path, model, str(file)))
-    assert "there is no grader 'maths'; known: " in complaint(capsys, ["up", recipe, "--prompts.verifier", "maths"])
+    assert "there is no grader 'maths'; known: " in complaint(capsys, ["up", recipe, "--prompts.grader", "maths"])
 
 
 def test_prompt_without_an_answer_is_named_by_number_and_id(tmp_path, model, capsys) -> None:

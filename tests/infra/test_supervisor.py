@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.kafka.waiting import wait_until
 from infra.placement import WorkerSpec
 from infra.supervisor import Supervisor
+from localkafka.waiting import wait_until
 from stream.config import UpTable
 
 QUICK = UpTable(max_restarts=3, restart_window_s=60, backoff_s=0.01)

@@ -21,8 +21,8 @@ from tiny_models import make_model, make_tokenizer
 from learner import checkpoint
 from stream.kafka import KafkaBroker
 from stream.messages import Update, Verdict
+from stream.run_topics import RunTopics
 from stream.topics import TOPICS, UPDATES, VERDICTS
-from stream.worker import Log
 
 pytestmark = pytest.mark.timeout(900)  # a dozen processes, one after the other, on a machine that others share
 FORKS = multiprocessing.get_context("forkserver")
@@ -90,24 +90,26 @@ def recorded_verdicts() -> list[Verdict]:
             }  # fmt: skip
             if number % 7 == 6 and rollout == 0:
                 fields["outcome"] = "timeout"
-            verdicts.append(make_verdict(rollout=rollout, reward=float(rollout % 2 if number % 9 else 1), **fields))
+            verdicts.append(
+                make_verdict(rollout_index=rollout, reward=float(rollout % 2 if number % 9 else 1), **fields)
+            )
     verdicts += verdicts[::10]
     return [verdicts[i] for i in rng.permutation(len(verdicts))]
 
 
 @contextmanager
-def record(servers: str, run: str, num_partitions: int) -> Iterator[Log]:
+def record(servers: str, run: str, num_partitions: int) -> Iterator[RunTopics]:
     """Topics of a run whose verdicts are all there from the start, a record that nobody can read among them."""
     broker = KafkaBroker(servers)
     broker.create_topics(run, TOPICS, num_partitions)
-    stream = Log(broker, run, "recorder")
+    topics = RunTopics(broker, run, "recorder")
     for number, verdict in enumerate(recorded_verdicts()):
-        stream.send_of_group(VERDICTS, verdict.trajectory.job.group_id, verdict)
+        topics.send_of_group(VERDICTS, verdict.trajectory.job.group_id, verdict)
         if number == 40:
-            stream.writer.send(VERDICTS.of(run), b"", b"not a record", partition=0)
-    stream.writer.flush()
-    yield stream
-    stream.writer.close()
+            topics.writer.send(VERDICTS.of(run), b"", b"not a record", partition=0)
+    topics.writer.flush()
+    yield topics
+    topics.writer.close()
     broker.close()
 
 
@@ -154,14 +156,14 @@ def check_exactly_once(updates: list[Update]) -> list[list[str]]:
     return groups
 
 
-def run_and_kill(stream: Log, arguments: list[str], seed: int, num_kills: int) -> None:
+def run_and_kill(topics: RunTopics, arguments: list[str], seed: int, num_kills: int) -> None:
     """Start the learner again and again, killed some random while after its next few updates, then let it end."""
     rng = np.random.default_rng(seed)
-    topic = UPDATES.of(stream.run)
+    topic = UPDATES.of(topics.run)
     for _ in range(num_kills):
-        wanted = stream.broker.end_offsets(topic)[0] + int(rng.integers(0, 5))
+        wanted = topics.broker.end_offsets(topic)[0] + int(rng.integers(0, 5))
         process = start(learner_killed.learner, arguments)
-        while stream.broker.end_offsets(topic)[0] < wanted and process.exitcode is None:
+        while topics.broker.end_offsets(topic)[0] < wanted and process.exitcode is None:
             process.join(timeout=0.005)
         process.join(timeout=float(rng.uniform(0, 0.15)))
         process.kill()
@@ -175,12 +177,12 @@ def test_killed_at_random_points_it_ends_with_the_weights_of_a_run_that_was_not(
     kafka: str, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a").mkdir()
-    with record(kafka, "straight", num_partitions=1) as stream:
-        run_and_kill(stream, arguments(tmp_path / "a", kafka, "straight", model), seed=0, num_kills=0)
-        straight = stream.read_all(UPDATES)
-    with record(kafka, "killed", num_partitions=1) as stream:
-        run_and_kill(stream, arguments(tmp_path, kafka, "killed", model), seed=1, num_kills=6)
-        killed = stream.read_all(UPDATES)
+    with record(kafka, "straight", num_partitions=1) as topics:
+        run_and_kill(topics, arguments(tmp_path / "a", kafka, "straight", model), seed=0, num_kills=0)
+        straight = topics.read_all(UPDATES)
+    with record(kafka, "killed", num_partitions=1) as topics:
+        run_and_kill(topics, arguments(tmp_path, kafka, "killed", model), seed=1, num_kills=6)
+        killed = topics.read_all(UPDATES)
     assert len(killed) > len(lineage(killed)) > NUM_UPDATES  # some were rolled back, some resumed from
     assert check_exactly_once(killed) == check_exactly_once(straight)
     one, other = (load_file(tmp_path / path / "model" / "model.safetensors") for path in ("a/straight", "killed"))
@@ -191,6 +193,6 @@ def test_killed_at_random_points_it_ends_with_the_weights_of_a_run_that_was_not(
 
 
 def test_killed_over_many_partitions_every_group_is_trained_once(kafka: str, model: Path, tmp_path: Path) -> None:
-    with record(kafka, "partitioned", num_partitions=4) as stream:
-        run_and_kill(stream, arguments(tmp_path, kafka, "partitioned", model), seed=2, num_kills=4)
-        check_exactly_once(stream.read_all(UPDATES))
+    with record(kafka, "partitioned", num_partitions=4) as topics:
+        run_and_kill(topics, arguments(tmp_path, kafka, "partitioned", model), seed=2, num_kills=4)
+        check_exactly_once(topics.read_all(UPDATES))

@@ -12,7 +12,7 @@ from stream.messages import Sampling, Verdict
 def verdict(rollout: int, reward: float, length: int, finish_reason: str = "stop") -> Verdict:
     job = make_job("g", 3, sampling=Sampling(max_tokens=10))
     return make_verdict(
-        rollout=rollout, reward=reward, job=job, token_ids=np.arange(length), finish_reason=finish_reason
+        rollout_index=rollout, reward=reward, job=job, token_ids=np.arange(length), finish_reason=finish_reason
     )
 
 
@@ -34,7 +34,7 @@ def test_a_penalty_makes_a_gradient_where_all_are_right() -> None:
 def test_filtered_rollouts_stay_in_the_mean_and_leave_the_loss() -> None:
     group = Group("g", 3, {0: verdict(0, 1.0, 2), 1: verdict(1, 0.0, 3), 2: verdict(2, 0.0, 10, "length")})
     rollouts = weigh([group], PRESETS["dapo"], Overlong(mode="filter"))
-    assert [r.verdict.trajectory.rollout for r in rollouts] == [0, 1]
+    assert [r.verdict.trajectory.rollout_index for r in rollouts] == [0, 1]
     assert rollouts[0].advantage == pytest.approx((1 - 1 / 3) / (1 / 3**0.5 + 1e-6))
     assert [r.weight for r in rollouts] == [1 / 5] * 2
 

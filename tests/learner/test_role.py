@@ -12,8 +12,9 @@ from stream.config import Config
 from stream.errors import Fenced
 from stream.memory import MemoryBroker
 from stream.messages import Heartbeat
+from stream.run_topics import RunTopics
 from stream.topics import HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS
-from stream.worker import Log, run_loop
+from stream.worker import run_loop
 
 
 class World:
@@ -26,14 +27,14 @@ class World:
         )
         self.broker = MemoryBroker()
         self.broker.create_topics("r", TOPICS, 2)
-        self.stream = Log(self.broker, "r", "learner-0")
+        self.topics = RunTopics(self.broker, "r", "learner-0")
         for group in ("a", "b"):
             for rollout in range(4):
                 verdict = make_verdict(group, rollout, reward=float(rollout % 2))
-                self.stream.send_of_group(VERDICTS, group, verdict)
+                self.topics.send_of_group(VERDICTS, group, verdict)
 
     def learner(self) -> Learner:
-        return Learner(self.config, self.stream, tokenizer=None)
+        return Learner(self.config, self.topics, tokenizer=None)
 
     def heartbeats(self) -> list[str]:
         return [decode(r.value, Heartbeat).state for r in self.broker.logs[HEARTBEATS.of("r")][0]]
@@ -57,7 +58,7 @@ def world(tiny_model: Path, tmp_path: Path) -> World:
 
 def test_a_learner_that_is_stopped_keeps_the_update_under_way(world):
     learner = world.learner()
-    run_loop(learner, world.stream, learner.reader, OnceTraining(learner), commits=False)
+    run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
     assert learner.metrics()["learner/step"] == 1
     resumed = world.learner()
     assert resumed.metrics()["learner/step"] == 1
@@ -67,11 +68,11 @@ def test_a_learner_that_is_stopped_keeps_the_update_under_way(world):
 def test_a_learner_that_another_has_replaced_makes_no_version_known(world):
     old, new = world.learner(), world.learner()
     with pytest.raises(Fenced, match="replaced by a newer one"):
-        run_loop(old, world.stream, old.reader, threading.Event(), commits=False)
-    assert [update.version for update in world.stream.read_all(UPDATES)] == [1]
-    run_loop(new, world.stream, new.reader, OnceTraining(new), commits=False)
-    assert [(update.version, update.parent_version) for update in world.stream.read_all(UPDATES)] == [(1, 0), (2, 1)]
-    assert [policy.version for policy in world.stream.read_all(POLICIES)] == [0, 1, 2]
+        run_loop(old, world.topics, old.reader, threading.Event())
+    assert [update.version for update in world.topics.read_all(UPDATES)] == [1]
+    run_loop(new, world.topics, new.reader, OnceTraining(new))
+    assert [(update.version, update.parent_version) for update in world.topics.read_all(UPDATES)] == [(1, 0), (2, 1)]
+    assert [policy.version for policy in world.topics.read_all(POLICIES)] == [0, 1, 2]
 
 
 def test_a_half_written_checkpoint_does_not_go_on_filling_the_disk(world):
@@ -84,5 +85,5 @@ def test_a_half_written_checkpoint_does_not_go_on_filling_the_disk(world):
 
 def test_a_learner_that_writes_weights_says_so_first(world):
     learner = world.learner()
-    run_loop(learner, world.stream, learner.reader, OnceTraining(learner), commits=False)
+    run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
     assert "saving" in world.heartbeats()

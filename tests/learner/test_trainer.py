@@ -35,7 +35,7 @@ def on_policy(groups: list[Group], trainer: Trainer, gap: float = 0.0) -> list[G
             batch = collate(weigh([Group("x", 1, {0: verdict})], trainer.objective), CPU)
             logprobs = trainer.current_logprobs(batch)[0][0].detach().numpy() + np.float32(gap)
             group.verdicts[rollout] = make_verdict(
-                rollout=rollout,
+                rollout_index=rollout,
                 reward=verdict.reward,
                 job=verdict.trajectory.job,
                 token_ids=verdict.trajectory.token_ids,
@@ -100,7 +100,7 @@ def test_ungraded_rollouts_take_no_part(tiny_model: Path) -> None:
         group.num_rollouts + 1,
         prompt_token_ids=next(iter(group.verdicts.values())).trajectory.job.prompt_token_ids,
     )
-    late = make_verdict(rollout=group.num_rollouts, reward=0.0, outcome="timeout", job=job)
+    late = make_verdict(rollout_index=group.num_rollouts, reward=0.0, outcome="timeout", job=job)
     larger = Group(group.group_id, group.num_rollouts + 1, {**group.verdicts, group.num_rollouts: late})
     assert torch.equal(gradient(trainer, [group], 1000), gradient(trainer, [larger], 1000))
 

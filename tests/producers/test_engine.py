@@ -20,7 +20,7 @@ from tiny_models import END, make_model
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from producers import engine as engine_module
-from producers.engine import Engine, EngineDied, Refused, Rollout
+from producers.engine import Completion, Engine, EngineDied, Refused
 from stream.errors import UserError
 from stream.messages import Span
 
@@ -41,7 +41,7 @@ class Bench:
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(coroutine, 60))
 
-    def sample(self, **settings: Any) -> Rollout:
+    def sample(self, **settings: Any) -> Completion:
         return self.run(self.engine.generate(PROMPT, **{"request_id": "one", "max_tokens": MAX_TOKENS} | settings))
 
     async def swap(self, folder: Path) -> int:
@@ -83,7 +83,7 @@ def children() -> set[psutil.Process]:
 
 
 @torch.no_grad()
-def reference_logprobs(bench: Bench, rollout: Rollout, warp: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+def reference_logprobs(bench: Bench, rollout: Completion, warp: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
     """Log-probability of each token by transformers, each span by its version, on the KV cache that was there then."""
     ids = torch.tensor([[*PROMPT, *rollout.token_ids.tolist()]])
     cache, logits = DynamicCache(), []
@@ -97,7 +97,7 @@ def reference_logprobs(bench: Bench, rollout: Rollout, warp: Callable[[torch.Ten
     return logprobs.gather(-1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
 
 
-def assert_logprobs(bench: Bench, rollout: Rollout, warp: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def assert_logprobs(bench: Bench, rollout: Completion, warp: Callable[[torch.Tensor], torch.Tensor]) -> None:
     assert rollout.behavior_logprobs.dtype == np.float32
     np.testing.assert_allclose(rollout.behavior_logprobs, reference_logprobs(bench, rollout, warp), atol=1e-4, rtol=0)
 
@@ -194,7 +194,7 @@ def test_limits_beyond_all_measure_are_no_limits(bench, settings):
 
 
 def test_aborted_rollouts_return_what_there_is(bench):
-    async def abort_all() -> list[Rollout]:
+    async def abort_all() -> list[Completion]:
         names = [f"abort{n}" for n in range(3 * PLACES)]
         tasks = [
             asyncio.create_task(bench.engine.generate(PROMPT, request_id=name, max_tokens=MAX_TOKENS, seed=n))
@@ -215,7 +215,7 @@ def test_aborted_rollouts_return_what_there_is(bench):
 
 
 def test_a_swap_in_flight_loses_no_sequence_and_every_token_is_its_versions(bench, model_folder, other_weights):
-    async def swap_twice() -> list[Rollout]:
+    async def swap_twice() -> list[Completion]:
         tasks = [
             asyncio.create_task(bench.engine.generate(PROMPT, request_id=f"swap{n}", max_tokens=MAX_TOKENS, seed=n))
             for n in range(4 * PLACES)
@@ -240,10 +240,10 @@ def test_a_swap_in_flight_loses_no_sequence_and_every_token_is_its_versions(benc
     assert any(not np.allclose(r.behavior_logprobs, one_version(bench, r, first), atol=1e-2) for r in crossed)
 
 
-def one_version(bench: Bench, rollout: Rollout, version: int) -> np.ndarray:
+def one_version(bench: Bench, rollout: Completion, version: int) -> np.ndarray:
     """The log-probabilities that would be right had there been no swap."""
     whole = Span(policy_version=version, start=0, stop=rollout.token_ids.size)
-    unswapped = Rollout(
+    unswapped = Completion(
         token_ids=rollout.token_ids, behavior_logprobs=rollout.behavior_logprobs, spans=(whole,),
         finish_reason=rollout.finish_reason, queued_s=0.0, generated_s=0.0,
     )  # fmt: skip

@@ -20,9 +20,9 @@ from stream.codec import decode
 from stream.kafka import KafkaBroker
 from stream.launch import WORKER_VARIABLE
 from stream.messages import Job, Policy, Sampling
+from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, HEARTBEATS, JOBS, POLICIES, TOPICS, TRAJECTORIES
 from stream.weights import digest_of
-from stream.worker import Log
 
 RUN = "producers-processes"
 RECIPE = """
@@ -65,7 +65,7 @@ class Started:
 class World:
     """The run's topics, and how to start a producer."""
 
-    stream: Log
+    topics: RunTopics
     recipe: Path
     folder: Path
 
@@ -83,13 +83,13 @@ class World:
     def await_running(self, started: Started, name: str) -> None:
         def running() -> bool:
             assert started.process.poll() is None, started.log.read_text()
-            return any(beat.worker == name and beat.state == "running" for beat in self.stream.read_all(HEARTBEATS))
+            return any(beat.worker == name and beat.state == "running" for beat in self.topics.read_all(HEARTBEATS))
 
         wait_for(running, started.log.read_text)
         started.note_helpers()
 
     def sampled(self) -> set[tuple[str, int]]:
-        return {(t.job.group_id, t.rollout) for t in self.stream.read_all(TRAJECTORIES)}
+        return {(t.job.group_id, t.rollout_index) for t in self.topics.read_all(TRAJECTORIES)}
 
 
 def wait_for(condition: Callable[[], bool], about: Callable[[], object] = lambda: "", timeout_s: float = 200) -> None:
@@ -106,11 +106,11 @@ def world(kafka: str, model_folder: Path, tmp_path_factory: pytest.TempPathFacto
     recipe.write_text(RECIPE.format(run=RUN, model=model_folder, servers=kafka))
     broker = KafkaBroker(kafka)
     broker.create_topics(RUN, TOPICS, 3)
-    stream = Log(broker, RUN, "test")
-    stream.send(POLICIES, "policy", Policy(version=0, uri=str(model_folder), digest=digest_of(model_folder), step=0))
-    stream.writer.flush()
-    yield World(stream, recipe, folder)
-    stream.writer.close()
+    topics = RunTopics(broker, RUN, "test")
+    topics.send(POLICIES, "policy", Policy(version=0, uri=str(model_folder), digest=digest_of(model_folder), step=0))
+    topics.writer.flush()
+    yield World(topics, recipe, folder)
+    topics.writer.close()
     broker.close()
 
 
@@ -135,10 +135,10 @@ def test_nothing_is_lost_when_engines_and_producers_die(world, producers):
     assert [len(producer.helpers) for producer in producers] == [1, 1, 1]
     for number in range(NUM_GROUPS):
         job = make_job(f"p{number}.0000", NUM_ROLLOUTS, sampling=Sampling(max_tokens=100))
-        world.stream.send(JOBS, job.group_id, job, partition=number % 3)
+        world.topics.send(JOBS, job.group_id, job, partition=number % 3)
     hostile = make_job("hostile", 2, sampling=Sampling(temperature=float("nan"), max_tokens=4))
-    world.stream.send(JOBS, "hostile", hostile, partition=2)
-    world.stream.writer.flush()
+    world.topics.send(JOBS, "hostile", hostile, partition=2)
+    world.topics.writer.flush()
     wait_for(lambda: len(world.sampled()) >= 3)
 
     engine_dies.helpers[0].kill()
@@ -152,13 +152,13 @@ def test_nothing_is_lost_when_engines_and_producers_die(world, producers):
     wanted = {(f"p{number}.0000", rollout) for number in range(NUM_GROUPS) for rollout in range(NUM_ROLLOUTS)}
     wait_for(lambda: world.sampled() >= wanted, goes_on.log.read_text)
     assert world.sampled() == wanted
-    ends = {(JOBS.of(RUN), p): end for p, end in world.stream.broker.end_offsets(JOBS.of(RUN)).items()}
+    ends = {(JOBS.of(RUN), p): end for p, end in world.topics.broker.end_offsets(JOBS.of(RUN)).items()}
 
     def done() -> dict[tuple[str, int], int]:
-        return world.stream.broker.group_offsets(f"{RUN}.producers")
+        return world.topics.broker.group_offsets(f"{RUN}.producers")
 
     wait_for(lambda: done() == ends, lambda: f"{done()} of {ends}\n{goes_on.log.read_text()[-2000:]}")
-    for letter in world.stream.read_all(DEADLETTERS):
+    for letter in world.topics.read_all(DEADLETTERS):
         assert "temperature must be a finite number, got nan" in letter.error
         assert decode(letter.value, Job).group_id == "hostile"
 

@@ -15,17 +15,18 @@ import pytest
 from factories import make_job
 
 from producers import role
-from producers.engine import EngineDied, Refused, Rollout
+from producers.engine import Completion, EngineDied, Refused
 from producers.role import MAX_SLICE, Producer
 from stream.codec import SCHEMA_VERSION, decode, encode
 from stream.config import Config
 from stream.errors import UserError
 from stream.memory import MemoryBroker, MemoryWriter
 from stream.messages import DeadLetter, Job, Policy, Sampling, Span, Trajectory
+from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, JOBS, POLICIES, TOPICS, TRAJECTORIES, partition_of
 from stream.watermark import Watermark
 from stream.weights import WEIGHTS_FILE, digest_of
-from stream.worker import Log, _hand_over, run_loop
+from stream.worker import hand_over, run_loop
 
 
 class HandEngine:
@@ -33,7 +34,7 @@ class HandEngine:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.requests: dict[str, asyncio.Future[Rollout]] = {}
+        self.requests: dict[str, asyncio.Future[Completion]] = {}
         self.settings: dict[str, dict[str, Any]] = {}
         self.prompts: dict[str, list[int]] = {}
         self.swaps: list[tuple[str, int]] = []
@@ -42,7 +43,7 @@ class HandEngine:
         self.swap_gate.set()
         self.alive = True
 
-    async def generate(self, prompt_token_ids: np.ndarray, *, request_id: str, **settings: Any) -> Rollout:
+    async def generate(self, prompt_token_ids: np.ndarray, *, request_id: str, **settings: Any) -> Completion:
         name = request_id.rpartition("/")[0]
         self.requests[name] = self.loop.create_future()
         self.settings[name], self.prompts[name] = settings, prompt_token_ids.tolist()
@@ -82,14 +83,14 @@ class Bench:
         self.broker.create_topics("r", TOPICS, 2)
         self.writer = HeldWriter(self.broker, "producer-0", None)
         self.writer.held = []
-        self.world = Log(self.broker, "r", "world")
-        self.stream = Log(self.broker, "r", "producer-0", self.writer)
+        self.world = RunTopics(self.broker, "r", "world")
+        self.topics = RunTopics(self.broker, "r", "producer-0", self.writer)
         self.config = Config(
             run={"name": "r", "model": str(model_folder)}, producer={"max_model_len": 64, "max_num_seqs": 6}
         )
         self.loop, self.engine = loop, HandEngine(loop)
-        self.role = Producer(self.config, self.stream, loop, self.engine)
-        self.jobs = self.stream.reader(JOBS, consumer_group="producers")
+        self.role = Producer(self.config, self.topics, loop, self.engine)
+        self.jobs = self.topics.reader(JOBS, consumer_group="producers")
         self.watermark = Watermark()
 
     # -- the world ----------------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ class Bench:
         else:
             self.jobs.pause()
         for record in self.jobs.poll(0):
-            _hand_over(self.role, self.stream, self.watermark, record)
+            hand_over(self.role, self.topics, record, self.watermark)
         self.role.work()
 
     def until(self, condition: Callable[[], bool]) -> None:
@@ -145,7 +146,7 @@ class Bench:
     def version(self) -> float:
         return self.role.metrics()["producer/policy_version"]
 
-    def finish(self, name: str, outcome: Rollout | Exception | None = None) -> None:
+    def finish(self, name: str, outcome: Completion | Exception | None = None) -> None:
         def settle() -> None:
             if isinstance(outcome, Exception):
                 self.engine.requests[name].set_exception(outcome)
@@ -192,8 +193,8 @@ def bench(model_folder: Path, tmp_path: Path) -> Iterator[Bench]:
     loop.close()
 
 
-def make_rollout(token_ids: tuple[int, ...] = (2, 3, 1), version: int = 0, logprob: float = -0.5) -> Rollout:
-    return Rollout(
+def make_rollout(token_ids: tuple[int, ...] = (2, 3, 1), version: int = 0, logprob: float = -0.5) -> Completion:
+    return Completion(
         token_ids=np.array(token_ids, np.int32),
         behavior_logprobs=np.full(len(token_ids), logprob, np.float32),
         spans=(Span(policy_version=version, start=0, stop=len(token_ids)),),
@@ -216,7 +217,7 @@ def test_a_trajectory_says_what_was_sampled_and_for_which_job(bench):
     assert bench.engine.prompts["p0.0000/5"] == [1, 2, 3]
     bench.finish("p0.0000/5", make_rollout((4, 3, 1), version=2, logprob=-0.25))
     (trajectory,) = bench.trajectories()
-    assert (trajectory.rollout, trajectory.job.group_id, trajectory.producer) == (5, "p0.0000", "producer-0")
+    assert (trajectory.rollout_index, trajectory.job.group_id, trajectory.producer) == (5, "p0.0000", "producer-0")
     assert trajectory.job.sampling == sampling
     assert trajectory.token_ids.tolist() == [4, 3, 1]
     assert trajectory.behavior_logprobs.tolist() == [-0.25, -0.25, -0.25]
@@ -313,11 +314,11 @@ def test_what_is_issued_again_while_it_is_sampled_is_sampled_once(bench):
     assert bench.engine.requests == first
     bench.finish("p0.0000/1")
     bench.acknowledge()
-    assert [trajectory.rollout for trajectory in bench.trajectories()] == [1]
+    assert [trajectory.rollout_index for trajectory in bench.trajectories()] == [1]
     assert (bench.progress(), bench.watermark.num_pending) == (0, 1)  # the second job is done, the first is not
     bench.finish("p0.0000/0")
     bench.acknowledge()
-    assert [trajectory.rollout for trajectory in bench.trajectories()] == [1, 0]
+    assert [trajectory.rollout_index for trajectory in bench.trajectories()] == [1, 0]
     assert (bench.progress(), bench.role.metrics()["producer/in_flight"]) == (2, 0)
 
 
@@ -338,9 +339,9 @@ def test_progress_is_the_lowest_unfinished_job_when_jobs_end_out_of_order(bench)
 @contextmanager
 def running(bench: Bench) -> Iterator[None]:
     """The worker loop in a thread of its own; stopped at the end."""
-    stop, reader = threading.Event(), bench.stream.reader(JOBS, consumer_group="producers")
+    stop, reader = threading.Event(), bench.topics.reader(JOBS, consumer_group="producers")
     thread = threading.Thread(
-        target=run_loop, args=(bench.role, bench.stream, reader, stop), kwargs={"commits": True, "poll_s": 0.001}
+        target=run_loop, args=(bench.role, bench.topics, reader, stop), kwargs={"commits": True, "poll_s": 0.001}
     )
     thread.start()
     try:
@@ -367,7 +368,7 @@ def test_a_job_that_was_not_finished_is_there_for_the_next_producer(bench):
         wait_for(lambda: len(bench.trajectories()) == 1)
         bench.acknowledge()
     assert bench.broker.group_offsets("r.producers")[JOBS.of("r"), 0] == 1
-    (record,) = bench.stream.reader(JOBS, consumer_group="producers").poll(0)
+    (record,) = bench.topics.reader(JOBS, consumer_group="producers").poll(0)
     assert decode(record.value, Job).group_id == "p1.0000"
 
 

@@ -68,7 +68,7 @@ def check(row: dict[str, str]) -> tuple[int, int]:
     name, *digits = re.fullmatch(r"(c\d\d) (\d) (\d) (\d) (\d) =", row["text"]).groups()
     a, b = int("".join(digits[:2])), int("".join(digits[2:]))
     assert row["answer"] == answer_of(BY_CODE[name].procedure, a, b)
-    assert (row["task"], row["level"], row["verifier"]) == ("codes", name, "string")
+    assert (row["task"], row["level"], row["grader"]) == ("codes", name, "string")
     return a, b
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prompts.sources import load_prompts, load_tokenizer, tokenize
+from prompts.sources import load_prompts
+from prompts.tokens import load_tokenizer, tokenize
 from stream.config import Config
 from stream.errors import UserError
 from stream.messages import Prompt
@@ -45,7 +46,7 @@ def test_a_file_is_cut_to_its_size_and_its_end_held_out(file):
     pool, heldout = load(file, ROWS)
     assert [prompt.prompt_id for prompt in pool] == [f"q{number}" for number in range(20)]
     assert [prompt.prompt_id for prompt in heldout] == ["q20", "q21", "q22", "q23"]
-    assert pool[0] == Prompt(prompt_id="q0", text="0 + 1 =", answer="1", verifier="math")
+    assert pool[0] == Prompt(prompt_id="q0", text="0 + 1 =", answer="1", grader="math")
 
 
 def test_at_most_a_fifth_of_a_small_file_is_held_out(file):
@@ -53,11 +54,11 @@ def test_at_most_a_fifth_of_a_small_file_is_held_out(file):
     assert (len(pool), len(heldout)) == (8, 2)
 
 
-def test_rows_may_name_task_level_and_verifier_and_leave_out_the_id(file):
-    row = {"text": "a", "answer": "0", "task": "t", "level": "3", "verifier": "string"}
+def test_rows_may_name_task_level_and_grader_and_leave_out_the_id(file):
+    row = {"text": "a", "answer": "0", "task": "t", "level": "3", "grader": "string"}
     pool, _ = load(file, [row, *ROWS])
-    assert pool[0] == Prompt(prompt_id="0000001", text="a", answer="0", verifier="string", task="t", level="3")
-    assert pool[1].verifier == "math"
+    assert pool[0] == Prompt(prompt_id="0000001", text="a", answer="0", grader="string", task="t", level="3")
+    assert pool[1].grader == "math"
 
 
 def test_keys_may_be_named_also_inside_of_objects_and_lists(file):
@@ -126,7 +127,7 @@ def test_generators_make_pool_and_heldout_of_the_sizes_asked_for():
         pool, heldout = load_prompts(make_config(source))
         assert (len(pool), len(heldout)) == (20, 4)
         assert load_prompts(make_config(source)) == (pool, heldout)
-    assert pool[0].verifier == "math"
+    assert pool[0].grader == "math"
 
 
 def test_options_that_a_generator_does_not_know_are_refused():
@@ -187,7 +188,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tokens_of(model: Path, text: str, **prompts: Any) -> list[int]:
-    prompt = Prompt(prompt_id="p", text=text, answer="1", verifier="math")
+    prompt = Prompt(prompt_id="p", text=text, answer="1", grader="math")
     ids = tokenize([prompt], make_config("codes", model, **prompts))["p"]
     assert ids.dtype == np.int32
     return ids.tolist()
@@ -203,7 +204,7 @@ def test_text_suffix_and_chat_template_become_token_ids(model):
 
 
 def test_prompts_that_are_too_long_are_left_out_and_none_left_is_an_error(model):
-    prompts = [Prompt(prompt_id=text, text=text, answer="1", verifier="math") for text in ("ab", "abcdef")]
+    prompts = [Prompt(prompt_id=text, text=text, answer="1", grader="math") for text in ("ab", "abcdef")]
     assert set(tokenize(prompts, make_config("codes", model, max_prompt_tokens=3))) == {"ab"}
     with pytest.raises(UserError, match=r"all 2 prompts are longer than 1 tokens, the least of prompts\.max_prompt"):
         tokenize(prompts, make_config("codes", model, max_prompt_tokens=1))

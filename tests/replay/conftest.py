@@ -27,6 +27,7 @@ from stream.messages import (
     Update,
     Verdict,
 )
+from stream.run_topics import RunTopics
 from stream.topics import (
     BELIEFS,
     DEADLETTERS,
@@ -39,7 +40,6 @@ from stream.topics import (
     UPDATES,
     VERDICTS,
 )
-from stream.worker import Log
 
 START_S = 1_700_000_000.0
 HOSTILE = '</script><script>alert("owned")</script><img src=x onerror=alert(1)>\u202e'
@@ -86,7 +86,7 @@ class Expected:
 class _Maker:
     def __init__(self, broker: Broker, recipe: Recipe) -> None:
         broker.create_topics(recipe.run, TOPICS, 2)
-        self.log = Log(broker, recipe.run, "maker-0")
+        self.log = RunTopics(broker, recipe.run, "maker-0")
         self.recipe = recipe
         self.random = np.random.default_rng(recipe.seed)
         self.expected = Expected()
@@ -153,7 +153,7 @@ class _Maker:
                 prompt_id=f"p{number}",
                 text=f"What is {number} & 1?",
                 answer="7",
-                verifier="math",
+                grader="math",
                 task="t",
                 level=level,
             ),
@@ -186,7 +186,7 @@ class _Maker:
         newer = Span(policy_version=self.version, start=half, stop=num_tokens)
         trajectory = Trajectory(
             job=job,
-            rollout=rollout,
+            rollout_index=rollout,
             trajectory_id=f"{job.group_id}/{rollout}/{self.now_s}",
             token_ids=np.arange(num_tokens, dtype=np.int32),
             behavior_logprobs=np.full(num_tokens, -0.5, np.float32),
@@ -201,7 +201,7 @@ class _Maker:
             trajectory=trajectory,
             outcome=outcome,
             reward=reward if outcome != "abandoned" else 0.0,
-            verifier="math",
+            grader="math",
             elapsed_s=0.01,
             created_s=self.now_s + 0.6,
         )

@@ -92,7 +92,7 @@ def test_inner_names_give_way_to_outer_ones():
     assert names["created_s"] == ("created_s",)
     assert names["trajectory_created_s"] == ("trajectory", "created_s")
     assert names["job_created_s"] == ("trajectory", "job", "created_s")
-    assert names["prompt_verifier"] == ("trajectory", "job", "prompt", "verifier")
+    assert names["prompt_grader"] == ("trajectory", "job", "prompt", "grader")
 
 
 def test_arrays_become_lists_of_their_number_type():

@@ -13,27 +13,27 @@ from stream.errors import UserError
 from stream.kafka import KafkaBroker
 from stream.memory import MemoryBroker
 from stream.messages import Verdict
+from stream.run_topics import RunTopics
 from stream.topics import TOPICS, TRAJECTORIES, VERDICTS
-from stream.worker import Log
 
 
 def make_run() -> MemoryBroker:
     """Four rollouts graded as strings, one of them twice, and one that was never graded."""
     broker = MemoryBroker()
     broker.create_topics("r", TOPICS, 2)
-    stream = Log(broker, "r", "test")
+    topics = RunTopics(broker, "r", "test")
     texts = {"p0.0000": "2", "p1.0000": r"\boxed{2}", "p2.0000": "3", "p3.0000": "\x1b[31m[bold]3"}
     for number, (group_id, text) in enumerate(texts.items()):
-        job = make_job(group_id, 1, prompt=make_prompt(f"p{number}", answer="2", verifier="string"))
+        job = make_job(group_id, 1, prompt=make_prompt(f"p{number}", answer="2", grader="string"))
         trajectory = make_trajectory(job, text=text)
-        stream.send_of_group(TRAJECTORIES, group_id, trajectory)
+        topics.send_of_group(TRAJECTORIES, group_id, trajectory)
         if number == 3:
             continue
         outcome = "correct" if text == "2" else "wrong"
         verdict = Verdict(trajectory=trajectory, outcome=outcome, reward=float(text == "2"), reason="was")
-        stream.send_of_group(VERDICTS, group_id, verdict)
-    stream.send_of_group(TRAJECTORIES, "p0.0000", make_trajectory(make_job("p0.0000", 1), text="a later record"))
-    stream.writer.send("r.trajectories", b"k", b"garbage", partition=0)
+        topics.send_of_group(VERDICTS, group_id, verdict)
+    topics.send_of_group(TRAJECTORIES, "p0.0000", make_trajectory(make_job("p0.0000", 1), text="a later record"))
+    topics.writer.send("r.trajectories", b"k", b"garbage", partition=0)
     return broker
 
 
@@ -57,7 +57,7 @@ def test_rescoring_tells_what_changed_and_writes_verdicts_beside_the_old_ones() 
     )
     records = [record for log in broker.logs["r.rescored-integer-1"] for record in log]
     new = {v.trajectory.job.group_id: v for v in (decode(record.value, Verdict) for record in records)}
-    assert {group: (v.outcome, v.reward, v.verifier) for group, v in new.items()} == {
+    assert {group: (v.outcome, v.reward, v.grader) for group, v in new.items()} == {
         "p0.0000": ("correct", 1.0, "integer"),
         "p1.0000": ("correct", 1.0, "integer"),
         "p2.0000": ("wrong", 0.0, "integer"),
@@ -87,16 +87,16 @@ def test_mistakes_are_told() -> None:
 def test_the_command_on_a_real_broker(kafka: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broker = KafkaBroker(kafka)
     broker.create_topics("again", TOPICS, 2)
-    stream = Log(broker, "again", "test")
+    topics = RunTopics(broker, "again", "test")
     for number in range(20):
-        job = make_job(f"p{number}.0000", 1, prompt=make_prompt(f"p{number}", answer="2", verifier="string"))
+        job = make_job(f"p{number}.0000", 1, prompt=make_prompt(f"p{number}", answer="2", grader="string"))
         trajectory = make_trajectory(job, text=r"\boxed{2}" if number % 2 else "2")
-        stream.send_of_group(TRAJECTORIES, job.group_id, trajectory)
+        topics.send_of_group(TRAJECTORIES, job.group_id, trajectory)
         outcome = "wrong" if number % 2 else "correct"
-        stream.send_of_group(
+        topics.send_of_group(
             VERDICTS, job.group_id, Verdict(trajectory=trajectory, outcome=outcome, reward=float(number % 2 == 0))
         )
-    stream.writer.flush()
+    topics.writer.flush()
     out = tmp_path / "changed.json"
     options = ["--grader", "integer", "--bootstrap-servers", kafka, "--dir", str(tmp_path), "--out", str(out)]
     assert main(["rescore", "again", *options]) == 0
@@ -107,5 +107,5 @@ def test_the_command_on_a_real_broker(kafka: str, tmp_path: Path, capsys: pytest
         ("wrong", "correct", 10),
     ]
     assert sum(broker.end_offsets("again.rescored-integer-1").values()) == 20
-    stream.writer.close()
+    topics.writer.close()
     broker.close()

@@ -9,8 +9,8 @@ from replay.load import read_run
 from replay.summary import print_summary, summarize
 from stream.memory import MemoryBroker
 from stream.messages import Evaluation, Update
+from stream.run_topics import RunTopics
 from stream.topics import EVALUATIONS, TOPICS, UPDATES
-from stream.worker import Log
 
 
 def test_summary_counts_each_rollout_once(broker, make_run):
@@ -66,16 +66,16 @@ def test_bands_follow_the_levels_of_the_base_evaluation(broker, make_run):
 def test_a_run_that_was_stopped_before_its_base_policy_was_evaluated_still_has_a_before():
     broker = MemoryBroker()
     broker.create_topics("r", TOPICS, 1)
-    stream = Log(broker, "r", "learner-0")
+    topics = RunTopics(broker, "r", "learner-0")
     for step, version in ((0, 1), (1, 2)):  # version 1 has the weights of version 0
-        stream.send(
+        topics.send(
             UPDATES, "update", Update(step=step, version=version, parent_version=version - 1, groups=(), metrics={})
         )
         evaluation = Evaluation(
             name="heldout", policy_version=version, min_policy_version=version, max_policy_version=version,
             accuracy=version / 4, temperature=0.0, scores=(),
         )  # fmt: skip
-        stream.send(EVALUATIONS, "heldout", evaluation)
+        topics.send(EVALUATIONS, "heldout", evaluation)
     heldout = summarize(read_run(broker, "r")).heldout
     assert (heldout.before, heldout.after) == (0.25, 0.5)
 

@@ -11,7 +11,7 @@ from stream.messages import Belief, Job, Policy, Trajectory, Update, Verdict, Vi
 
 
 def test_trajectory_survives_the_wire_with_arrays_as_little_endian_bytes() -> None:
-    trajectory = make_trajectory(token_ids=[7, 258, 2**31 - 1], rollout=2)
+    trajectory = make_trajectory(token_ids=[7, 258, 2**31 - 1], rollout_index=2)
     data = encode(trajectory)
     back = decode(data, Trajectory)
     assert back.token_ids.dtype == np.dtype("<i4")
@@ -81,7 +81,7 @@ def test_lone_surrogates_cannot_be_written() -> None:
         ({"behavior_logprobs": np.zeros(3, dtype=np.float32)}, "2 tokens with 3 behavior_logprobs"),
         ({"behavior_logprobs": np.array([0, np.nan], dtype=np.float32)}, "not all finite"),
         ({"spans": ()}, "do not cover the 2 tokens"),
-        ({"rollout": 9}, r"rollout 9 is outside its job \[0, 4\)"),
+        ({"rollout_index": 9}, r"rollout_index 9 is outside its job \[0, 4\)"),
         ({"token_ids": [-1, 5]}, "integers >= 0"),
     ],
 )

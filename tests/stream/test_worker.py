@@ -9,8 +9,9 @@ from stream.codec import decode, encode
 from stream.errors import BadRecord
 from stream.memory import MemoryBroker
 from stream.messages import DeadLetter, Heartbeat
+from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, HEARTBEATS, JOBS, TOPICS, partition_of, topic_of
-from stream.worker import Delivery, Log, run_loop
+from stream.worker import Delivery, run_loop
 
 
 class Collector:
@@ -43,20 +44,20 @@ class Collector:
         pass
 
 
-def make_log(worker: str = "collector-0") -> Log:
+def make_topics(worker: str = "collector-0") -> RunTopics:
     broker = MemoryBroker()
     broker.create_topics("r", TOPICS, 2)
-    return Log(broker, "r", worker)
+    return RunTopics(broker, "r", worker)
 
 
-def run(role: Collector, stream: Log) -> None:
-    run_loop(role, stream, stream.reader(JOBS, consumer_group="workers"), threading.Event(), commits=True, poll_s=0)
+def run(role: Collector, topics: RunTopics) -> None:
+    run_loop(role, topics, topics.reader(JOBS, consumer_group="workers"), threading.Event(), commits=True, poll_s=0)
 
 
 def test_progress_is_committed_behind_finished_records_only() -> None:
-    stream = make_log()
+    topics = make_topics()
     for number in range(3):
-        stream.send(JOBS, f"k{number}", make_job(f"p.{number}"), partition=0)
+        topics.send(JOBS, f"k{number}", make_job(f"p.{number}"), partition=0)
     seen: list[int] = []
 
     def finish_all_but_the_second(delivery: Delivery) -> None:
@@ -64,15 +65,15 @@ def test_progress_is_committed_behind_finished_records_only() -> None:
         if delivery.record.offset != 1:
             delivery.done()
 
-    run(Collector(3, finish_all_but_the_second), stream)
+    run(Collector(3, finish_all_but_the_second), topics)
     assert seen == [0, 1, 2]
-    assert stream.broker.group_offsets("r.workers") == {("r.jobs", 0): 1}
+    assert topics.broker.group_offsets("r.workers") == {("r.jobs", 0): 1}
 
 
 def test_a_commit_that_was_refused_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = make_log()
-    stream.send(JOBS, "k", make_job("p.1"), partition=0)
-    reader = stream.reader(JOBS, consumer_group="workers")
+    topics = make_topics()
+    topics.send(JOBS, "k", make_job("p.1"), partition=0)
+    reader = topics.reader(JOBS, consumer_group="workers")
     commit, asked = reader.commit, []
 
     def refuse_the_first(offsets: Offsets) -> bool:
@@ -81,65 +82,65 @@ def test_a_commit_that_was_refused_is_tried_again(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(reader, "commit", refuse_the_first)
     monkeypatch.setattr("stream.worker.COMMIT_S", 0.0)
-    run_loop(Collector(99), stream, reader, threading.Event(), commits=True, poll_s=0)
+    run_loop(Collector(99), topics, reader, threading.Event(), commits=True, poll_s=0)
     assert asked[:3] == [{("r.jobs", 0): 1}, {("r.jobs", 0): 1}, {}]
-    assert stream.broker.group_offsets("r.workers") == {("r.jobs", 0): 1}
+    assert topics.broker.group_offsets("r.workers") == {("r.jobs", 0): 1}
 
 
 def test_bad_records_go_to_deadletters_and_the_role_goes_on() -> None:
-    stream = make_log()
-    stream.writer.send("r.jobs", b"k", b"garbage", partition=0)
-    stream.send(JOBS, "k", make_job("p.1"), partition=0)
-    stream.send(JOBS, "k", make_job("p.2", prompt=make_prompt(verifier="boom")), partition=0)
-    stream.send(JOBS, "k", make_job("p.3", prompt=make_prompt(verifier="refuse")), partition=0)
+    topics = make_topics()
+    topics.writer.send("r.jobs", b"k", b"garbage", partition=0)
+    topics.send(JOBS, "k", make_job("p.1"), partition=0)
+    topics.send(JOBS, "k", make_job("p.2", prompt=make_prompt(grader="boom")), partition=0)
+    topics.send(JOBS, "k", make_job("p.3", prompt=make_prompt(grader="refuse")), partition=0)
 
     def fail(delivery: Delivery) -> None:
-        match delivery.message.prompt.verifier:
+        match delivery.message.prompt.grader:
             case "boom":
                 raise ZeroDivisionError("a bug that one record brings out")
             case "refuse":
                 raise BadRecord("not for me")
         delivery.done()
 
-    run(Collector(3, fail), stream)
-    letters = [decode(r.value, DeadLetter) for r in stream.broker.reader(["r.deadletters"]).poll(0)]
+    run(Collector(3, fail), topics)
+    letters = [decode(r.value, DeadLetter) for r in topics.broker.reader(["r.deadletters"]).poll(0)]
     assert [(letter.topic, letter.offset) for letter in letters] == [("r.jobs", 0), ("r.jobs", 2), ("r.jobs", 3)]
     assert letters[0].value == b"garbage"
     assert letters[0].error.startswith("not a Rucksack record")
     assert letters[1].error == "ZeroDivisionError: a bug that one record brings out"
     assert letters[2].error == "not for me"
-    assert stream.broker.group_offsets("r.workers") == {("r.jobs", 0): 4}
+    assert topics.broker.group_offsets("r.workers") == {("r.jobs", 0): 4}
 
 
 def test_heartbeat_tells_state_and_figures() -> None:
-    stream = make_log("collector-7")
-    stream.send(JOBS, "k", make_job("p.1"), partition=0)
-    run(Collector(1), stream)
-    beats: list[Heartbeat] = stream.read_all(HEARTBEATS)
+    topics = make_topics("collector-7")
+    topics.send(JOBS, "k", make_job("p.1"), partition=0)
+    run(Collector(1), topics)
+    beats: list[Heartbeat] = topics.read_all(HEARTBEATS)
     assert (beats[-1].worker, beats[-1].state, beats[-1].metrics) == ("collector-7", "done", {"collector/records": 1})
 
 
 def test_stop_event_ends_the_loop_without_losing_progress() -> None:
-    stream = make_log()
+    topics = make_topics()
     stop = threading.Event()
-    stream.send(JOBS, "k", make_job("p.1"), partition=1)
+    topics.send(JOBS, "k", make_job("p.1"), partition=1)
 
     def finish_and_stop(delivery: Delivery) -> None:
         delivery.done()
         stop.set()
 
     role = Collector(99, finish_and_stop)
-    run_loop(role, stream, stream.reader(JOBS, consumer_group="workers"), stop, commits=True, poll_s=0)
-    assert stream.broker.group_offsets("r.workers") == {("r.jobs", 1): 1}
-    assert stream.read_all(HEARTBEATS)[-1].state == "stopped"
+    run_loop(role, topics, topics.reader(JOBS, consumer_group="workers"), stop, commits=True, poll_s=0)
+    assert topics.broker.group_offsets("r.workers") == {("r.jobs", 1): 1}
+    assert topics.read_all(HEARTBEATS)[-1].state == "stopped"
 
 
 def test_read_all_passes_over_what_it_cannot_read() -> None:
-    stream = make_log()
-    stream.writer.send("r.deadletters", b"k", b"\x00")
+    topics = make_topics()
+    topics.writer.send("r.deadletters", b"k", b"\x00")
     letter = DeadLetter(role="x", topic="r.jobs", partition=0, offset=0, error="e", key=b"", value=b"")
-    stream.writer.send("r.deadletters", b"k", encode(letter))
-    assert stream.read_all(DEADLETTERS) == [letter]
+    topics.writer.send("r.deadletters", b"k", encode(letter))
+    assert topics.read_all(DEADLETTERS) == [letter]
 
 
 def test_all_of_a_group_share_a_partition_and_topics_are_found_by_name() -> None:

@@ -21,10 +21,10 @@ def test_each_bad_prompt_is_reported_once_with_its_line(tmp_path: Path, capsys: 
         {"id": "latex", "text": "twice", "answer": "3"},
         {"id": "empty", "text": "1+1", "answer": " "},
         "no JSON",
-        {"id": "word", "text": "1+1", "answer": "two", "verifier": "integer"},
-        {"id": "typo", "text": "1+1", "answer": "2", "verifier": "intege"},
-        {"id": "pattern", "text": "1+1", "answer": "(", "verifier": "regex"},
-        {"id": "fine", "text": "1+1", "answer": "[0-9]+", "verifier": "regex"},
+        {"id": "word", "text": "1+1", "answer": "two", "grader": "integer"},
+        {"id": "typo", "text": "1+1", "answer": "2", "grader": "intege"},
+        {"id": "pattern", "text": "1+1", "answer": "(", "grader": "regex"},
+        {"id": "fine", "text": "1+1", "answer": "[0-9]+", "grader": "regex"},
     )
     assert main(["check", file]) == 2
     output = capsys.readouterr()
@@ -41,7 +41,7 @@ def test_each_bad_prompt_is_reported_once_with_its_line(tmp_path: Path, capsys: 
 
 
 def test_sound_prompts_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"id": f"{n}", "prompt": f"{n}+1", "answer": f"{n + 1}", "verifier": "string"} for n in range(50)]
+    rows = [{"id": f"{n}", "prompt": f"{n}+1", "answer": f"{n + 1}", "grader": "string"} for n in range(50)]
     assert main(["check", write(tmp_path, *rows)]) == 0
     assert capsys.readouterr() == ("", "50 prompts, 0 with problems\n")
 

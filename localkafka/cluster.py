@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from infra.kafka.settings import NodePorts, as_text, server_properties
+from localkafka.settings import NodePorts, as_text, server_properties
 from stream.errors import BrokerUnavailable, UserError
 
 _FORMAT_TIMEOUT_S = 120

@@ -8,8 +8,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from infra.kafka.local import LocalKafka
-from infra.kafka.waiting import wait_until
+from localkafka.local import LocalKafka
+from localkafka.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 TOPIC = "three"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka.jars import LOCK, SPEC, read_lock, resolve_jars
+from localkafka.jars import LOCK, SPEC, read_lock, resolve_jars
 from stream.errors import BrokerUnavailable, UserError
 
 CONTENTS = {"alpha": b"the alpha jar", "beta": b"the beta jar"}
@@ -79,7 +79,7 @@ def test_missing_jars_are_downloaded_once(repository: Repository, lock: Path, tm
 
 def test_two_processes_at_once_download_each_jar_once(repository: Repository, lock: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from infra.kafka.jars import resolve_jars; "
+        "import sys; from pathlib import Path; from localkafka.jars import resolve_jars; "
         "print(len(resolve_jars(Path(sys.argv[1]), Path(sys.argv[2]))))"
     )
     command = [sys.executable, "-c", code, str(lock), str(tmp_path / "cache")]

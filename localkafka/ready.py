@@ -6,7 +6,7 @@ import socket
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from infra.kafka.settings import HOST
+from localkafka.settings import HOST
 
 _ANSWER_MS = 5_000
 

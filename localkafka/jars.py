@@ -1,7 +1,7 @@
 """The broker's jars: what the lock file names, checked by digest, downloaded where missing.
 
 `jgo.toml` says what is wanted; `jgo.lock.toml` is its full resolution with a sha256 for every jar, written by
-`python -m infra.kafka.jars`. Nothing is handed out whose digest is not the locked one, and nothing touches the
+`python -m localkafka.jars`. Nothing is handed out whose digest is not the locked one, and nothing touches the
 network while every locked jar is in the cache.
 """
 
@@ -75,7 +75,7 @@ def read_lock(lock: Path = LOCK) -> list[LockedJar]:
     entries = tomllib.loads(lock.read_text(encoding="utf-8"))["dependencies"]
     for entry in entries:
         if not entry.get("sha256"):
-            raise UserError(f"{lock}: {entry['artifactId']} has no sha256; run python -m infra.kafka.jars")
+            raise UserError(f"{lock}: {entry['artifactId']} has no sha256; run python -m localkafka.jars")
     return [
         LockedJar(
             group=entry["groupId"], artifact=entry["artifactId"], version=entry["version"], sha256=entry["sha256"]

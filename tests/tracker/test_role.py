@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from learner.sinks import SINKS, Sinks
-from learner.tracker import Tracker
 from stream.codec import decode
 from stream.config import BrokerTable, Config, EvaluatorTable, RunTable, TrackingTable
 from stream.errors import UserError
 from stream.memory import MemoryBroker
 from stream.messages import Evaluation, Update
+from stream.run_topics import RunTopics
 from stream.topics import EVALUATIONS, TOPICS, UPDATES, topic_of
-from stream.worker import Delivery, Log
+from stream.worker import Delivery
+from tracker.role import Tracker
+from tracker.sinks import SINKS, Sinks
 
 
 def config_of(folder: Path, *sinks: str) -> Config:
@@ -45,11 +46,11 @@ class World:
     def __init__(self, config: Config) -> None:
         broker = MemoryBroker()
         broker.create_topics("r", TOPICS, 2)
-        self.config, self.stream = config, Log(broker, "r", "tracker-0")
+        self.config, self.topics = config, RunTopics(broker, "r", "tracker-0")
         self.tracker = self.start()
 
     def start(self) -> Tracker:
-        return Tracker(self.config, self.stream, Sinks(self.config))
+        return Tracker(self.config, self.topics, Sinks(self.config))
 
     def follow(self) -> None:
         """What the loop does, progress included."""
@@ -65,16 +66,16 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 def test_updates_and_evaluations_are_sent_once_at_their_step_until_the_last(tmp_path: Path) -> None:
     world = World(config_of(tmp_path, "jsonl"))
-    world.stream.send(UPDATES, "update", update(1, version=4))
-    world.stream.send(EVALUATIONS, "heldout", evaluation(4, 0.5))
+    world.topics.send(UPDATES, "update", update(1, version=4))
+    world.topics.send(EVALUATIONS, "heldout", evaluation(4, 0.5))
     world.follow()
     assert not world.tracker.finished
     world.tracker.close()
     world.tracker = world.start()  # killed and started again: it goes on behind what it has sent
-    world.stream.send(UPDATES, "update", update(2, version=5, final=True))
+    world.topics.send(UPDATES, "update", update(2, version=5, final=True))
     world.follow()
     assert not world.tracker.finished
-    world.stream.send(EVALUATIONS, "heldout", evaluation(5, 0.75, final=True))
+    world.topics.send(EVALUATIONS, "heldout", evaluation(5, 0.75, final=True))
     assert not world.tracker.finished
     world.follow()
     assert world.tracker.finished
@@ -91,8 +92,8 @@ def test_updates_and_evaluations_are_sent_once_at_their_step_until_the_last(tmp_
 
 def test_a_tracker_started_after_the_end_sends_all_and_ends(tmp_path: Path) -> None:
     world = World(config_of(tmp_path, "jsonl"))
-    world.stream.send(UPDATES, "update", update(1, version=1, final=True))
-    world.stream.send(EVALUATIONS, "heldout", evaluation(1, 0.5, final=True))
+    world.topics.send(UPDATES, "update", update(1, version=1, final=True))
+    world.topics.send(EVALUATIONS, "heldout", evaluation(1, 0.5, final=True))
     world.tracker.close()
     world.tracker = world.start()
     assert not world.tracker.finished
@@ -196,6 +197,6 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_no_tracker_is_imported_unless_asked_for(tmp_path: Path) -> None:
     code = (
         "import sys\nfor name in ('torch', 'wandb', 'trackio', 'tensorboard'): sys.modules[name] = None\n"
-        "from learner.sinks import Sinks\nimport learner.tracker\nfrom stream.config import Config\nSinks(Config()).close()"
+        "from tracker.sinks import Sinks\nimport tracker.role\nfrom stream.config import Config\nSinks(Config()).close()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

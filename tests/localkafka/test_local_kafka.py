@@ -13,8 +13,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 
-from infra.kafka.local import LocalKafka
-from infra.kafka.waiting import wait_until
+from localkafka.local import LocalKafka
+from localkafka.waiting import wait_until
 from stream.errors import BrokerUnavailable, UserError
 from stream.kafka import KafkaBroker
 from stream.topics import UPDATES
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kafka
 OWNER = """
 import sys
 from pathlib import Path
-from infra.kafka.local import LocalKafka
+from localkafka.local import LocalKafka
 broker = LocalKafka(Path(sys.argv[1]), detached=sys.argv[2] == "detached")
 broker.start()
 print(broker.pid(1), broker.bootstrap_servers, flush=True)

@@ -4,7 +4,7 @@ import logging
 import random
 import socket
 
-from infra.kafka.settings import HOST, NodePorts
+from localkafka.settings import HOST, NodePorts
 from stream.errors import UserError
 
 log = logging.getLogger(__name__)

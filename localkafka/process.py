@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from infra.kafka.waiting import wait_until
-from infra.tied import tied
+from localkafka.tied import tied
+from localkafka.waiting import wait_until
 
 
 class BrokerProcess:
