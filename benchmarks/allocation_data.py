@@ -17,10 +17,11 @@ from rich.console import Console
 
 from replay.accuracy import HELDOUT, POOL
 from replay.load import RunData, read_run
-from replay.ratios import group_table, ratios_of
-from replay.series import bin_label, update_of_groups
+from replay.series import bin_label
 from replay.source import Place, open_run
 from replay.tables import rollouts_by_version
+from stream.messages import GroupEnd
+from stream.ratios import gradient_ratios, has_gradient
 
 STRETCHES = 20
 """Equal parts of a run's updates that ratios are given for."""
@@ -31,44 +32,41 @@ QUARTERS = 4
 def history_of(data: RunData) -> dict[str, Any]:
     """What the figures show of a run."""
     steps = len(data.lineage.steps)
-    table = group_table(data.training, len(data.groups))
-    update = update_of_groups(data)
     spent = rollouts_by_version(data.lineage.surviving)
-    groups = {group.index: group for group in data.groups.values() if group.train}
     by_step = [spent[step.version] for step in data.lineage.steps]
 
-    def part(first: int, last: int) -> np.ndarray:
-        return np.flatnonzero((update >= first) & (update < last))
+    def part(first: int, last: int) -> list[GroupEnd]:
+        return [end for update in data.lineage.steps[first:last] for end in update.groups]
 
     stretches: dict[str, list[float]] = {key: [] for key in ("rollouts", "samples", "prompts", "solved", "failed")}
     for k in range(STRETCHES):
         ended = part(k * steps // STRETCHES, (k + 1) * steps // STRETCHES)
-        ratios = ratios_of(table, ended)
-        same = ~table.mixed[ended] & (table.num_graded[ended] > 0)
-        rewarded = table.reward_sum[ended] > 0
+        ratios = gradient_ratios(ended)
+        same = [end for end in ended if end.num_graded and not has_gradient(end)]
+        solved = sum(end.reward_sum > 0 for end in same)
         stretches["rollouts"].append(by_step[(k + 1) * steps // STRETCHES - 1])
         stretches["samples"].append(_round(ratios.samples))
         stretches["prompts"].append(_round(ratios.prompts))
-        stretches["solved"].append(_round(float((same & rewarded).mean())))
-        stretches["failed"].append(_round(float((same & ~rewarded).mean())))
+        stretches["solved"].append(_round(solved / max(len(ended), 1)))
+        stretches["failed"].append(_round((len(same) - solved) / max(len(ended), 1)))
     sizes, by_belief = [], []
     for k in range(QUARTERS):
-        inside = [groups[i] for i in part(k * steps // QUARTERS, (k + 1) * steps // QUARTERS) if i in groups]
+        inside = [data.groups[end.group_id] for end in part(k * steps // QUARTERS, (k + 1) * steps // QUARTERS)]
         counts = Counter(group.num_rollouts for group in inside)
         sizes.append({str(size): counts[size] for size in sorted(counts)})
         beliefs: dict[str, list[int]] = {}
         for group in inside:
             beliefs.setdefault(bin_label(group.success_rate, group.num_observed), []).append(group.num_rollouts)
         by_belief.append({label: [len(n), _round(float(np.mean(n)))] for label, n in sorted(beliefs.items())})
-    whole = ratios_of(table, np.flatnonzero(update >= 0))
+    whole = gradient_ratios(part(0, steps))
     return {
-        "modes": sorted({group.mode for group in groups.values()}),
+        "modes": sorted({group.mode for group in data.groups.values() if group.train}),
         "updates": steps,
         "rollouts": by_step[-1],
         "samples": _round(whole.samples),
         "prompts": _round(whole.prompts),
-        "mixed_groups": int(table.mixed[update >= 0].sum()),
-        "groups": int((update >= 0).sum()),
+        "mixed_groups": sum(map(has_gradient, part(0, steps))),
+        "groups": len(part(0, steps)),
         HELDOUT: _curve(data, HELDOUT, spent),
         POOL: _curve(data, POOL, spent),
         "stretches": stretches,

@@ -23,6 +23,7 @@ from prompts.tokens import load_tokenizer
 from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import TRAINING, GroupEnd, Policy, Update, Verdict
+from stream.ratios import gradient_ratios
 from stream.run_topics import RunTopics
 from stream.topics import POLICIES, UPDATES, VERDICTS
 from stream.worker import Delivery, Pulse, run_loop
@@ -210,21 +211,22 @@ class Learner:
 
 def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str, float]:
     """What an update's groups looked like, trained or not."""
-    num_rollouts = sum(end.num_rollouts for end in ends)
-    with_gradient = [end for end in ends if end.ending in ("trained", "stale")]
     staleness = [end.staleness for end in ends if end.num_graded]
     num_graded = sum(end.num_graded for end in ends)
+    num_ungraded = sum(end.num_rollouts for end in ends) - num_graded
+    ratios = gradient_ratios(ends)
     lengths = [verdict.trajectory.token_ids.size for group in batch for verdict in group.verdicts.values()]
     metrics = {
         "learner/reward/mean": sum(end.reward_sum for end in ends) / max(num_graded, 1),
-        "learner/effective_gradient_ratio/samples": sum(e.num_graded for e in with_gradient) / max(num_rollouts, 1),
-        "learner/effective_gradient_ratio/prompts": len(with_gradient) / max(len(ends), 1),
         "learner/value_sum": sum(value_of(group) for group in batch),
         "learner/completion_tokens/mean": sum(lengths) / max(len(lengths), 1),
-        "learner/ungraded_rollouts": float(num_rollouts - num_graded),
+        "learner/ungraded_rollouts": float(num_ungraded),
     }
     for ending in ("trained", "zero_variance", "stale", "abandoned"):
         metrics[f"learner/groups/{ending}"] = float(sum(end.ending == ending for end in ends))
+    if ratios.samples is not None and ratios.prompts is not None:
+        metrics["learner/effective_gradient_ratio/samples"] = ratios.samples
+        metrics["learner/effective_gradient_ratio/prompts"] = ratios.prompts
     if staleness:
         metrics["learner/staleness/min"] = float(min(staleness))
         metrics["learner/staleness/mean"] = sum(staleness) / len(staleness)

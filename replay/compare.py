@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from replay.accuracy import HELDOUT, POOL
 from replay.figures import accuracy_points
 from replay.load import RunData
-from replay.ratios import Ratios, group_table, ratios_of
 from replay.tables import interpolate, rollouts_by_version
+from stream.ratios import GradientRatios, gradient_ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +20,7 @@ class Standing:
     """The number at which all are compared."""
     num_updates: int
     """Updates made with them."""
-    ratios: Ratios
+    ratios: GradientRatios
     heldout_before: float | None
     heldout: float | None
     """Between two evaluations: on the line through them."""
@@ -38,15 +36,13 @@ def compare(runs: Sequence[RunData]) -> list[Standing]:
 def _standing(data: RunData, rollouts: int) -> Standing:
     spent = rollouts_by_version(data.lineage.surviving)
     within = [update for update in data.lineage.steps if spent[update.version] <= rollouts]
-    known = (data.groups.get(end.group_id) for update in within for end in update.groups)
-    indices = np.array([group.index for group in known if group], np.int64)
     heldout = accuracy_points(data, HELDOUT)
     return Standing(
         run=data.run,
         modes=tuple(sorted({group.mode for group in data.groups.values() if group.mode})),
         rollouts=rollouts,
         num_updates=len(within),
-        ratios=ratios_of(group_table(data.training, len(data.groups)), indices),
+        ratios=gradient_ratios(end for update in within for end in update.groups),
         heldout_before=interpolate(heldout, 0),
         heldout=interpolate(heldout, rollouts),
         pool=interpolate(accuracy_points(data, POOL), rollouts),

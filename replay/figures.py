@@ -106,7 +106,7 @@ def ratios(views: Sequence[View]) -> Figure:
         step = view.updates.step
         traces += noisy(_of(view, views, "samples"), step, view.updates.ratio_samples, view.colour)
         traces += noisy(_of(view, views, "prompts"), step, view.updates.ratio_prompts, prompts_colour, dash="dot")
-    note = "Share of rollouts, and of prompts, in groups whose rewards differ: the others give no gradient."
+    note = "Share of graded rollouts, and of prompts, in groups whose rewards differ: the others give no gradient."
     layout = axes("update", "share", tickformat=".0%", range=[0, 1.02])
     return Figure("Effective-gradient ratios", note, traces, layout)
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay.load import OUTCOMES, RunData
-from replay.ratios import group_table, ratios_of
 from replay.tables import rollouts_by_version
 from stream.messages import Update
+from stream.ratios import gradient_ratios
 
 Floats = NDArray[np.float64]
 MAX_GAP = 4
@@ -73,16 +73,10 @@ def _metric_columns(surviving: Sequence[Update]) -> dict[str, Floats]:
     return {key: _column([update.metrics.get(key, np.nan) for update in surviving]) for key in sorted(keys)}
 
 
-def _groups_of(data: RunData, update: Update) -> NDArray[np.int64]:
-    known = (data.groups.get(end.group_id) for end in update.groups)
-    return np.array([group.index for group in known if group], np.int64)
-
-
 def _ratio_columns(data: RunData) -> tuple[Floats, Floats]:
-    table = group_table(data.training, len(data.groups))
-    found = [ratios_of(table, _groups_of(data, update)) for update in data.lineage.steps]
-    samples = [np.nan if ratios.samples is None else ratios.samples for ratios in found]
-    prompts = [np.nan if ratios.prompts is None else ratios.prompts for ratios in found]
+    by_update = [gradient_ratios(update.groups) for update in data.lineage.steps]
+    samples = [np.nan if ratios.samples is None else ratios.samples for ratios in by_update]
+    prompts = [np.nan if ratios.prompts is None else ratios.prompts for ratios in by_update]
     return _column(samples), _column(prompts)
 
 

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from replay.accuracy import HELDOUT, POOL, Accuracy, Band, accuracy_of, bands_of
 from replay.load import RunData
-from replay.ratios import Ratios, group_table, ratios_of
 from replay.tables import LawCheck, check_law
+from stream.ratios import GradientRatios, gradient_ratios
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,7 @@ class Summary:
     num_evaluation_rollouts: int
     num_tokens: int
     """Sampled in training rollouts."""
-    ratios: Ratios
+    ratios: GradientRatios
     """Both effective-gradient ratios over the groups that ended."""
     law: LawCheck
     num_duplicates: int
@@ -64,8 +63,6 @@ def summarize(data: RunData, folder: Path | None = None) -> Summary:
     """
     surviving = data.lineage.surviving
     ended = [end for update in surviving for end in update.groups]
-    indices = sorted({data.groups[end.group_id].index for end in ended if end.group_id in data.groups})
-    table = group_table(data.training, len(data.groups))
     wall_s = wall_time_s(data)
     num_training = len(data.training)
     return Summary(
@@ -81,7 +78,7 @@ def summarize(data: RunData, folder: Path | None = None) -> Summary:
         num_rollouts=num_training,
         num_evaluation_rollouts=len(data.rollouts) - num_training,
         num_tokens=int(data.training["num_tokens"].sum()),
-        ratios=ratios_of(table, np.array(indices, np.int64)),
+        ratios=gradient_ratios(ended),
         law=check_law(data.admitted, ended, finished=data.lineage.finished),
         num_duplicates=sum(count.num_duplicates for count in data.counts.values()),
         num_dead_letters=len(data.dead_letters),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("allocator", "producers", "verifier", "learner", "evaluator")
+PACKAGES = ("allocator", "producers", "verifier", "learner", "evaluator", "tracker")
 NAME = re.compile(r"(allocator|producer|verifier|learner|evaluator|evaluation|tracker)(/[\w@*]+)+")
 
 

@@ -1,12 +1,15 @@
 """The learner's role on the memory broker."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from factories import make_verdict
 
 from learner.role import Learner
+from replay.load import read_run
+from replay.summary import summarize
 from stream.codec import decode
 from stream.config import Config
 from stream.errors import Fenced
@@ -16,21 +19,24 @@ from stream.run_topics import RunTopics
 from stream.topics import HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS
 from stream.worker import run_loop
 
+TWO_GROUPS = dict.fromkeys("ab", ("wrong", "correct", "wrong", "correct"))
+
 
 class World:
-    """A broker with verdicts of two groups, which make one update; checkpoints are due every ten."""
+    """A broker with the verdicts of groups that make one update; checkpoints are due every ten."""
 
-    def __init__(self, model: Path, folder: Path) -> None:
+    def __init__(self, model: Path, folder: Path, groups: Mapping[str, Sequence[str]] = TWO_GROUPS) -> None:
+        """`groups`: outcomes of the rollouts of each."""
         self.config = Config(
-            run={"name": "r", "dir": folder, "model": str(model), "num_updates": 5, "prompts_per_update": 2},
+            run={"name": "r", "dir": folder, "model": str(model), "num_updates": 5, "prompts_per_update": len(groups)},
             learner={"checkpoint_every": 10},
         )
         self.broker = MemoryBroker()
         self.broker.create_topics("r", TOPICS, 2)
         self.topics = RunTopics(self.broker, "r", "learner-0")
-        for group in ("a", "b"):
-            for rollout in range(4):
-                verdict = make_verdict(group, rollout, reward=float(rollout % 2))
+        for group, outcomes in groups.items():
+            for rollout, outcome in enumerate(outcomes):
+                verdict = make_verdict(group, rollout, float(outcome == "correct"), len(outcomes), outcome=outcome)
                 self.topics.send_of_group(VERDICTS, group, verdict)
 
     def learner(self) -> Learner:
@@ -87,3 +93,21 @@ def test_a_learner_that_writes_weights_says_so_first(world):
     learner = world.learner()
     run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
     assert "saving" in world.heartbeats()
+
+
+def test_screen_and_report_show_the_same_gradient_ratios_where_something_timed_out(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    groups = {
+        "mixed": ("correct", "wrong", "timeout", "timeout"),
+        "same": ("correct", "correct", "correct", "timeout"),
+        "ungraded": ("timeout", "timeout", "error", "timeout"),
+    }
+    world = World(tiny_model, tmp_path, groups)
+    learner = world.learner()
+    run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
+    (update,) = world.topics.read_all(UPDATES)
+    on_screen = {name: update.metrics[f"learner/effective_gradient_ratio/{name}"] for name in ("samples", "prompts")}
+    assert on_screen == {"samples": 2 / 5, "prompts": 1 / 2}
+    reported = summarize(read_run(world.broker, "r")).ratios
+    assert (reported.samples, reported.prompts) == (on_screen["samples"], on_screen["prompts"])
