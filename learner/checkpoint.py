@@ -5,9 +5,7 @@ complete (as Flink keeps offsets next to state). Only safetensors and msgpack; n
 """
 
 import logging
-import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from learner.trainer import Trainer
 from stream.codec import decode, encode
 from stream.errors import UserError
+from stream.folders import drop_folder, publish_folder, remove_leftovers
 from stream.messages import Verdict
 
 log = logging.getLogger(__name__)
@@ -50,21 +49,17 @@ class _Stored(msgspec.Struct):
 
 def save(folder: Path, trainer: Trainer, progress: Progress, keep: int) -> Path:
     """Write a checkpoint and drop all but the newest `keep`. It is there whole or not at all, also after SIGKILL."""
-    final, staging = folder / f"step{progress.step:08d}", folder / f".writing-{progress.step}"
     parameters, optimizer = trainer.state()
-    _clean(folder)
-    staging.mkdir(parents=True)
-    save_file(parameters, staging / PARAMETERS)
-    save_file(optimizer | {"rng": torch.get_rng_state()}, staging / OPTIMIZER)
-    (staging / PROGRESS).write_bytes(msgspec.msgpack.encode(_store(progress)))
-    (staging / COMPLETE).touch()
-    _sync(*staging.iterdir(), staging)
-    _drop(final)
-    os.replace(staging, final)
-    _sync(folder)
+    remove_leftovers(folder)
+    checkpoint = folder / f"step{progress.step:08d}"
+    with publish_folder(checkpoint) as staging:
+        save_file(parameters, staging / PARAMETERS)
+        save_file(optimizer | {"rng": torch.get_rng_state()}, staging / OPTIMIZER)
+        (staging / PROGRESS).write_bytes(msgspec.msgpack.encode(_store(progress)))
+        (staging / COMPLETE).touch()
     for old in _complete(folder)[:-keep]:
-        _drop(old)
-    return final
+        drop_folder(old)
+    return checkpoint
 
 
 def load_newest(folder: Path, trainer: Trainer) -> Progress | None:
@@ -74,7 +69,7 @@ def load_newest(folder: Path, trainer: Trainer) -> Progress | None:
         UserError: it is of another model.
 
     """
-    _clean(folder)  # where the disk was full, what was half written is what fills it
+    remove_leftovers(folder)  # where the disk was full, what was half written is what fills it
     found = _complete(folder)
     if not found:
         return None
@@ -93,22 +88,6 @@ def _complete(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if re.fullmatch(r"step\d+", p.name) and (p / COMPLETE).exists())
-
-
-def _drop(checkpoint: Path) -> None:
-    """Delete one, out of sight from the first moment: half of a deleted checkpoint must not be taken for a whole one."""
-    if checkpoint.exists():
-        hidden = checkpoint.with_name(f".dropping-{checkpoint.name}")
-        shutil.rmtree(hidden, ignore_errors=True)
-        os.replace(checkpoint, hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _clean(folder: Path) -> None:
-    """Remove what a killed process has left half written or half deleted."""
-    for pattern in (".writing-*", ".dropping-*"):
-        for left in folder.glob(pattern):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _store(progress: Progress) -> _Stored:
@@ -131,13 +110,3 @@ def _restore(stored: _Stored) -> Progress:
         seen=set(stored.seen),
         num_rollouts=stored.num_rollouts,
     )
-
-
-def _sync(*paths: Path) -> None:
-    """Bytes on the disk before the rename, or a power cut could leave a complete-looking folder of empty files."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

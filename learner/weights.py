@@ -1,8 +1,6 @@
 """Published weights: one folder a version, complete or not there at all, the newest few kept."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stream.folders import drop_folder, publish_folder, remove_leftovers
 from stream.weights import WEIGHTS_FILE, digest_of
 
 
@@ -23,39 +22,31 @@ class PolicyStore:
 
     def publish(self, weights: dict[str, Tensor], config: Any, version: int) -> tuple[str, str]:
         """Write weights and configuration; returns their folder and digest. A folder appears only when complete."""
-        final = self._folder / f"v{version:06d}"
-        staging = self._folder / f".writing-v{version:06d}"
-        for left in self._folder.glob(".writing-*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        staging.mkdir()
-        save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
-        config.save_pretrained(staging)
-        digest = digest_of(staging)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(staging, final)
+        remove_leftovers(self._folder)
+        folder = self._folder / f"v{version:06d}"
+        with publish_folder(folder, durable=False) as staging:  # readers check the digest
+            save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+            config.save_pretrained(staging)
+            digest = digest_of(staging)
         self._prune()
-        return str(final.resolve()), digest
+        return str(folder.resolve()), digest
 
     def _prune(self) -> None:
         """Producers load at once and try the next version if one vanishes, so a few versions of grace are enough."""
         versions = sorted(path for path in self._folder.iterdir() if path.name.startswith("v"))
         for path in versions[: -self._keep]:
-            shutil.rmtree(path, ignore_errors=True)
+            drop_folder(path)
 
 
 def save_final(model: Any, weights: dict[str, Tensor], tokenizer: Any, folder: Path, facts: dict[str, Any]) -> None:
     """The trained model with its tokenizer, as transformers and vLLM load it; replaces an older one."""
-    staging = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
-    model.config.save_pretrained(staging)
-    if model.generation_config is not None:
-        model.generation_config.save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    (staging / "rucksack.json").write_text(json.dumps(facts, indent=2))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(staging, folder)
+    with publish_folder(folder) as staging:
+        save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+        model.config.save_pretrained(staging)
+        if model.generation_config is not None:
+            model.generation_config.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        (staging / "rucksack.json").write_text(json.dumps(facts, indent=2))
 
 
 def pick_device(wanted: str) -> torch.device:
