@@ -23,7 +23,7 @@ from corrections import Task, rollouts_of
 from rich.console import Console
 from rich.table import Table
 
-from learner.batches import collate, weigh
+from learner.batches import collate, samples_of
 from learner.groups import Group
 from learner.model import load_model
 from learner.presets import PRESETS
@@ -49,7 +49,7 @@ def draw(task: Task, model: Any, rng: np.random.Generator, generator: torch.Gene
 
 def parts(trainer: Trainer, groups: list[Group]) -> list[torch.Tensor]:
     """Each prompt's part of the update's gradient, flat."""
-    rollouts = weigh(groups, trainer.objective)
+    rollouts = samples_of(groups, trainer.objective)
     gradients = []
     for group in groups:
         mine = [r for r in rollouts if any(r.verdict is v for v in group.verdicts.values())]

@@ -1,6 +1,7 @@
-"""`python -m learner CONFIG`: the learner as a process. What is heavy is imported after the configuration is read.
+"""Starts the learner: `python -m learner CONFIG`. Imports torch only after the configuration is read.
 
-With learner.ranks > 1 the process becomes torchrun, which starts as many again: rank 0 is the learner, the others follow.
+With learner.ranks > 1 the process becomes torchrun, which starts that many processes: rank 0 is the learner, the others
+follow it.
 """
 
 import os
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _follow(arguments: list[str]) -> int:
-    """One of the other ranks. It ends when rank 0 says so: a signal that all ranks get is rank 0's to answer."""
+    """Run another rank until rank 0 ends it; of a signal that all ranks get, rank 0 alone decides what it means."""
     from learner.role import follow
 
     set_up_logging()

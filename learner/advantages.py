@@ -1,4 +1,4 @@
-"""Group-relative advantages and the weight of every token in the loss. Pure functions of arrays.
+"""Computes group-relative advantages and the weight of every token in the loss. Pure functions of arrays.
 
 Legend: N rollouts of an update, all groups together. Groups have 2 to 128 rollouts; `group` [N] numbers them from 0.
 """
@@ -22,9 +22,9 @@ def advantages(
 ) -> Floats:
     """Advantage of every rollout. [N]
 
-    mean: r - mean of its group (Dr. GRPO, prime-rl).
-    std: the same over the group's std (ddof 1) + epsilon (GRPO; verl has epsilon 1e-6, TRL 1e-4).
-    leave_one_out: r minus the mean of the others, (r - mean) N/(N-1) (RLOO).
+    mean: r - mean of its group (Dr. GRPO, arXiv 2503.20783; prime-rl).
+    std: the same over the group's std (ddof 1) + epsilon (GRPO, arXiv 2402.03300; verl has epsilon 1e-6, TRL 1e-4).
+    leave_one_out: r minus the mean of the others, (r - mean) N/(N-1) (RLOO, arXiv 2402.14740).
     batch_std: r - mean of its group, over the std (ddof 1) of all N rewards + epsilon (TRL's scale_rewards = "batch").
     A group of one gets 0 in all four. `clamp` bounds the result to [-clamp, clamp].
 
@@ -53,13 +53,14 @@ def advantages(
 def rollout_weights(num_tokens: Ints, group: Ints, kind: str, length_constant: float = 1.0) -> Floats:
     """Weight of each token of every rollout. [N]
 
-    token_mean: every token counts the same, so a 93-rollout prompt pulls far more than an 8-rollout one (A7).
-    prompt_mean: every prompt counts the same, its tokens share its weight (ScaleRL).
+    token_mean: every token counts the same, so a 93-rollout prompt pulls far more than an 8-rollout one (DAPO, arXiv
+        2503.14476).
+    prompt_mean: every prompt counts the same, its tokens share its weight (ScaleRL, arXiv 2510.13786).
     prompt_mean_unbiased: the same times n/(n-1) for a prompt of n rollouts. A group's own mean as baseline shrinks the
         expected gradient to (n-1)/n of it, less for large groups; this undoes it (as `leave_one_out` does in the
         advantage: use one of the two).
-    sequence_mean: every rollout counts the same, its tokens share its weight (GRPO).
-    constant: every token counts 1 / (N length_constant), however long its rollout is (Dr. GRPO).
+    sequence_mean: every rollout counts the same, its tokens share its weight (GRPO, arXiv 2402.03300).
+    constant: every token counts 1 / (N length_constant), however long its rollout is (Dr. GRPO, arXiv 2503.20783).
 
     Over all tokens the means sum to 1. Rollouts without tokens count neither as rollouts nor for their prompt, only in n.
 
@@ -80,7 +81,7 @@ def rollout_weights(num_tokens: Ints, group: Ints, kind: str, length_constant: f
         weights: Floats = 1.0 / (np.maximum(per_group, 1.0)[group] * max(int(np.count_nonzero(per_group)), 1))
         if kind == "prompt_mean":
             return weights
-        size = np.bincount(group)  # all that stand in the mean, also those without tokens
+        size = np.bincount(group)  # all that count in the mean, also those without tokens
         unbiased: Floats = weights * (size / np.maximum(size - 1, 1))[group]
         return unbiased
     if kind == "sequence_mean":

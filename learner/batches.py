@@ -1,7 +1,6 @@
-"""From groups to tensors: trained rollouts, sorted by length, cut into micro-batches of bounded size.
+"""Turns groups into tensors: samples with advantages, sorted by length, cut into micro-batches of bounded size.
 
-Legend: N rollouts, B rollouts of a micro-batch, L its longest sequence, C its longest completion, T its completion
-tokens, flat.
+Legend: B samples of a micro-batch, L its longest sequence, C its longest completion, T its completion tokens, flat.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,11 +19,11 @@ from stream.messages import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
-    """Right-padded sequences and what the loss needs of their completions."""
+    """Right-padded sequences, and what the loss needs to know of their completions."""
 
     input_ids: Tensor  # [B, L] int64
     num_tokens: int
-    """Of prompts and completions, without padding."""
+    """In prompts and completions, without padding."""
     rows: Tensor  # [T] int64: sequence of each completion token
     columns: Tensor  # [T] int64: position whose logits predict it
     token_ids: Tensor  # [T] int64
@@ -33,7 +32,7 @@ class MicroBatch:
     behavior_logprobs: Tensor  # [B, C] float32
     policy_versions: Tensor  # [B, C] int64: weights that sampled each token
     advantages: Tensor  # [B] float32
-    weights: Tensor  # [B] float32: of each token
+    token_weights: Tensor  # [B] float32: the weight of each of a sample's tokens
 
     def padded(self, flat: Tensor) -> Tensor:
         """Values of the tokens, 0 in the padding; differentiable. [T] -> [B, C]"""
@@ -42,11 +41,12 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One trained rollout with its advantage and the weight of each of its tokens."""
+    """One rollout in the loss."""
 
     verdict: Verdict
     advantage: float
-    weight: float
+    token_weight: float
+    """Of each of its tokens."""
 
     @property
     def length(self) -> int:
@@ -55,41 +55,41 @@ class Sample:
         return int(trajectory.job.prompt_token_ids.size + trajectory.token_ids.size)
 
 
-def weigh(groups: Sequence[Group], objective: Objective, overlong: Overlong = KEEP) -> list[Sample]:
-    """The rollouts of the groups that are in the loss, with advantages and weights; groups as they stand.
+def samples_of(groups: Sequence[Group], objective: Objective, overlong: Overlong = KEEP) -> list[Sample]:
+    """The rollouts that are in the loss, group by group.
 
     All graded rollouts count in their group's mean, also those that are not in the loss.
     """
-    numbered = [(i, verdict) for i, group in enumerate(groups) for verdict in group.graded]
+    numbered = [(number, verdict) for number, group in enumerate(groups) for verdict in group.graded]
     if not numbered:
         return []
-    number = np.array([i for i, _ in numbered], dtype=np.int64)
+    group = np.array([number for number, _ in numbered], dtype=np.int64)
     verdicts = [verdict for _, verdict in numbered]
     rewards = np.array([overlong.reward(verdict) for verdict in verdicts], dtype=np.float64)
-    values = advantages(rewards, number, objective.advantage, objective.advantage_clamp)
-    num_tokens = np.array([v.trajectory.token_ids.size * overlong.trains(v) for v in verdicts], dtype=np.int64)
-    allowed = max(verdict.trajectory.job.sampling.max_tokens for verdict in verdicts)
-    weights = rollout_weights(num_tokens, number, objective.weighting, objective.length_constant or allowed)
-    rollouts = map(Sample, verdicts, values.tolist(), weights.tolist())
-    return [rollout for rollout in rollouts if overlong.trains(rollout.verdict)]
+    values = advantages(rewards, group, objective.advantage, objective.advantage_clamp)
+    num_tokens = np.array([v.trajectory.token_ids.size * overlong.in_loss(v) for v in verdicts], dtype=np.int64)
+    max_tokens = max(verdict.trajectory.job.sampling.max_tokens for verdict in verdicts)
+    weights = rollout_weights(num_tokens, group, objective.weighting, objective.length_constant or max_tokens)
+    samples = map(Sample, verdicts, values.tolist(), weights.tolist())
+    return [sample for sample in samples if overlong.in_loss(sample.verdict)]
 
 
-def micro_batches(rollouts: Sequence[Sample], max_tokens: int) -> Iterator[list[Sample]]:
-    """Rollouts of like length together, as many as fit `max_tokens` with padding; a longer one goes alone."""
+def micro_batches(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[Sample]]:
+    """Samples of similar length together, as many as fit `max_tokens` with padding; a longer one goes alone."""
     batch: list[Sample] = []
-    for rollout in sorted(rollouts, key=lambda r: -r.length):
+    for sample in sorted(samples, key=lambda sample: -sample.length):
         if batch and (len(batch) + 1) * batch[0].length > max_tokens:
             yield batch
             batch = []
-        batch.append(rollout)
+        batch.append(sample)
     if batch:
         yield batch
 
 
-def collate(rollouts: Sequence[Sample], device: torch.device) -> MicroBatch:
+def collate(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
     """Tensors of one micro-batch. Padding, with token 0, is on the right, so causal attention never sees it."""
-    trajectories = [rollout.verdict.trajectory for rollout in rollouts]
-    input_ids = np.zeros((len(rollouts), max(r.length for r in rollouts)), dtype=np.int64)
+    trajectories = [sample.verdict.trajectory for sample in samples]
+    input_ids = np.zeros((len(samples), max(sample.length for sample in samples)), dtype=np.int64)
     columns = []
     for row, trajectory in enumerate(trajectories):
         prompt, completion = trajectory.job.prompt_token_ids, trajectory.token_ids
@@ -112,21 +112,21 @@ def collate(rollouts: Sequence[Sample], device: torch.device) -> MicroBatch:
     ]
     return MicroBatch(
         input_ids=torch.as_tensor(input_ids, device=device),
-        num_tokens=sum(rollout.length for rollout in rollouts),
-        rows=flat(np.repeat(np.arange(len(rollouts)), sizes), torch.int64),
+        num_tokens=sum(sample.length for sample in samples),
+        rows=flat(np.repeat(np.arange(len(samples)), sizes), torch.int64),
         columns=flat(np.concatenate(columns), torch.int64),
         token_ids=flat(np.concatenate([t.token_ids for t in trajectories]), torch.int64),
         temperature=flat(np.repeat([t.job.sampling.temperature for t in trajectories], sizes), torch.float32),
         mask=torch.as_tensor(mask, device=device),
         behavior_logprobs=padded([t.behavior_logprobs for t in trajectories], torch.float32),
         policy_versions=padded(versions, torch.int64),
-        advantages=flat([r.advantage for r in rollouts], torch.float32),
-        weights=flat([r.weight for r in rollouts], torch.float32),
+        advantages=flat([sample.advantage for sample in samples], torch.float32),
+        token_weights=flat([sample.token_weight for sample in samples], torch.float32),
     )
 
 
 def empty(batch: MicroBatch) -> MicroBatch:
-    """The same sequences with nothing to learn: what a rank without work computes, so that all run in step."""
+    """The same sequences with no tokens in the loss: what a rank without work computes, so that all run in step."""
     return replace(
         batch,
         num_tokens=0,

@@ -1,7 +1,8 @@
-"""Checkpoints: all that the learner must know to go on as if it had never stopped, in one folder, renamed into place.
+"""Saves and loads checkpoints: all that the learner needs to go on as if it had never stopped.
 
-What training has changed of the model, optimizer, random state, and what it has consumed: offsets, verdicts of groups not yet ended, groups that were
-complete (as Flink keeps offsets next to state). Only safetensors and msgpack; nothing is unpickled (law 7).
+One folder, published whole, holds what training has changed (parameters, optimizer, random state) and what the learner has
+consumed (offsets, verdicts of groups not yet ended, ids of groups that have been complete), as Flink keeps offsets next to
+state. Only safetensors and msgpack; nothing is unpickled (law 7).
 """
 
 import logging
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from learner.trainer import Trainer
+from stream.broker import TopicPartition
 from stream.codec import decode, encode
 from stream.errors import UserError
 from stream.folders import drop_folder, publish_folder, remove_leftovers
@@ -28,14 +30,18 @@ COMPLETE = "COMPLETE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What has been consumed and made."""
+    """How far the learner has come."""
 
     step: int
     version: int
-    offsets: dict[tuple[str, int], int]
+    offsets: dict[TopicPartition, int]
+    """Of `verdicts`, the next to read."""
     pending: list[Verdict]
+    """Verdicts of groups that have not ended."""
     seen: set[str]
+    """Ids of groups that have ended."""
     num_rollouts: int
+    """In groups that have ended."""
 
 
 class _Stored(msgspec.Struct):
@@ -69,11 +75,11 @@ def load_newest(folder: Path, trainer: Trainer) -> Progress | None:
         UserError: it is of another model.
 
     """
-    remove_leftovers(folder)  # where the disk was full, what was half written is what fills it
-    found = _complete(folder)
-    if not found:
+    remove_leftovers(folder)  # a half-written checkpoint may be what fills the disk
+    checkpoints = _complete(folder)
+    if not checkpoints:
         return None
-    newest = found[-1]
+    newest = checkpoints[-1]
     optimizer = load_file(newest / OPTIMIZER)
     torch.set_rng_state(optimizer.pop("rng"))
     try:

@@ -1,4 +1,4 @@
-"""Putting groups together from verdicts. Pure: no clock, no broker.
+"""Assembles groups from verdicts, and says how each ends. Pure: no clock, no broker.
 
 The first verdict of a rollout counts (law 2); a group is complete when every rollout has one. Rollouts without a grade
 (timeout, error, abandoned) take no part in advantages (law 6).
@@ -28,7 +28,7 @@ class Group:
     @property
     def graded(self) -> list[Verdict]:
         """Verdicts that carry a reward, in order of the rollouts."""
-        return [self.verdicts[rollout] for rollout in sorted(self.verdicts) if self.verdicts[rollout].graded]
+        return [verdict for _, verdict in sorted(self.verdicts.items()) if verdict.graded]
 
     @property
     def min_policy_version(self) -> int | None:
@@ -88,7 +88,7 @@ def ending_of(group: Group, staleness: int, stale_after: int, overlong: Overlong
     graded = group.graded
     if any(verdict.outcome == "abandoned" for verdict in group.verdicts.values()) and len(graded) < 2:
         return "abandoned"
-    if len({overlong.reward(verdict) for verdict in graded}) < 2 or not any(map(overlong.trains, graded)):
+    if len({overlong.reward(verdict) for verdict in graded}) < 2 or not any(map(overlong.in_loss, graded)):
         return "zero_variance"
     return "stale" if staleness > stale_after else "trained"
 

@@ -1,6 +1,7 @@
-"""Low-rank adapters through peft: put into the model, trained alone, merged into its weights where they are published.
+"""Puts low-rank adapters (LoRA, arXiv 2106.09685) into the model, and merges them into the weights that are published.
 
-Merging never touches the model that is trained, so nothing is lost to rounding however often it is done.
+Only the adapters are trained. Merging leaves the trained model alone, so nothing is lost to rounding however often it is
+done.
 """
 
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def adapted_layers(model: Any) -> dict[str, Any]:
 
 @contextmanager
 def base_policy(model: Any) -> Iterator[None]:
-    """Inside, the model is what it was before it was trained."""
+    """Within the block the model computes what it did before training."""
     layers = adapted_layers(model).values()
     for layer in layers:
         layer.enable_adapters(False)
@@ -66,11 +67,11 @@ def merged_weights(model: Any) -> dict[str, Tensor]:
     layers = adapted_layers(model)
     weights = {}
     for name, tensor in model.state_dict().items():
-        owner, _, what = name.rpartition(".base_layer.")
+        layer, _, parameter = name.rpartition(".base_layer.")
         if "lora_" in name or name in tied:
             continue
         full = ranks.whole(tensor)
-        if owner in layers and what == "weight":
-            full = full + ranks.whole(layers[owner].get_delta_weight(ADAPTER)).to(full.dtype)
+        if layer in layers and parameter == "weight":
+            full = full + ranks.whole(layers[layer].get_delta_weight(ADAPTER)).to(full.dtype)
         weights[name.replace(".base_layer.", ".")] = full
     return weights

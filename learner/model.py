@@ -1,4 +1,4 @@
-"""The policy's network: token ids in, log-probabilities of the chosen tokens out, in bounded memory.
+"""Computes log-probabilities of sampled tokens under a causal language model, in bounded memory.
 
 Logits are float32 whatever the precision of the body, and are computed for completion tokens only, a chunk at a time: a
 chunk's logits are dropped and computed again in the backward pass, so that no [tokens, V] tensor lives for long.
@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from stream.errors import UserError
 
-# Models that change the logits after the output embedding: the learner takes that embedding by itself, to never hold
-# logits of prompt and padding tokens, and would compute other probabilities than the engine.
+# Settings of models that change the logits after the output embedding. The learner calls that embedding directly, so as
+# never to hold logits of prompt and padding tokens, and would compute other probabilities than the engine.
 _LOGIT_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 LOGITS_PER_CHUNK = 1 << 24
@@ -45,7 +45,7 @@ def load_model(path: str, device: torch.device) -> Any:
 
 
 def decoder_layers(model: Any) -> list[nn.Module]:
-    """The model's blocks, in order: what is checkpointed, and sharded, as a unit."""
+    """The model's blocks, in order: the units of activation checkpointing and of sharding."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

@@ -1,4 +1,7 @@
-"""Objectives as formulas: a ratio, a trust region, a correction, an advantage and a weighting, each chosen by name.
+"""Computes the loss of any objective: a ratio, a trust region, a correction, an advantage, a weighting, chosen by name.
+
+Enters: log-probabilities of completion tokens and advantages. Leaves: the scalar to minimise, and what the trust region
+did to each token. Tokens outside the mask, whatever they hold, are in no sum, mean or ratio.
 
     L = sum_t w_t ( - c_t k_t s_t + kl_coef KL_t + behavior_penalty (log pi_t / mu_t)^2 - entropy_coef H_t )
 
@@ -19,9 +22,21 @@
 pi are the weights being trained (`current`), mu those that sampled each token (`behavior`, exact engine logprobs),
 pi_old those at the start of the update (`proximal`); sg stops the gradient. Legend: N rollouts, T tokens of the longest.
 
-The denominators stand in w (learner.advantages.rollout_weights) and count every token that the mask holds, rejected
-or not: rejecting tokens makes the step smaller and never divides by zero. What the mask leaves out is out of every
-sum, mean and ratio, whatever it holds. Sources: algorithms.md B1.
+The denominators are in w (learner.advantages.rollout_weights) and count every token in the mask, rejected or not:
+rejecting tokens makes the step smaller and never divides by zero.
+
+Sources:
+    ppo_clip          Schulman et al., arXiv 1707.06347, equation 7; with two epsilons DAPO, arXiv 2503.14476
+    dual_clip         Ye et al., arXiv 1912.09729
+    cispo             MiniMax-M1, arXiv 2506.13585
+    tis               IMPALA, arXiv 1802.01561; between engine and learner verl's rollout_correction
+    icepop            Ring-1T, arXiv 2510.18855
+    dppo              arXiv 2602.04879, as prime-rl has it
+    opsm              DeepSeek-V3.2, arXiv 2512.02556
+    sequence_mean     GSPO, arXiv 2507.18071
+    proximal          Hilton et al., arXiv 2110.00641; AReaL, arXiv 2505.24298
+    behavior_penalty  Kimi K2.5, arXiv 2602.02276
+    k1, k2, k3        Schulman, "Approximating KL Divergence", 2020
 """
 
 from dataclasses import dataclass, field
@@ -103,11 +118,11 @@ class Objective:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """The scalar to minimise, and what the trust region did to each token. No gradient but in `value`."""
+    """The scalar to minimise, and what the trust region did to each token. Only `value` has a gradient."""
 
     value: Tensor  # []
     clipped: Tensor  # [N, T] bool: its ratio was clipped or truncated, in the trust region or the correction
-    rejected: Tensor  # [N, T] bool: it gives no gradient, as icepop, dppo or opsm has put it out
+    rejected: Tensor  # [N, T] bool: icepop, dppo or opsm leaves it without a gradient
     kl: Tensor = field(default_factory=lambda: torch.zeros(()))  # [] weighted sum of the KL to the reference
 
 
@@ -118,21 +133,21 @@ def policy_loss(
     advantages: Tensor,
     mask: Tensor,
     *,
-    weights: Tensor | None = None,
+    token_weights: Tensor | None = None,
     group: Tensor | None = None,
     proximal: Tensor | None = None,
     reference: Tensor | None = None,
     entropy: Tensor | None = None,
 ) -> Loss:
-    """The loss of N rollouts, for any objective. Differentiable in `current` (and `entropy`); any float dtype.
+    """The loss of N rollouts. Differentiable in `current` (and `entropy`); any float dtype.
 
     Args:
         objective: what is maximised, e.g. `learner.presets.PRESETS["dapo"]`.
         current: log-probabilities of the tokens under the weights being trained. [N, T]
         behavior: the same under the weights that sampled them. [N, T]
         advantages: of each rollout, or of each token. [N] or [N, T]
-        mask: True (or 1) for completion tokens, False for padding and whatever is not to be trained on. [N, T]
-        weights: of each token of a rollout, [N] or [N, T]; None takes the objective's weighting over this batch.
+        mask: True (or 1) for completion tokens, False for padding and tokens that are not trained on. [N, T]
+        token_weights: [N] or [N, T]; None takes the objective's weighting over this batch.
         group: number of each rollout's prompt, from 0; needed by the weightings that tell prompts apart. [N]
         proximal: log-probabilities at the start of the update; needed if ratio is `proximal`. [N, T]
         reference: log-probabilities of the reference; needed if kl_coef > 0. [N, T]
@@ -144,31 +159,18 @@ def policy_loss(
     """
     o, mask = objective, mask.bool()
 
-    def masked(values: Tensor) -> Tensor:
-        return torch.where(mask, values if values.dim() == 2 else values.unsqueeze(-1), 0.0)
-
     def needed(name: str, values: Tensor | None, why: str) -> Tensor:
         if values is None:
             raise ValueError(f"{name} is None, but the objective has {why}")
-        return masked(values)
+        return _masked(values, mask)
 
-    current, behavior = masked(current), masked(behavior).detach()
-    a = masked(advantages).to(current.dtype)
-    w = masked(_weights_of(o, mask, group) if weights is None else weights).to(current.dtype)
+    current, behavior = _masked(current, mask), _masked(behavior, mask).detach()
+    a = _masked(advantages, mask).to(current.dtype)
+    w = _masked(_token_weights(o, mask, group) if token_weights is None else token_weights, mask).to(current.dtype)
+    anchor = behavior if o.ratio == "behavior" else current.detach()
     if o.ratio == "proximal":
         anchor = needed("proximal", proximal, "ratio = proximal").detach()
-    else:
-        anchor = behavior if o.ratio == "behavior" else current.detach()
-
-    surrogate, clipped, kept = trust_region(o, ratio_of(current - anchor, mask, o.level), current, anchor, a)
-    if o.correction != "none":
-        rho = ratio_of(anchor - behavior, mask, o.correction_level)
-        factor = _truncate(rho, o) if o.correction == "tis" else _reject(rho, o)
-        surrogate, kept = factor * surrogate, kept & (factor > 0)
-        clipped = clipped | ((factor > 0) & (factor < rho))  # truncated, not rejected
-    if o.opsm is not None:
-        kept = kept & ~((a < 0) & (_mean(behavior - current.detach(), mask) > o.opsm))
-
+    surrogate, clipped, kept = corrected_surrogate(o, current, behavior, anchor, a, mask)
     per_token = -torch.where(kept, surrogate, 0.0)
     kl = torch.zeros_like(per_token)
     if o.kl_coef:
@@ -178,16 +180,26 @@ def policy_loss(
         per_token = per_token + o.behavior_penalty * (current - behavior).square()
     if o.entropy_coef:
         per_token = per_token - o.entropy_coef * needed("entropy", entropy, f"entropy_coef = {o.entropy_coef}")
-    return Loss(
-        value=(w * per_token).sum(),
-        clipped=clipped & mask,
-        rejected=~kept & mask,
-        kl=(w * kl).detach().sum(),
-    )
+    return Loss(value=(w * per_token).sum(), clipped=clipped & mask, rejected=~kept & mask, kl=(w * kl).detach().sum())
+
+
+def corrected_surrogate(
+    o: Objective, current: Tensor, behavior: Tensor, anchor: Tensor, a: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Surrogate times correction c s, where a ratio was clipped or truncated, and which tokens are kept. All [N, T]."""
+    surrogate, clipped, kept = trust_region(o, ratio_of(current - anchor, mask, o.level), current, anchor, a)
+    if o.correction != "none":
+        rho = ratio_of(anchor - behavior, mask, o.correction_level)
+        factor = _truncate(rho, o) if o.correction == "tis" else _reject(rho, o)
+        surrogate, kept = factor * surrogate, kept & (factor > 0)
+        clipped = clipped | ((factor > 0) & (factor < rho))  # truncated, not rejected
+    if o.opsm is not None:
+        kept = kept & ~((a < 0) & (_mean(behavior - current.detach(), mask) > o.opsm))
+    return surrogate, clipped, kept
 
 
 def trust_region(o: Objective, r: Tensor, current: Tensor, anchor: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Surrogate, where the ratio was clipped, and which tokens are kept. All [N, T]."""
+    """Surrogate s, where the ratio was clipped, and which tokens are kept. All [N, T]."""
     everywhere = torch.ones_like(r, dtype=torch.bool)
     if o.trust_region == "ppo_clip":
         clipped = r.clamp(1 - o.clip_low, 1 + o.clip_high)
@@ -230,6 +242,11 @@ def kl_to(current: Tensor, reference: Tensor, kind: Kl) -> Tensor:
     return d.square() / 2 if kind == "k2" else d.exp() - d - 1
 
 
+def _masked(values: Tensor, mask: Tensor) -> Tensor:
+    """Values of the tokens, 0 outside the mask. [N] or [N, T] -> [N, T]"""
+    return torch.where(mask, values if values.dim() == 2 else values.unsqueeze(-1), 0.0)
+
+
 def _truncate(ratio: Tensor, o: Objective) -> Tensor:
     return ratio.detach().clamp(max=o.tis_cap)
 
@@ -244,7 +261,7 @@ def _mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, 0.0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
-def _weights_of(o: Objective, mask: Tensor, group: Tensor | None) -> Tensor:
+def _token_weights(o: Objective, mask: Tensor, group: Tensor | None) -> Tensor:
     if group is None and o.weighting.startswith("prompt"):
         raise ValueError(f"group is None, but the objective has weighting = {o.weighting}")
     number = torch.zeros(len(mask), dtype=torch.int64) if group is None else group

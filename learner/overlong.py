@@ -1,4 +1,4 @@
-"""What is done about long completions: nothing, leave cut-off ones out of the loss, or take reward off all long ones."""
+"""Treats long completions: keeps them, leaves cut-off ones out of the loss, or takes reward off all long ones."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from stream.messages import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlong:
-    """How long completions are treated. `filter` and `penalty` are DAPO's two ways.
+    """How long completions are treated. `filter` and `penalty` are DAPO's two ways (arXiv 2503.14476, section 3.4).
 
     Raises:
         ValueError: a penalty without a buffer.
@@ -26,14 +26,14 @@ class Overlong:
             raise ValueError(f"overlong_buffer is {self.buffer} with overlong = 'penalty'; want at least 1 token")
 
     def reward(self, verdict: Verdict) -> float:
-        """The verdict's reward less the penalty: min(-(length - (limit - buffer)) / buffer * factor, 0)."""
+        """The verdict's reward, and with `penalty` min(0, (limit - buffer - length) / buffer * factor) added to it."""
         if self.mode != "penalty":
             return verdict.reward
         trajectory = verdict.trajectory
-        excess = trajectory.token_ids.size - (trajectory.job.sampling.max_tokens - self.buffer)
-        return verdict.reward + min(-excess / self.buffer * self.factor, 0.0)
+        room = trajectory.job.sampling.max_tokens - self.buffer - trajectory.token_ids.size
+        return verdict.reward + min(room / self.buffer * self.factor, 0.0)
 
-    def trains(self, verdict: Verdict) -> bool:
+    def in_loss(self, verdict: Verdict) -> bool:
         """Whether the rollout is in the loss; one that is not still counts in its group's mean."""
         trajectory = verdict.trajectory
         cut_off = self.mode == "filter" and trajectory.finish_reason == "length"

@@ -1,10 +1,10 @@
-"""Objectives under the names of what they reproduce. No preset has a KL to a reference or an entropy bonus.
+"""Names objectives after the papers and systems that they reproduce, and reads the one that a configuration asks for.
 
 The papers behind grpo, dapo, dr_grpo, gspo and cispo know two policies, the one being trained and the one that sampled:
 their ratio is to `behavior`. areal, icepop and knapsack_paper know a third, recomputed at the start of each update:
-their ratio is to `proximal`, and what the engine did differently is a correction of its own. With one optimizer step an
+their ratio is to `proximal`, and the engine's difference from it is a correction of its own. With one optimizer step an
 update (learner.minibatches = 1) a proximal ratio is 1, and the correction does all the work. Where a system leaves a
-choice to its user, its documented recipe was taken; algorithms.md B1 has the sources.
+choice to its user, its documented recipe is taken. No preset has a KL to a reference or an entropy bonus.
 """
 
 from dataclasses import fields, replace
@@ -17,40 +17,40 @@ from stream.errors import UserError
 PRESETS: dict[str, Objective] = {
     # This project's default: two policies, truncated importance sampling on the engine's own logprobs.
     "tis": Objective(ratio="behavior", trust_region="tis", tis_cap=2.0, advantage="std", weighting="prompt_mean"),
-    # No correction at all: what sampled the tokens is taken for the policy. Right only if that is so.
+    # No correction: right only if the policy itself sampled the tokens.
     "reinforce": Objective(ratio="none", trust_region="none", advantage="std", weighting="prompt_mean"),
-    # DeepSeekMath's GRPO as verl and TRL ship it, without its KL.
+    # DeepSeekMath (arXiv 2402.03300, equation 3) as verl and TRL have it, without its KL.
     "grpo": Objective(ratio="behavior", trust_region="ppo_clip", advantage="std", weighting="sequence_mean"),
-    # DAPO: clip higher, every token the same.
+    # arXiv 2503.14476: a higher upper epsilon, every token counts the same.
     "dapo": Objective(
         ratio="behavior", trust_region="ppo_clip", clip_high=0.28, advantage="std", weighting="token_mean"
     ),
-    # Dr. GRPO: no std, no division by the length.
+    # arXiv 2503.20783: no std, no division by the length.
     "dr_grpo": Objective(ratio="behavior", trust_region="ppo_clip", advantage="mean", weighting="constant"),
-    # GSPO: the ratio of a sequence is the geometric mean of its tokens' ratios.
+    # arXiv 2507.18071: the ratio of a sequence is the geometric mean of its tokens' ratios.
     "gspo": Objective(
         ratio="behavior", level="sequence_mean", trust_region="ppo_clip", clip_low=3e-4, clip_high=4e-4,
         advantage="std", weighting="sequence_mean",
     ),
-    # MiniMax-M1's CISPO: only an upper bound (verl's example: 1.2), and every token keeps its gradient.
+    # MiniMax-M1 (arXiv 2506.13585): only an upper bound (verl's example: 1.2), and every token keeps its gradient.
     "cispo": Objective(
         ratio="behavior", trust_region="cispo", clip_low=10.0, clip_high=0.2, advantage="std", weighting="token_mean"
     ),
-    # AReaL's decoupled PPO: tokens that the engine found five times less likely are rejected.
+    # arXiv 2505.24298, decoupled PPO: tokens that the engine found five times less likely are rejected.
     "areal": Objective(
         ratio="proximal", trust_region="ppo_clip", correction="icepop", mask_low=0.0, mask_high=5.0,
         advantage="std", weighting="token_mean",
     ),
-    # prime-rl: DPPO's mask on probabilities, and a small penalty on the distance to the engine.
+    # prime-rl: DPPO's mask on probabilities (arXiv 2602.04879), and a small penalty on the distance to the engine.
     "prime_rl": Objective(
         ratio="behavior", trust_region="dppo", behavior_penalty=1e-3, advantage="mean", weighting="token_mean"
     ),
-    # PipelineRL (conf/base.yaml): ratios truncated at 1.02, a rollout counts as the sum of its tokens.
+    # arXiv 2509.19128 (conf/base.yaml): ratios truncated at 1.02, a rollout counts as the sum of its tokens.
     "pipeline_rl": Objective(
         ratio="behavior", trust_region="tis", tis_cap=1.02, advantage="leave_one_out",
         weighting="constant", length_constant=1.0,
     ),
-    # IcePop (Ring-1T): PPO, with tokens rejected where engine and learner disagree.
+    # Ring-1T (arXiv 2510.18855): PPO, with tokens rejected where engine and learner disagree.
     "icepop": Objective(
         ratio="proximal", trust_region="ppo_clip", correction="icepop", mask_low=0.5, mask_high=5.0,
         advantage="std", weighting="token_mean",
@@ -94,11 +94,11 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "icepop": ("mask_low", "mask_high"),
     "dppo": ("dppo_low", "dppo_high"),
 }
-"""What each trust region (or correction) takes: a value for another one has no effect."""
+"""Parameters of each trust region (or correction): elsewhere they have no effect."""
 
 
 def without_effect(objective: Objective, names: set[str]) -> list[str]:
-    """Those of the parameters `names` that this objective does not use, in the order of its fields."""
+    """Which of the parameters `names` this objective does not use, in the order of its fields."""
     used = {*PARAMETERS.get(objective.trust_region, ()), *PARAMETERS.get(objective.correction, ())}
     idle = {name for parameters in PARAMETERS.values() for name in parameters} - used
     if objective.correction == "none":

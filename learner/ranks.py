@@ -1,7 +1,7 @@
-"""Several processes that train one policy: parameters sharded by FSDP2, micro-batches dealt out, gradients summed.
+"""Lets several processes train one policy: parameters sharded by FSDP2, micro-batches dealt out, gradients summed.
 
-Rank 0 is the learner that the rest of the run sees. It alone reads the log, and tells the others what to do: each of
-the trainer's collective methods is announced, with its arguments, as one message. Arguments are msgpack, groups their
+Rank 0 is the learner that the rest of the run sees. It alone reads the log, and announces each call of one of the
+trainer's collective methods to the others, with its arguments, as one message. Arguments are msgpack, groups their
 verdicts' own records; nothing is pickled (law 7).
 """
 
@@ -28,7 +28,7 @@ from stream.codec import decode, encode
 from stream.messages import Verdict
 
 PATIENCE = datetime.timedelta(days=30)
-"""How long a rank waits for the next message: rank 0 may wait long for groups. A rank that dies breaks the connection."""
+"""Longest wait of a rank for the next message, as rank 0 may wait long for groups. A dead rank is noticed by its connection."""
 
 
 def under_torchrun() -> bool:
@@ -46,7 +46,7 @@ def become_torchrun(num_ranks: int, arguments: Sequence[str]) -> None:
 
 
 def join(device: torch.device) -> torch.device:
-    """Meet the other ranks; returns this rank's own device. It is killed if torchrun is, so that none goes on (Linux)."""
+    """Join the other ranks; returns this rank's own device. The process is killed when torchrun dies (Linux)."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(1, signal.SIGKILL)
@@ -58,14 +58,14 @@ def join(device: torch.device) -> torch.device:
 
 
 def shard(policy: Policy) -> None:
-    """Spread the parameters over the ranks, each block by itself; gradients are summed, as weights are of the whole batch."""
+    """Shard the parameters over the ranks, block by block. Gradients are summed, as token weights are of the whole batch."""
     mesh = init_device_mesh(next(policy.parameters()).device.type, (dist.get_world_size(),))
     for layer in decoder_layers(policy.model):
         fully_shard(layer, mesh=mesh)
     fully_shard(policy, mesh=mesh)
     for module in policy.modules():
         if isinstance(module, FSDPModule):
-            module.set_force_sum_reduction_for_comms(True)  # gloo knows no average
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no average
             module.set_gradient_divide_factor(1.0)
 
 
@@ -80,7 +80,7 @@ def world_size() -> int:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor gathered from all ranks (all must ask for it), on the CPU."""
+    """A tensor gathered from all ranks, each of which must call this, on the CPU."""
     full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return full.detach().cpu().contiguous()
 
@@ -95,7 +95,7 @@ def assign(target: Tensor, values: Tensor) -> None:
 
 
 def combine_over_ranks(statistics: Statistics) -> Statistics:
-    """Of the tokens of all ranks."""
+    """Statistics of the tokens of all ranks."""
     if world_size() == 1:
         return statistics
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -125,7 +125,7 @@ def follow(trainer: Any) -> None:
 
 
 def pack_groups(groups: Sequence[Group]) -> list[tuple[str, int, list[bytes]]]:
-    """Groups as what msgpack takes."""
+    """Groups as msgpack can hold them."""
     return [(g.group_id, g.num_rollouts, [encode(verdict) for verdict in g.verdicts.values()]) for g in groups]
 
 

@@ -1,8 +1,19 @@
-"""The learner as a process: verdicts in; policies and updates out.
+"""Runs the learner: puts verdicts together to groups, makes an update of every few groups, publishes the weights.
 
-Every `prompts_per_update` groups that are complete make one update. What it has consumed stands in its checkpoint, not in
-Kafka: after a crash it resumes from the newest one, reads on from there, and trains again what came after it, in a new
-lineage (law 2). Versions go on behind the highest that anyone has seen, so none is ever used twice.
+    verdicts --> Assembler --complete groups--> Trainer.update (on a thread) --+--> policies: weights, by their folder
+                     |                                                         +--> updates: how each group ended, metrics
+                     +--open groups, offsets--> checkpoint <--parameters, optimizer
+
+What blocks it, and what unblocks it:
+    - an update waits for `prompts_per_update` complete groups, and for the update before it to be published;
+    - a group waits for its last verdict; of a rollout that is lost the allocator issues another, or gives it up
+      (`abandoned`), so no group waits for ever;
+    - reading pauses while groups for MAX_READY_UPDATES updates are complete, until the next update takes some;
+    - publishing raises Fenced once a newer learner of the run is active: this one ends.
+
+What has been consumed is in the checkpoint, not in Kafka: after a crash the learner resumes from the newest one, reads on
+from there, and trains again what came after it, in a new lineage (law 2). Versions continue after the highest on the log,
+so none is ever used twice.
 """
 
 import logging
@@ -66,7 +77,7 @@ class Learner:
 
     @property
     def wants_input(self) -> bool:
-        """Unless enough groups for the next updates wait already."""
+        """False while groups for the next few updates are complete."""
         return len(self._assembler.ready) < MAX_READY_UPDATES * self._config.run.prompts_per_update
 
     @property
@@ -75,7 +86,7 @@ class Learner:
         return self._is_last and self._training is None
 
     def handle(self, delivery: Delivery) -> None:
-        """A verdict."""
+        """Add a verdict to its group; verdicts of evaluations are passed over."""
         verdict: Verdict = delivery.message
         if verdict.trajectory.job.purpose != TRAINING:
             return
@@ -85,7 +96,7 @@ class Learner:
             raise BadRecord(str(error)) from None
 
     def work(self) -> bool:
-        """Publish a finished update, or start the next."""
+        """Publish an update that is done, or start the next."""
         if self._training is not None:
             if not self._training.done():
                 return False
@@ -109,7 +120,7 @@ class Learner:
         }
 
     def close(self) -> None:
-        """Let the update under way end, and keep it; save the model if the run is over."""
+        """Wait for the update under way and keep it; save the model if the run is over."""
         self._thread.shutdown(wait=True)
         if self._training is not None:
             self._finish_update(self._training.result())
@@ -139,7 +150,7 @@ class Learner:
         parent, self._version, self._step = self._version, self._version + 1, self._step + 1
         self._num_rollouts += sum(end.num_rollouts for end in self._ends)
         self._training = None
-        self._pulse.beat("saving", self.metrics, now=True)  # of a large model it takes minutes, without another sign
+        self._pulse.beat("saving", self.metrics, now=True)  # may take minutes, in which no heartbeat is sent
         figures = batch_metrics(self._batch, self._ends) | metrics
         figures["learner/idle_share"] = self._idle_s / max(self._idle_s + busy_s, 1e-9)
         figures["learner/num_rollouts"] = float(self._num_rollouts)
@@ -194,7 +205,7 @@ class Learner:
         self._saved_step = self._step
 
     def _resume(self) -> None:
-        """Load the newest checkpoint, and publish its weights under a version that nobody has seen."""
+        """Load the newest checkpoint, and publish its weights under a version that is not on the log."""
         progress = checkpoint.load_newest(self._checkpoints, self._trainer)
         used = [message.version for topic in (UPDATES, POLICIES) for message in self._topics.read_each(topic)]
         parent = 0
@@ -210,7 +221,7 @@ class Learner:
 
 
 def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str, float]:
-    """What an update's groups looked like, trained or not."""
+    """Metrics of an update's groups, trained or not."""
     staleness = [end.staleness for end in ends if end.num_graded]
     num_graded = sum(end.num_graded for end in ends)
     num_ungraded = sum(end.num_rollouts for end in ends) - num_graded
@@ -235,13 +246,13 @@ def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str,
 
 
 def value_of(group: Group) -> float:
-    """What the allocator thought the group's budget was worth."""
+    """The value V(N) that the allocator saw in the group's budget; 0 if it has none."""
     budgeting = next(iter(group.verdicts.values())).trajectory.job.budgeting
     return budgeting.value if budgeting else 0.0
 
 
 def make_trainer(config: Config) -> Trainer:
-    """The trainer of this rank, with the weights that the run starts from."""
+    """The trainer of this rank, with the weights that the run starts with."""
     table = config.learner
     torch.set_num_threads(table.threads)
     torch.manual_seed(config.run.seed)

@@ -1,6 +1,7 @@
-"""What the tokens of an update looked like: sums and maxima that combine over micro-batches and ranks, then metrics.
+"""Measures the tokens of an update: sums and maxima that combine over micro-batches and ranks, and metrics from them.
 
-Legend: B rollouts of a micro-batch, C tokens of the longest completion. w = pi / mu is the ratio of the weights being trained to those that sampled.
+Legend: B rollouts of a micro-batch, C tokens of its longest completion. w = pi / mu: a token's probability under the
+weights being trained over that under the weights that sampled it.
 """
 
 from collections.abc import Iterable
@@ -18,20 +19,20 @@ STALENESS_EDGES = (0, 1, 2, 4, 8, 16)
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of some tokens; `maxima` holds minima negated."""
+    """Sums and maxima over tokens; a minimum is stored negated, as a maximum."""
 
     sums: dict[str, float]
     maxima: dict[str, float]
 
 
 def token_statistics(current: Tensor, batch: MicroBatch, version: int, loss: Loss) -> Statistics:
-    """Of one micro-batch. `current` [B, C] are its logprobs under the weights now, which are those of `version`."""
+    """Statistics of one micro-batch. `current` [B, C]: its logprobs under the weights being trained, which are `version`."""
     mask, versions = batch.mask, batch.policy_versions
     current, behavior = current.detach(), batch.behavior_logprobs
     now, then = current[mask].double(), behavior[mask].double()
     log_ratio = (now - then).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio = log_ratio.exp()
-    # A weight swap keeps the engine's keys and values, so tokens behind one rest on older weights: whole rollouts only.
+    # Tokens behind a weight swap were sampled on keys and values of older weights, so only whole rollouts are compared.
     fresh = ((versions == version) | ~mask).all(-1, keepdim=True).expand_as(mask)[mask]
     gap = (now - then).abs()[fresh]
     num_tokens = mask.sum(-1)
@@ -68,7 +69,7 @@ def token_statistics(current: Tensor, batch: MicroBatch, version: int, loss: Los
 
 
 def combine(statistics: Iterable[Statistics]) -> Statistics:
-    """Of all their tokens together."""
+    """Statistics of all their tokens together."""
     first, *others = statistics
     sums, maxima = dict(first.sums), dict(first.maxima)
     for other in others:

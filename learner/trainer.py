@@ -1,6 +1,6 @@
-"""The policy and its optimizer: trained groups in, better weights and the update's metrics out. No Kafka, no files.
+"""Trains the policy: groups with a gradient in, new weights and the update's metrics out. No Kafka, no files.
 
-With several ranks every method that says so is called on all of them: rank 0 announces it to the others.
+With several ranks the methods marked "on all ranks" are called on each of them: rank 0 announces the call to the others.
 """
 
 import time
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from learner import ranks
-from learner.batches import MicroBatch, Sample, collate, empty, micro_batches, weigh
+from learner.batches import MicroBatch, Sample, collate, empty, micro_batches, samples_of
 from learner.groups import Group
 from learner.lora import add_adapters, base_policy, merged_weights
 from learner.model import Policy, save_activations
@@ -27,7 +27,7 @@ class Trainer:
     """One policy being trained."""
 
     def __init__(self, model: Any, table: LearnerTable, reference: Any = None) -> None:
-        """Take the model over.
+        """Prepare the model, which the caller no longer changes.
 
         Args:
             model: a transformers causal language model; with lora_rank > 0 adapters are put in and it is frozen.
@@ -59,10 +59,15 @@ class Trainer:
     # -- updates ------------------------------------------------------------------------------------------------------
 
     def update(self, groups: Sequence[Group], version: int, step: int) -> dict[str, float]:
-        """One update on groups that have a gradient; `version` is that of the weights now, `step` counts from 0.
+        """Train on groups that have a gradient, on all ranks; returns metrics. With no groups nothing changes.
 
-        Each of `minibatches` shares of the groups makes one optimizer step. Returns metrics. With no groups nothing
-        changes. On all ranks.
+        Each of `minibatches` shares of the groups makes one optimizer step.
+
+        Args:
+            groups: those of the update whose ending is `trained`.
+            version: of the weights before the update.
+            step: number of the update, from 0.
+
         """
         if ranks.rank() == 0:
             ranks.announce("update", groups=ranks.pack_groups(groups), version=version, step=step)
@@ -88,7 +93,7 @@ class Trainer:
         return _forward(self.policy, batch, with_entropy)
 
     def backward(self, batch: MicroBatch, version: int, proximal: Tensor | None = None) -> Statistics:
-        """Add the gradient of one micro-batch. `proximal` [B, C] is None where the weights are still those it is of."""
+        """Add the gradient of one micro-batch. `proximal` [B, C] may be None while the weights are still the proximal ones."""
         objective = self.objective
         current, entropy = self.current_logprobs(batch, bool(objective.entropy_coef))
         loss = policy_loss(
@@ -97,7 +102,7 @@ class Trainer:
             batch.behavior_logprobs,
             batch.advantages,
             batch.mask,
-            weights=batch.weights,
+            token_weights=batch.token_weights,
             proximal=current.detach() if proximal is None else proximal,
             reference=self._reference_logprobs(batch) if objective.kl_coef else None,
             entropy=entropy,
@@ -106,17 +111,17 @@ class Trainer:
         return token_statistics(current, batch, version, loss)
 
     def _shares(self, groups: Sequence[Group]) -> Iterator[list[Sample]]:
-        """Rollouts of each optimizer step."""
+        """Samples of each optimizer step."""
         for share in np.array_split(np.arange(len(groups)), self._table.minibatches):
-            yield weigh([groups[i] for i in share], self.objective, self.overlong)
+            yield samples_of([groups[i] for i in share], self.objective, self.overlong)
 
-    def _collate(self, rollouts: list[Sample]) -> list[MicroBatch]:
+    def _collate(self, samples: list[Sample]) -> list[MicroBatch]:
         """Micro-batches of this rank; all ranks have equally many, as they run in step."""
-        parts = list(micro_batches(rollouts, self._table.micro_batch_tokens))
-        mine = [collate(part, self.device) for part in parts[ranks.rank() :: ranks.world_size()]]
-        if len(mine) * ranks.world_size() < len(parts):
-            mine.append(empty(collate(parts[0], self.device)))
-        return mine
+        parts = list(micro_batches(samples, self._table.micro_batch_tokens))
+        batches = [collate(part, self.device) for part in parts[ranks.rank() :: ranks.world_size()]]
+        if len(batches) * ranks.world_size() < len(parts):
+            batches.append(empty(collate(parts[0], self.device)))
+        return batches
 
     def _proximal(self, shares: list[list[MicroBatch]]) -> Iterator[Tensor | None]:
         """Log-probabilities at the start of the update, in the order of the micro-batches."""
@@ -147,13 +152,13 @@ class Trainer:
     # -- state --------------------------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, Tensor]:
-        """The whole model's weights under transformers' names, adapters merged, for publishing. On all ranks."""
+        """The whole model's weights under transformers' names, adapters merged, for publishing; on all ranks."""
         if ranks.rank() == 0:
             ranks.announce("weights")
         return merged_weights(self.model)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What training has changed: parameters, and the optimizer's state, both by parameter. On all ranks."""
+        """What training has changed: parameters, and the optimizer's state, both by parameter; on all ranks."""
         if ranks.rank() == 0:
             ranks.announce("state")
         parameters = {name: ranks.whole(parameter) for name, parameter in self._trained.items()}
@@ -165,7 +170,7 @@ class Trainer:
         return parameters, optimizer
 
     def load_state(self, parameters: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
-        """Undo `state`, on any number of ranks; called on each of them.
+        """Restore what `state` returned, also on another number of ranks; called on each of them, not announced.
 
         Raises:
             ValueError: the state is of another model.
@@ -179,8 +184,8 @@ class Trainer:
         for name, parameter in self._trained.items():
             ranks.assign(parameter, parameters[name])
         self.optimizer.state.clear()
-        for place, value in sorted(optimizer.items()):  # ranks.assign needs one order on all ranks
-            name, _, key = place.rpartition(":")
+        for entry, value in sorted(optimizer.items()):  # ranks.assign needs one order on all ranks
+            name, _, key = entry.rpartition(":")
             parameter = self._trained[name]
             target = torch.zeros_like(parameter) if value.dim() else torch.zeros_like(value)
             ranks.assign(target, value)

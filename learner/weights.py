@@ -1,4 +1,4 @@
-"""Published weights: one folder a version, complete or not there at all, the newest few kept."""
+"""Publishes weights: one folder per version, whole or not there at all, of which the newest few are kept."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ class PolicyStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def publish(self, weights: dict[str, Tensor], config: Any, version: int) -> tuple[str, str]:
-        """Write weights and configuration; returns their folder and digest. A folder appears only when complete."""
+        """Write weights and configuration; returns their folder and digest."""
         remove_leftovers(self._folder)
         folder = self._folder / f"v{version:06d}"
         with publish_folder(folder, durable=False) as staging:  # readers check the digest
@@ -32,7 +32,7 @@ class PolicyStore:
         return str(folder.resolve()), digest
 
     def _prune(self) -> None:
-        """Producers load at once and try the next version if one vanishes, so a few versions of grace are enough."""
+        """Producers load a version at once, and try the next one if it is gone, so keeping a few is enough."""
         versions = sorted(path for path in self._folder.iterdir() if path.name.startswith("v"))
         for path in versions[: -self._keep]:
             drop_folder(path)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from learner.advantages import advantages, rollout_weights
 
-# Vector V1 of algorithms.md B5: groups A(4) B(2) C(3) D(1); outputs of the functions of verl named there.
+# Vector V1: groups A(4) B(2) C(3) D(1); outputs of the functions of verl named there.
 REWARDS = np.array([1, 0, 0, 1, 1, 0, 1, 1, 1, 1], dtype=float)
 GROUPS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 3])
 

@@ -7,7 +7,7 @@ import torch
 from learner_groups import random_groups
 
 from learner import checkpoint
-from learner.batches import collate, weigh
+from learner.batches import collate, samples_of
 from learner.lora import base_policy
 from learner.model import load_model
 from learner.trainer import Trainer
@@ -57,7 +57,7 @@ def test_adapters_alone_are_trained_and_published_merged(tiny_model: Path, tmp_p
 
 def test_the_reference_is_the_model_without_its_adapters(tiny_model: Path) -> None:
     trainer = make_trainer(tiny_model, kl_coef=0.1, lora_targets=("q_proj", "v_proj"))
-    batch = collate(weigh(random_groups(), trainer.objective), CPU)
+    batch = collate(samples_of(random_groups(), trainer.objective), CPU)
     before = trainer.current_logprobs(batch)[0].detach()
     first = trainer.update(random_groups(), version=0, step=0)
     later = trainer.update(random_groups(), version=1, step=1)

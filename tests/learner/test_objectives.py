@@ -17,7 +17,7 @@ from stream.config import LearnerTable
 from stream.errors import UserError
 
 F64 = torch.float64
-# Common inputs of V2 and V3 (algorithms.md B5).
+# Common inputs of V2 and V3.
 CURRENT = [[-0.5, -1.2, -2.0], [-0.9, -0.1, -1.0]]
 OLD = [[-0.6, -1.0, -2.5], [-0.8, -0.4, -1.0]]
 MU = [[-0.55, -2.0, -2.4], [-1.0, -0.35, -1.0]]
@@ -125,7 +125,7 @@ def test_against_the_reference(objective: Objective, seed: int, scale: float) ->
         pi,
         advantages=torch.tensor(advantages),
         mask=torch.tensor(mask),
-        weights=torch.tensor(weights),
+        token_weights=torch.tensor(weights),
         **tensors,
     )
     loss.value.backward()
@@ -157,7 +157,7 @@ def test_what_the_mask_leaves_out_of_advantages_and_weights_does_not_matter() ->
         for advantages, weights in ((a, w), hidden):
             current = torch.tensor(CURRENT, dtype=F64, requires_grad=True)
             mu, old = (torch.tensor(values, dtype=F64) for values in (MU, OLD))
-            loss = policy_loss(objective, current, mu, advantages, mask, weights=weights, proximal=old)
+            loss = policy_loss(objective, current, mu, advantages, mask, token_weights=weights, proximal=old)
             loss.value.backward()
             assert current.grad is not None
             found.append((loss.value.item(), current.grad.tolist()))
@@ -229,7 +229,7 @@ def test_on_policy_all_token_objectives_have_the_gradient_of_plain_reinforce() -
         same = current.detach()
         w = torch.tensor([0.2, 0.3], dtype=F64)
         policy_loss(
-            objective, current, same, torch.tensor(ADVANTAGES), torch.tensor(MASK), weights=w, proximal=same
+            objective, current, same, torch.tensor(ADVANTAGES), torch.tensor(MASK), token_weights=w, proximal=same
         ).value.backward()
         assert current.grad is not None
         expected = -torch.tensor([[0.2] * 3, [-0.15, -0.15, 0.0]], dtype=F64)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from factories import make_job, make_verdict
 
-from learner.batches import weigh
+from learner.batches import samples_of
 from learner.groups import Group, group_end
 from learner.overlong import Overlong
 from learner.presets import PRESETS
@@ -28,15 +28,15 @@ def test_a_penalty_makes_a_gradient_where_all_are_right() -> None:
     penalty = Overlong(mode="penalty", buffer=4)
     assert group_end(group, 0, 4).ending == "zero_variance"
     assert group_end(group, 0, 4, penalty).ending == "trained"
-    assert [r.advantage for r in weigh([group], PRESETS["dr_grpo"], penalty)] == pytest.approx([0.5, 0.0, -0.5])
+    assert [r.advantage for r in samples_of([group], PRESETS["dr_grpo"], penalty)] == pytest.approx([0.5, 0.0, -0.5])
 
 
 def test_filtered_rollouts_stay_in_the_mean_and_leave_the_loss() -> None:
     group = Group("g", 3, {0: verdict(0, 1.0, 2), 1: verdict(1, 0.0, 3), 2: verdict(2, 0.0, 10, "length")})
-    rollouts = weigh([group], PRESETS["dapo"], Overlong(mode="filter"))
+    rollouts = samples_of([group], PRESETS["dapo"], Overlong(mode="filter"))
     assert [r.verdict.trajectory.rollout_index for r in rollouts] == [0, 1]
     assert rollouts[0].advantage == pytest.approx((1 - 1 / 3) / (1 / 3**0.5 + 1e-6))
-    assert [r.weight for r in rollouts] == [1 / 5] * 2
+    assert [r.token_weight for r in rollouts] == [1 / 5] * 2
 
 
 def test_a_group_of_which_nothing_is_left_ends_without_variance() -> None:

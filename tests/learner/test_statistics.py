@@ -22,13 +22,13 @@ def statistics_of(rows: slice, values: dict[str, torch.Tensor]) -> Statistics:
     objective = Objective(trust_region="icepop", mask_high=1.5)
     loss = policy_loss(
         objective, part["current"], part["behavior"], torch.ones(len(part["mask"])), part["mask"],
-        weights=torch.full((len(part["mask"]),), 0.1),
+        token_weights=torch.full((len(part["mask"]),), 0.1),
     )  # fmt: skip
     flat = torch.zeros(0, dtype=torch.int64)
     micro_batch = MicroBatch(
         input_ids=torch.zeros(len(part["mask"]), 8), num_tokens=len(part["mask"]) * 6, rows=flat, columns=flat,
         token_ids=flat, temperature=flat, mask=part["mask"], behavior_logprobs=part["behavior"],
-        policy_versions=part["versions"], advantages=flat, weights=flat,
+        policy_versions=part["versions"], advantages=flat, token_weights=flat,
     )  # fmt: skip
     return token_statistics(part["current"], micro_batch, 30, loss)
 

@@ -11,7 +11,7 @@ from learner_groups import random_groups
 from safetensors.torch import load_file
 
 from learner import checkpoint
-from learner.batches import collate, micro_batches, weigh
+from learner.batches import collate, micro_batches, samples_of
 from learner.groups import Group
 from learner.lora import merged_weights
 from learner.model import load_model
@@ -32,7 +32,7 @@ def on_policy(groups: list[Group], trainer: Trainer, gap: float = 0.0) -> list[G
     """The same groups, as if the trainer's weights had sampled them with logprobs that are `gap` too high."""
     for group in groups:
         for rollout, verdict in group.verdicts.items():
-            batch = collate(weigh([Group("x", 1, {0: verdict})], trainer.objective), CPU)
+            batch = collate(samples_of([Group("x", 1, {0: verdict})], trainer.objective), CPU)
             logprobs = trainer.current_logprobs(batch)[0][0].detach().numpy() + np.float32(gap)
             group.verdicts[rollout] = make_verdict(
                 rollout_index=rollout,
@@ -45,7 +45,7 @@ def on_policy(groups: list[Group], trainer: Trainer, gap: float = 0.0) -> list[G
 
 
 def gradient(trainer: Trainer, groups: list[Group], max_tokens: int) -> torch.Tensor:
-    for part in micro_batches(weigh(groups, trainer.objective), max_tokens):
+    for part in micro_batches(samples_of(groups, trainer.objective), max_tokens):
         trainer.backward(collate(part, CPU), version=0)
     flat = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
     trainer.optimizer.zero_grad()
@@ -54,7 +54,7 @@ def gradient(trainer: Trainer, groups: list[Group], max_tokens: int) -> torch.Te
 
 def test_current_logprobs_are_those_of_the_whole_model_without_padding(tiny_model: Path) -> None:
     trainer, groups = make_trainer(tiny_model), random_groups()
-    rollouts = weigh(groups, PRESETS["dapo"])
+    rollouts = samples_of(groups, PRESETS["dapo"])
     batch = collate(rollouts, CPU)
     expected = []
     for rollout in rollouts:
@@ -75,7 +75,7 @@ def test_gradient_does_not_depend_on_how_the_batch_is_cut(tiny_model: Path) -> N
 
 
 def test_micro_batches_hold_every_rollout_once_within_the_token_budget() -> None:
-    rollouts = weigh(random_groups(num_groups=8), PRESETS["dapo"])
+    rollouts = samples_of(random_groups(num_groups=8), PRESETS["dapo"])
     parts = list(micro_batches(rollouts, 24))
     assert sorted(id(r) for part in parts for r in part) == sorted(id(r) for r in rollouts)
     assert all(len(part) * max(r.length for r in part) <= 24 for part in parts)
@@ -84,7 +84,7 @@ def test_micro_batches_hold_every_rollout_once_within_the_token_budget() -> None
 def test_update_raises_the_probability_of_what_was_rewarded(tiny_model: Path) -> None:
     trainer = make_trainer(tiny_model, lr=1e-2)
     groups = random_groups()
-    batch = collate(weigh(groups, PRESETS["tis"]), CPU)
+    batch = collate(samples_of(groups, PRESETS["tis"]), CPU)
     before = trainer.current_logprobs(batch)[0].detach()
     metrics = trainer.update(groups, version=0, step=0)
     change = (trainer.current_logprobs(batch)[0].detach() - before).sum(-1)
@@ -141,7 +141,7 @@ def test_an_entropy_bonus_raises_the_entropy(tiny_model: Path) -> None:
         trainer = make_trainer(tiny_model, lr=1e-2, **fields)
         for step in range(3):
             trainer.update(groups, version=0, step=step)
-        _, entropy = trainer.current_logprobs(collate(weigh(groups, trainer.objective), CPU), with_entropy=True)
+        _, entropy = trainer.current_logprobs(collate(samples_of(groups, trainer.objective), CPU), with_entropy=True)
         assert entropy is not None
         entropies.append(entropy.sum().item())
     assert entropies[1] > entropies[0]
