@@ -97,9 +97,9 @@ def _up(arguments: list[str]) -> int:
     from rich.console import Console
 
     if {"-h", "--help"} & set(arguments):
-        from stream.config import show_help
+        from stream.config import help_text
 
-        show_help("rucksack up CONFIG")
+        print(help_text("rucksack up CONFIG"))
         return 0
     if not arguments or arguments[0].startswith("-"):
         raise UserError("no recipe given; usage: rucksack up CONFIG [--table.key VALUE ...], e.g. configs/demo.toml")

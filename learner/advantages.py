@@ -3,13 +3,12 @@
 Legend: N rollouts of an update, all groups together. Groups have 2 to 128 rollouts; `group` [N] numbers them from 0.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-Advantage = Literal["mean", "std", "leave_one_out", "batch_std"]
-Weighting = Literal["token_mean", "prompt_mean", "prompt_mean_unbiased", "sequence_mean", "constant"]
+from stream.config.objective import Advantage, Weighting
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

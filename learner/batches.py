@@ -12,8 +12,8 @@ from torch import Tensor
 
 from learner.advantages import advantages, rollout_weights
 from learner.groups import Group
-from learner.objectives import Objective
 from learner.overlong import KEEP, Overlong
+from stream.config import Objective
 from stream.messages import Verdict
 
 

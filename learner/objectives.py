@@ -40,80 +40,15 @@ Sources:
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
-from learner.advantages import Advantage, Weighting, rollout_weights
-
-Ratio = Literal["none", "behavior", "proximal"]
-Level = Literal["token", "sequence_mean", "sequence_product"]
-TrustRegion = Literal["none", "ppo_clip", "cispo", "tis", "icepop", "dppo"]
-Correction = Literal["none", "tis", "icepop"]
-Kl = Literal["k1", "k2", "k3"]
+from learner.advantages import rollout_weights
+from stream.config.objective import Kl, Level, Objective
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are clamped to this before exp (verl)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objective:
-    """What is maximised; the formulas are at the top of this file.
-
-    Raises:
-        ValueError: an unknown name, a mask that lets nothing through, or a correction without a proximal policy.
-
-    """
-
-    ratio: Ratio = "behavior"
-    level: Level = "token"
-    trust_region: TrustRegion = "tis"
-    clip_low: float = 0.2
-    """Epsilon below 1 (ppo_clip, cispo); 1 or more is no lower bound."""
-    clip_high: float = 0.2
-    """Epsilon above 1 (ppo_clip, cispo)."""
-    dual_clip: float | None = None
-    """Cap of the ratio where the advantage is negative (ppo_clip)."""
-    tis_cap: float = 2.0
-    """Cap of the truncated ratio (tis)."""
-    mask_low: float = 0.5
-    """Ratios below it are rejected (icepop)."""
-    mask_high: float = 5.0
-    """Ratios above it are rejected (icepop)."""
-    dppo_low: float = 0.2
-    """Probability that a token may lose (dppo)."""
-    dppo_high: float = 0.2
-    """Probability that a token may gain (dppo)."""
-    opsm: float | None = None
-    """Rollouts with a negative advantage are dropped if they drifted further than this, in nats a token."""
-    correction: Correction = "none"
-    correction_level: Level = "token"
-    advantage: Advantage = "std"
-    advantage_clamp: float | None = None
-    weighting: Weighting = "prompt_mean"
-    length_constant: float | None = None
-    """Tokens that every rollout is divided by (weighting `constant`); None takes the most that were allowed."""
-    kl_coef: float = 0.0
-    kl: Kl = "k3"
-    behavior_penalty: float = 0.0
-    """Coefficient of (log pi / mu)^2 (prime-rl: 1e-3)."""
-    entropy_coef: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            choices, value = get_args(kind), getattr(self, name)
-            if choices and isinstance(choices[0], str) and value not in choices:
-                raise ValueError(f"{name} is {value!r}; want one of {', '.join(choices)}")
-        if self.mask_low > self.mask_high:
-            raise ValueError(
-                f"mask_low is {self.mask_low} with mask_high {self.mask_high}, which rejects every token; want it below"
-            )
-        if self.correction != "none" and self.ratio != "proximal":
-            raise ValueError(
-                f"correction is {self.correction!r} with ratio {self.ratio!r}, which corrects already; want ratio "
-                "'proximal', or that name as trust_region"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,9 @@ update (learner.minibatches = 1) a proximal ratio is 1, and the correction does 
 choice to its user, its documented recipe is taken. No preset has a KL to a reference or an entropy bonus.
 """
 
-from dataclasses import fields, replace
-from typing import Any
+from pydantic import ValidationError
 
-from learner.objectives import Objective
-from stream.config import LearnerTable
+from stream.config import LearnerTable, Objective
 from stream.errors import UserError
 
 PRESETS: dict[str, Objective] = {
@@ -70,13 +68,13 @@ def objective_of(table: LearnerTable) -> Objective:
         UserError: parts that do not go together, or a parameter that would have no effect.
 
     """
-    given: dict[str, Any] = {
-        field.name: getattr(table, field.name) for field in fields(Objective) if getattr(table, field.name) is not None
-    }
+    parts = {name: getattr(table, name) for name in Objective.model_fields}
+    given = {name: value for name, value in parts.items() if value is not None}
     try:
-        objective = replace(PRESETS[table.objective], **given)
-    except ValueError as error:
-        raise UserError(f"learner.objective {table.objective!r}: {error}") from None
+        objective = PRESETS[table.objective].replaced(**given)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"learner.objective {table.objective!r}: {reason}") from None
     idle = without_effect(objective, set(given))
     if idle:
         raise UserError(
@@ -107,4 +105,4 @@ def without_effect(objective: Objective, names: set[str]) -> list[str]:
         idle.add("length_constant")
     if not objective.kl_coef:
         idle.add("kl")
-    return [f.name for f in fields(objective) if f.name in names & idle]
+    return [name for name in Objective.model_fields if name in names & idle]

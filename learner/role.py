@@ -28,6 +28,7 @@ import torch
 from learner import checkpoint, ranks
 from learner.groups import Assembler, Group, group_end
 from learner.model import load_model
+from learner.presets import objective_of
 from learner.trainer import Trainer
 from learner.weights import PolicyStore, pick_device, save_final
 from prompts.tokens import load_tokenizer
@@ -259,7 +260,7 @@ def make_trainer(config: Config) -> Trainer:
     device = pick_device(table.device)
     if ranks.under_torchrun():
         device = ranks.join(device)
-    reference = load_model(config.run.model, device) if table.kl_coef and not table.lora_rank else None
+    reference = load_model(config.run.model, device) if objective_of(table).kl_coef and not table.lora_rank else None
     return Trainer(load_model(config.run.model, device), table, reference)
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from stream.broker import Broker
-from stream.config import Config, load, show_help
+from stream.config import Config, help_text, load
 from stream.errors import BrokerUnavailable, RucksackError, UserError
 from stream.metrics import serve
 from stream.run_topics import RunTopics
@@ -49,7 +49,7 @@ def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> in
     stop = stop_on_signals()
     try:
         if {"-h", "--help"} & set(arguments):
-            show_help(f"rucksack {role} CONFIG")
+            print(help_text(f"rucksack {role} CONFIG"))
             return 0
         if not arguments or arguments[0].startswith("-"):
             raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")

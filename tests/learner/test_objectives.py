@@ -1,7 +1,6 @@
 """Every objective, forward and gradient, against numbers from other systems and against a reference without torch."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,14 +48,14 @@ def test_v2_decoupled_ppo_with_truncated_importance_sampling() -> None:
 
 
 def test_v2_without_correction() -> None:
-    objective = replace(PRESETS["dapo"], ratio="proximal")
+    objective = PRESETS["dapo"].replaced(ratio="proximal")
     assert vector(objective)[0] == pytest.approx(-0.4153107117, abs=1e-8)
 
 
 def test_v2_sequence_truncation_takes_the_product_of_the_ratios() -> None:
     # rho of the rollouts is 2.3396 (truncated to 2) and 1.1618; the surrogates are those of V2.
-    both = [vector(replace(PRESETS["dapo"], ratio="proximal"), advantages=a)[0] for a in ([1.0, 0.0], [0.0, -0.5])]
-    objective = replace(PRESETS["knapsack_paper"], correction_level="sequence_product")
+    both = [vector(PRESETS["dapo"].replaced(ratio="proximal"), advantages=a)[0] for a in ([1.0, 0.0], [0.0, -0.5])]
+    objective = PRESETS["knapsack_paper"].replaced(correction_level="sequence_product")
     assert vector(objective)[0] == pytest.approx(2.0 * both[0] + 1.1618342427 * both[1], abs=1e-9)
 
 
@@ -65,7 +64,7 @@ def test_v2_sequence_truncation_takes_the_product_of_the_ratios() -> None:
     [(3e-4, 4e-4, -0.2239072702, 0.0), (0.2, 0.28, -0.2950226759, -0.190438468)],
 )
 def test_v3_gspo(low: float, high: float, loss: float, first: float) -> None:
-    value, gradient = vector(replace(PRESETS["gspo"], clip_low=low, clip_high=high), behavior=OLD)
+    value, gradient = vector(PRESETS["gspo"].replaced(clip_low=low, clip_high=high), behavior=OLD)
     assert value == pytest.approx(loss, abs=2e-9)
     assert np.array(gradient) == pytest.approx(np.array([[first] * 3, [0.1381463641] * 2 + [0]]), abs=1e-9)
 
@@ -98,7 +97,7 @@ def compositions() -> list[Objective]:
                     )
                 )
     found += [Objective(kl_coef=0.3, kl=kl) for kl in ("k1", "k2", "k3")]
-    found += [Objective(behavior_penalty=0.2, opsm=0.1), replace(PRESETS["grpo"], opsm=0.05)]
+    found += [Objective(behavior_penalty=0.2, opsm=0.1), PRESETS["grpo"].replaced(opsm=0.05)]
     return found
 
 
@@ -174,8 +173,10 @@ def test_without_any_token_the_loss_is_zero_and_finite(name: str) -> None:
 @pytest.mark.parametrize("ratio", ["behavior", "proximal"])
 def test_with_every_token_rejected_the_loss_is_zero_and_finite(ratio: str) -> None:
     base = Objective(ratio=ratio, trust_region="icepop", mask_low=1e3, mask_high=1e4, weighting="token_mean")
-    dppo = Objective(ratio=ratio, trust_region="dppo", dppo_low=-2.0, dppo_high=-2.0, weighting="token_mean")
-    corrected = replace(PRESETS["icepop"], mask_low=1e3, mask_high=1e4)
+    dppo = Objective.model_construct(
+        ratio=ratio, trust_region="dppo", dppo_low=-2.0, dppo_high=-2.0, weighting="token_mean"
+    )
+    corrected = PRESETS["icepop"].replaced(mask_low=1e3, mask_high=1e4)
     for objective in (base, dppo, corrected):
         loss, gradient = vector_of_nothing(objective, mask=torch.ones(2, 3))
         assert loss == 0.0
@@ -262,14 +263,14 @@ def test_what_is_missing_or_does_not_go_together_is_named() -> None:
         ValueError, match=r"mask_low is 6.0 with mask_high 5.0, which rejects every token; want it below"
     ):
         Objective(trust_region="icepop", mask_low=6.0)
-    with pytest.raises(ValueError, match="trust_region is 'ppo'; want one of none, ppo_clip"):
+    with pytest.raises(ValueError, match="trust_region\n  Input should be 'none', 'ppo_clip'"):
         Objective(trust_region="ppo")  # type: ignore[arg-type]
 
 
 def test_configuration_replaces_parts_of_its_preset() -> None:
     assert objective_of(LearnerTable()) == PRESETS["tis"]
     table = LearnerTable(objective="dapo", clip_high=0.3, advantage="mean", ratio="proximal")
-    assert objective_of(table) == replace(PRESETS["dapo"], clip_high=0.3, advantage="mean", ratio="proximal")
+    assert objective_of(table) == PRESETS["dapo"].replaced(clip_high=0.3, advantage="mean", ratio="proximal")
     with pytest.raises(UserError, match=r"learner\.clip_low is 0.1, which has no effect with learner.objective 'tis'"):
         objective_of(LearnerTable(clip_low=0.1))
     with pytest.raises(UserError, match=r"learner\.objective 'tis': correction is 'icepop' with ratio 'behavior'"):
@@ -279,7 +280,7 @@ def test_configuration_replaces_parts_of_its_preset() -> None:
 def test_configuration_knows_every_preset_and_every_part() -> None:
     from typing import get_args
 
-    from stream.config import ObjectiveName
+    from stream.config.objective import ObjectiveName
 
     assert set(get_args(ObjectiveName)) == set(PRESETS)
     for name in PRESETS:

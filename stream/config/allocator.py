@@ -1,0 +1,43 @@
+"""Says how many rollouts each prompt gets."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from stream.config.table import NonNegative, Positive, PositiveFloat, Table
+
+
+class AllocatorTable(Table):
+    """How many rollouts each prompt gets."""
+
+    mode: Literal["uniform", "paper", "bayes", "p_nonzero", "variance"] = "bayes"
+    """`uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
+    expectation over a Beta belief. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance."""
+    pacing: Literal["round", "stream"] = "round"
+    """`round`: every round spends its budget exactly, on the prompts of one update. `stream`: prompts are decided one by
+    one, as there is room for them, by a price that follows what is spent: any 10,000 rollouts are within 2 % of what is
+    allowed, and a round of hard prompts may take from one of easy ones. Not with `uniform`, `paper` or budget_tokens."""
+    prior: tuple[PositiveFloat, PositiveFloat] | None = None
+    """Beta prior of every success rate; without it one is learned, and shared by task and level."""
+    discount: Annotated[float, Gt(0), Le(1)] = 0.5
+    """What a prompt's next group leaves of the weight of its earlier ones in its belief; 1 forgets nothing."""
+    budget_tokens: NonNegative = 0
+    """Most tokens that a round's rollouts may be expected to take; a prompt's cost is learned from its trajectories. With
+    0 every rollout counts alike, and a round's budget is run.rollouts_per_prompt x run.prompts_per_update of them."""
+    min_rollouts: Annotated[int, Ge(2)] = 2
+    """Fewest rollouts of a prompt; at least 2, as a group of one has no advantage."""
+    max_rollouts: Positive = 128
+    """Most rollouts of a prompt."""
+    slice_rollouts: Positive = 8
+    """Rollouts of one job: small slices spread a large group over producers, and a crash costs little."""
+    lease_s: PositiveFloat = 120.0
+    """Rollouts without a verdict after this long are issued again."""
+    max_attempts: Positive = 3
+    """Issues of a slice before its missing rollouts are closed as `abandoned`."""
+    await_evaluation: bool = True
+    """Hold the first round until the base policy has been evaluated (if there is an evaluator)."""
+    shards: Positive = 1
+    """Allocators that share the prompts and every round's budget, for the life of the run. More than one wants pacing
+    `round`, a mode that has a price (`bayes`, `p_nonzero`, `variance`) and no budget_tokens."""
+    shard: NonNegative = 0
+    """Which of them this one is, from 0: for allocators that are started by hand (`rucksack up` starts them all)."""

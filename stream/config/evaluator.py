@@ -1,0 +1,28 @@
+"""Says which sets of prompts are evaluated, how and how often."""
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from stream.config.table import NonNegative, Positive, PositiveFloat, RunName, Table
+
+
+class EvaluatorTable(Table):
+    """Accuracy on sets of prompts, sampled by the producers and graded by the verifiers as training is."""
+
+    enabled: bool = True
+    """Whether `rucksack up` starts it."""
+    every: Positive = 20
+    """Updates between evaluations of the held-out set (the base and the final policy are always evaluated)."""
+    temperature: Annotated[float, Ge(0)] = 0.0
+    """0 is greedy."""
+    samples: Positive = 1
+    """Rollouts k of a prompt, for pass@k, avg@k and maj@k; more than 1 wants a temperature above 0."""
+    sets: dict[RunName, str] = {}
+    """More sets to evaluate with the held-out one: name = source, as in prompts.heldout_source."""
+    pool: bool = True
+    """Evaluate the pool as well, before and after."""
+    base_samples: NonNegative = 8
+    """Rollouts of a held-out prompt at temperature 1 from the base policy, for its success rate; 0 leaves it out."""
+    timeout_s: PositiveFloat = 300.0
+    """An evaluation for which nothing has come for so long is published with what there is."""

@@ -1,0 +1,61 @@
+"""Sets up optimisation, the objective and checkpoints."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from stream.config.objective import ObjectiveName, ObjectiveParts
+from stream.config.table import Fraction, NonNegative, Positive, PositiveFloat
+
+
+class LearnerTable(ObjectiveParts):
+    """Optimisation and the objective."""
+
+    threads: Positive = 1
+    """CPU threads of the learner."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model is trained; auto takes a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of forward and backward (weights and optimizer stay float32)."""
+    lr: PositiveFloat = 2e-4
+    """Learning rate of AdamW."""
+    warmup_updates: NonNegative = 0
+    """Updates over which the learning rate rises from 0."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Weight decay of AdamW."""
+    beta1: Fraction = 0.9
+    """First-moment decay of AdamW."""
+    beta2: Fraction = 0.999
+    """Second-moment decay of AdamW."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm."""
+    objective: ObjectiveName = "tis"
+    """Preset of what is maximised; the keys from ratio to entropy_coef, where given, replace parts of it (docs/learner.md)."""
+    minibatches: Positive = 1
+    """Optimizer steps of an update, each on its share of the prompts."""
+    overlong: Literal["keep", "filter", "penalty"] = "keep"
+    """Rollouts cut off at max_tokens: trained on as they are, left out of the loss, or all long ones lose reward (DAPO)."""
+    overlong_buffer: NonNegative = 0
+    """Tokens below max_tokens over which the penalty grows from 0 to overlong_factor."""
+    overlong_factor: PositiveFloat = 1.0
+    """Reward that a rollout of max_tokens loses."""
+    micro_batch_tokens: Positive = 8192
+    """Most tokens (padding included) of one forward and backward pass."""
+    ranks: Positive = 1
+    """Processes on this machine that share the training (torchrun, FSDP2); each has `threads` threads."""
+    lora_rank: NonNegative = 0
+    """Rank of low-rank adapters that are trained instead of the weights; 0 trains the weights."""
+    lora_alpha: Positive = 32
+    """Adapters are scaled by lora_alpha / lora_rank."""
+    lora_targets: tuple[str, ...] = ()
+    """Names of the layers that get an adapter; empty takes all linear ones but the output."""
+    gradient_checkpointing: bool = False
+    """Keep only each block's input for the backward pass: less memory, about a third more time."""
+    stale_after: Positive = 16
+    """Groups whose oldest token is more versions behind are dropped as `stale`: the last resort, pacing comes first."""
+    checkpoint_every: Positive = 10
+    """Updates between checkpoints."""
+    keep_checkpoints: Annotated[int, Ge(1)] = 2
+    """Newest checkpoints kept."""
+    keep_policies: Annotated[int, Ge(2)] = 4
+    """Newest published weights kept."""

@@ -1,0 +1,28 @@
+"""Sets up the sampling engine."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le
+
+from stream.config.table import NonNegative, Positive, PositiveFloat, Table
+
+
+class ProducerTable(Table):
+    """The sampling engine."""
+
+    replicas: NonNegative = 1
+    """Producers that `rucksack up` starts."""
+    threads: Positive = 1
+    """CPU threads of one producer."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the engine's weights; auto takes the model's."""
+    max_model_len: Positive = 2048
+    """Most tokens of prompt and completion together."""
+    max_num_seqs: Positive = 256
+    """Rollouts sampled side by side."""
+    kv_cache_gib: PositiveFloat = 1.0
+    """KV cache on a CPU, GiB."""
+    gpu_memory_utilization: Annotated[float, Gt(0), Le(1)] = 0.85
+    """Share of a GPU's memory for the engine."""
+    tensor_parallel_size: Positive = 1
+    """GPUs of one engine."""

@@ -1,0 +1,18 @@
+"""Sets up grading."""
+
+from stream.config.table import Fraction, NonNegative, Positive, Table
+
+
+class VerifierTable(Table):
+    """Grading."""
+
+    replicas: NonNegative = 1
+    """Verifiers that `rucksack up` starts."""
+    threads: Positive = 1
+    """CPU threads of one verifier."""
+    workers: Positive = 1
+    """Worker processes of one verifier, each killable."""
+    timeout_s: Positive = 2
+    """Whole seconds one answer may take; the worker is killed one second later."""
+    alarm_share: Fraction = 0.05
+    """Warn when timeout, error or unparsable exceed this share of a task's verdicts."""
