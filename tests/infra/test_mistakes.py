@@ -121,7 +121,7 @@ def test_a_shard_that_up_is_to_start_alone_and_a_pool_too_small_for_the_shards_a
 
 
 def test_the_number_of_allocators_is_fixed(tmp_path) -> None:
-    config = Config(_cli_parse_args=False, allocator={"shards": 3})
+    config = Config(allocator={"shards": 3})
     screen = LineScreen(Console(quiet=True))
     run = Run(config, MemoryBroker(), None, Placement(config, tmp_path, []), tmp_path, screen)
     with pytest.raises(UserError, match=r"role is 'allocators'; want .* this run has allocator.shards = 3 to its end"):
@@ -159,7 +159,7 @@ class DyingKafka:
 
 
 def test_a_broker_that_keeps_dying_ends_the_run_with_its_own_words(tmp_path) -> None:
-    config = Config(_cli_parse_args=False, up={"max_restarts": 3, "backoff_s": 1e-6})
+    config = Config(up={"max_restarts": 3, "backoff_s": 1e-6})
     kafka, screen = DyingKafka(), LineScreen(Console(quiet=True))
     run = Run(config, MemoryBroker(), kafka, Placement(config, tmp_path, []), tmp_path, screen)  # type: ignore[arg-type]
     while not run._supervisor.failure and kafka.num_starts < 10:

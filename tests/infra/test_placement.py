@@ -8,7 +8,7 @@ from stream.errors import UserError
 
 
 def placement(gpus=(), **tables) -> Placement:
-    return Placement(Config(_cli_parse_args=False, **tables), Path("r.toml"), ["--run.seed", "1"], gpus)
+    return Placement(Config(**tables), Path("r.toml"), ["--run.seed", "1"], gpus)
 
 
 def test_every_role_of_the_recipe_gets_a_worker():

@@ -9,7 +9,7 @@ from stream.errors import UserError
 
 def config_of(tmp_path, **tables) -> Config:
     run = {"name": "r", "dir": tmp_path} | tables.pop("run", {})
-    return Config(run=run, _cli_parse_args=False, **tables)
+    return Config(run=run, **tables)
 
 
 def test_a_new_run_keeps_its_configuration(tmp_path):
