@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +17,10 @@ import msgspec
 import numpy as np
 
 from allocator.modes import MODES, VALUES, Allocation, allocate
-from stream.errors import RucksackError, UserError
+from stream.errors import UserError
+from stream.json_lines import has_lone_surrogate, read_objects, source_name
 
+KEYS = "prompt_id, successes and trials"
 OUT_SUFFIXES = (".jsonl", ".parquet")
 PLOT_SUFFIXES = (".html", ".pdf", ".png", ".svg")
 
@@ -51,17 +53,9 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (2 a user's mistake)."""
-    try:
-        options = parser().parse_args(argv)
-        run(options)
-        return 0
-    except RucksackError as error:
-        print(f"rucksack allocate: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 141
+    """Run the command; returns 0."""
+    run(parser().parse_args(argv))
+    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -137,34 +131,26 @@ def read(file: Path) -> list[Line]:
         UserError: no such file, or the first line that cannot be used, with what is wrong with it.
 
     """
-    name = "standard input" if str(file) == "-" else str(file)
-    decode = msgspec.json.Decoder(Line).decode
     lines: list[Line] = []
     first: dict[str | int, int] = {}
-    with ExitStack() as stack:
+    for number, row in read_objects(file, KEYS):
+        where = f"{source_name(file)}:{number}"
         try:
-            source = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
-        except OSError as error:
-            raise UserError(
-                f"{name} cannot be read ({error.strerror}); give a file with a JSON line per prompt"
-            ) from None
-        for number, text in enumerate(source, 1):
-            if text.isspace():
-                continue
-            try:
-                line = decode(text)
-            except (msgspec.MsgspecError, ValueError) as error:
-                raise UserError(f"{name}:{number} {_mistake(text, error)}") from None
-            _check(line, lines, first, f"{name}:{number}")
-            first[line.prompt_id] = number
-            lines.append(line)
+            line = msgspec.convert(row, Line)
+        except msgspec.ValidationError as error:
+            raise UserError(f"{where} {_mistake(row, error)}") from None
+        _check(line, lines, first, where)
+        first[line.prompt_id] = number
+        lines.append(line)
     if not lines:
-        raise UserError(f"{name} has no prompts; want a JSON line for each, with prompt_id, successes and trials")
+        raise UserError(f"{source_name(file)} has no prompts; want a JSON line for each, with {KEYS}")
     return lines
 
 
 def _check(line: Line, before: list[Line], first: dict[str | int, int], where: str) -> None:
     """Refuse a line that is well formed and yet cannot be."""
+    if has_lone_surrogate(str(line.prompt_id)):
+        raise UserError(f"{where} has half a character (surrogate) in its prompt_id")
     if line.prompt_id in first:
         raise UserError(
             f"{where} has prompt_id {line.prompt_id!r}, as line {first[line.prompt_id]} has; every prompt needs its own"
@@ -182,23 +168,14 @@ def _check(line: Line, before: list[Line], first: dict[str | int, int], where: s
         )
 
 
-def _mistake(text: bytes, error: Exception) -> str:
-    """What is wrong with a line that does not decode, in words."""
-    try:
-        found = json.loads(text)
-    except ValueError as reason:
-        return f"is not JSON ({reason}); want one object a line"
-    if not isinstance(found, dict):
-        return 'is not an object; want {"prompt_id": ..., "successes": ..., "trials": ...}'
+def _mistake(row: dict[str, Any], error: Exception) -> str:
+    """What is wrong with an object that does not describe a prompt, in words."""
     for key in ("prompt_id", "successes", "trials"):
-        if key not in found:
-            return f"has no {key}; want prompt_id, successes and trials"
-    for key, value in found.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"has {key} {value:g}; want a finite number"
+        if key not in row:
+            return f"has no {key}; want {KEYS}"
     for key in ("successes", "trials", "cost"):
-        if key in found and (isinstance(found[key], bool) or not isinstance(found[key], int | float)):
-            return f"has {key} {json.dumps(found[key])}; want a number"
+        if key in row and (isinstance(row[key], bool) or not isinstance(row[key], int | float)):
+            return f"has {key} {json.dumps(row[key])}; want a number"
     return f"cannot be read ({error})"
 
 

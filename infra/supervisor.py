@@ -12,9 +12,9 @@ from pathlib import Path
 
 from infra.placement import WorkerSpec
 from infra.restarts import Restarts
-from localkafka.tied import tied
 from stream.config import UpTable
 from stream.errors import Fenced, UserError
+from stream.parent_death import command_that_dies_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Supervisor:
         with spec.log.open("ab") as output:
             worker.log_start = output.tell()
             worker.process = subprocess.Popen(
-                tied(list(spec.command)),
+                command_that_dies_with_parent(spec.command),
                 env=os.environ | spec.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

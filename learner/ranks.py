@@ -5,10 +5,8 @@ trainer's collective methods to the others, with its arguments, as one message. 
 verdicts' own records; nothing is pickled (law 7).
 """
 
-import ctypes
 import datetime
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +24,7 @@ from learner.model import Policy, decoder_layers
 from learner.statistics import Statistics
 from stream.codec import decode, encode
 from stream.messages import Verdict
+from stream.parent_death import die_with_parent
 
 PATIENCE = datetime.timedelta(days=30)
 """Longest wait of a rank for the next message, as rank 0 may wait long for groups. A dead rank is noticed by its connection."""
@@ -47,9 +46,7 @@ def become_torchrun(num_ranks: int, arguments: Sequence[str]) -> None:
 
 def join(device: torch.device) -> torch.device:
     """Join the other ranks; returns this rank's own device. The process is killed when torchrun dies (Linux)."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):
-        libc.prctl(1, signal.SIGKILL)
+    die_with_parent(os.getppid())
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

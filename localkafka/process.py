@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from localkafka.tied import tied
 from localkafka.waiting import wait_until
+from stream.parent_death import command_that_dies_with_parent
 
 
 class BrokerProcess:
@@ -30,7 +30,7 @@ class BrokerProcess:
         """Start the broker; its output is added to its log."""
         command = [*java, "kafka.Kafka", str(self.properties)]
         if die_with_parent:
-            command = tied(command)
+            command = command_that_dies_with_parent(command)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._child = subprocess.Popen(

@@ -4,7 +4,6 @@ The allocator trains on the pool, the evaluator asks the held-out set; both load
 """
 
 import itertools
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from stream.config import Config
 from stream.errors import UserError
+from stream.json_lines import has_lone_surrogate, read_objects
 from stream.messages import Prompt
 
 log = logging.getLogger(__name__)
@@ -78,23 +78,7 @@ def _rows(config: Config, source: str, split: str, num_prompts: int) -> Iterator
 def _jsonl_rows(file: Path) -> Iterator[Mapping[str, Any]]:
     if not file.is_file():
         raise UserError(f"prompts file {file} does not exist; give prompts.source an existing .jsonl file")
-    try:
-        lines = file.open("rb")
-    except OSError as error:
-        raise UserError(
-            f"prompts file {file} cannot be read ({error.strerror}); want a file that this user may read"
-        ) from None
-    with lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:  # among them bytes that are not UTF-8
-                raise UserError(f"{file}:{number} is not JSON ({error}); want one object a line, in UTF-8") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{file}:{number} is a {type(row).__name__}; want an object with text and answer")
-            yield row
+    return (row for _, row in read_objects(file, "text and answer"))
 
 
 def _dataset_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
@@ -133,7 +117,7 @@ def prompt_of(row: Mapping[str, Any], number: int, source: str, config: Config) 
                 f"{source}: prompt {number} (id {prompt_id}) has {what} {str(value)[:40]!r}; want a string or a number: "
                 f"prompts.{what}_key may name what lies inside, such as a.b or a.0"
             )
-        if any("\ud800" <= character <= "\udfff" for character in str(value)):
+        if has_lone_surrogate(str(value)):
             raise UserError(
                 f"{source}: prompt {number} (id {prompt_id}) has half a character (surrogate) in its {what}"
             )

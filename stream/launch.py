@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from stream.broker import Broker
+from stream.command import exit_code_of
 from stream.config import Config, help_text, load
-from stream.errors import BrokerUnavailable, RucksackError, UserError
+from stream.errors import BrokerUnavailable, UserError
 from stream.metrics import serve
 from stream.run_topics import RunTopics
 from stream.topics import topics_for
@@ -46,27 +47,31 @@ def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> in
     arguments = list(sys.argv[1:] if argv is None else argv)
     worker = os.environ.get(WORKER_VARIABLE) or f"{role}-{socket.gethostname()}-{os.getpid()}"
     set_up_logging()
+    return exit_code_of(role, lambda: _run_role(role, worker, main, arguments))
+
+
+def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> int:
     stop = stop_on_signals()
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(f"rucksack {role} CONFIG"))
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")
+    config = load(arguments[0], arguments[1:])
+    broker = connect(config)
+    broker.create_topics(config.run.name, topics_for(config.allocator.shards), config.broker.partitions)
+    topics = RunTopics(broker, config.run.name, worker)
+    if METRICS_VARIABLE in os.environ:
+        topics.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker)
+    log.info("started worker=%s run=%s pid=%d", worker, config.run.name, os.getpid())
     try:
-        if {"-h", "--help"} & set(arguments):
-            print(help_text(f"rucksack {role} CONFIG"))
-            return 0
-        if not arguments or arguments[0].startswith("-"):
-            raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")
-        config = load(arguments[0], arguments[1:])
-        broker = connect(config)
-        broker.create_topics(config.run.name, topics_for(config.allocator.shards), config.broker.partitions)
-        topics = RunTopics(broker, config.run.name, worker)
-        if METRICS_VARIABLE in os.environ:
-            topics.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker)
-        log.info("started worker=%s run=%s pid=%d", worker, config.run.name, os.getpid())
         main(config, topics, stop)
-        topics.writer.close()
-        log.info("ended worker=%s", worker)
-        return 128 + stop.signal if stop.signal else 0
-    except RucksackError as error:
-        print(f"rucksack {role}: {error}", file=sys.stderr)
-        return error.exit_code
+    except OSError:
+        log.exception("the system refused something")  # its traceback would be lost: what is printed is one line
+        raise
+    topics.writer.close()
+    log.info("ended worker=%s", worker)
+    return 128 + stop.signal if stop.signal else 0
 
 
 def connect(config: Config) -> Broker:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prompts.sources import load_prompts, prompt_of
 from stream.config import Config, PromptsTable, load
-from stream.errors import RucksackError, UserError
+from stream.errors import UserError
 from stream.messages import Prompt
 from verifier.graders import check_name
 from verifier.pool import Pool
@@ -37,7 +37,7 @@ class Problem:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`rucksack prompts`; returns the exit code (0 all prompts are sound, 2 some are not, or another mistake)."""
+    """`rucksack prompts`; returns the exit code (0 all prompts are sound, 2 some are not)."""
     parser = argparse.ArgumentParser(prog="rucksack prompts", description="Look after prompts.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     check = commands.add_parser(
@@ -51,14 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--text-key", default=defaults.text_key, help="key of the text (default: %(default)s)")
     check.add_argument("--answer-key", default=defaults.answer_key, help="key of the answer (default: %(default)s)")
     options = parser.parse_args(argv)
-    try:
-        problems: list[Problem] = []
-        prompts = dict(_prompts(options, problems))
-        num_prompts = len(prompts) + len(problems)
-        problems += check_prompts(prompts)
-    except RucksackError as error:
-        print(f"rucksack prompts: {error}", file=sys.stderr)
-        return error.exit_code
+    problems: list[Problem] = []
+    prompts = dict(_prompts(options, problems))
+    num_prompts = len(prompts) + len(problems)
+    problems += check_prompts(prompts)
     # Lines that cannot be read were found before any gold answer was judged.
     problems.sort(key=lambda problem: problem.place)
     for problem in problems:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from verifier.check import main
+from infra.cli import main
 
 
 def write(folder: Path, *rows: object) -> str:
@@ -26,7 +26,7 @@ def test_each_bad_prompt_is_reported_once_with_its_line(tmp_path: Path, capsys: 
         {"id": "pattern", "text": "1+1", "answer": "(", "grader": "regex"},
         {"id": "fine", "text": "1+1", "answer": "[0-9]+", "grader": "regex"},
     )
-    assert main(["check", file]) == 2
+    assert main(["prompts", "check", file]) == 2
     output = capsys.readouterr()
     lines = output.out.splitlines()
     assert [int(line.removeprefix(f"{file}:").partition(":")[0]) for line in lines] == [2, 4, 5, 6, 7, 8, 9]
@@ -42,10 +42,10 @@ def test_each_bad_prompt_is_reported_once_with_its_line(tmp_path: Path, capsys: 
 
 def test_sound_prompts_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"id": f"{n}", "prompt": f"{n}+1", "answer": f"{n + 1}", "grader": "string"} for n in range(50)]
-    assert main(["check", write(tmp_path, *rows)]) == 0
+    assert main(["prompts", "check", write(tmp_path, *rows)]) == 0
     assert capsys.readouterr() == ("", "50 prompts, 0 with problems\n")
 
 
 def test_a_missing_file_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "nowhere.jsonl"]) == 2
+    assert main(["prompts", "check", "nowhere.jsonl"]) == 2
     assert capsys.readouterr().err.startswith("rucksack prompts: nowhere.jsonl does not exist")

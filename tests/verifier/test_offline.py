@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.cli import main
 from stream.errors import UserError
-from verifier.offline import grade_answers, main
+from verifier.offline import grade_answers
 
 
 def run(lines: list[str], *options: str) -> tuple[list[dict[str, object]], str]:
@@ -63,22 +64,22 @@ def test_an_answer_comes_out_while_input_is_still_open() -> None:
 
 
 def test_mistakes_are_told_and_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--grader", "nope"]) == 2
+    assert main(["verify", "--grader", "nope"]) == 2
     assert (
         "there is no grader 'nope'; known: choice, integer, math, reasoning_gym, regex, string"
         in capsys.readouterr().err
     )
-    assert main([str(tmp_path / "nothing.jsonl")]) == 2
+    assert main(["verify", str(tmp_path / "nothing.jsonl")]) == 2
     assert "nothing.jsonl cannot be read: No such file or directory" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
-        main(["--workers", "0"])
+        main(["verify", "--workers", "0"])
     assert stop.value.code == 2
     assert "got '0'; want a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_files_of_no_lines_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty.jsonl").write_text("\n\n")
-    assert main([str(tmp_path / "empty.jsonl")]) == 0
+    assert main(["verify", str(tmp_path / "empty.jsonl")]) == 0
     output = capsys.readouterr()
     assert (output.out, output.err.startswith("0 answers in ")) == ("", True)
 

@@ -1,0 +1,160 @@
+"""The commands about a run that is up (`status`, `scale`, `down`), `up` itself, and `broker`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from stream.errors import UserError
+
+
+def up_command(arguments: list[str]) -> int:
+    """Run a recipe to its end."""
+    from rich.console import Console
+
+    if {"-h", "--help"} & set(arguments):
+        from stream.config import help_text
+
+        print(help_text("rucksack up CONFIG"))
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("no recipe given; usage: rucksack up CONFIG [--table.key VALUE ...], e.g. configs/demo.toml")
+    from infra.up import up
+
+    return up(Path(arguments[0]), arguments[1:], Console())
+
+
+# -- a run that is up -------------------------------------------------------------------------------------------------
+
+
+def status_command(arguments: list[str]) -> int:
+    """Print a run's figures and workers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.control import ask
+
+    parser = _run_parser("status", "Show how a run that is up is doing.")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    options = parser.parse_args(arguments)
+    reply = ask(_folder(options), {"command": "status"})
+    if options.json:
+        print(json.dumps(reply, indent=2))
+        return 0
+    console = Console()
+    figures = Table(show_header=False, title=f"Run {reply['status']['run']}", title_justify="left")
+    for key, value in reply["status"].items():
+        figures.add_row(key.replace("_", " "), _figure(value))
+    workers = Table(title="Workers", title_justify="left")
+    for column in ("name", "state", "pid", "uptime_s", "restarts"):
+        workers.add_column(column, justify="left" if column in ("name", "state") else "right")
+    for row in reply["workers"]:
+        workers.add_row(
+            row["name"], row["state"], str(row["pid"] or "-"), f"{row['uptime_s']:.0f}", str(row["restarts"])
+        )
+    console.print(figures)
+    console.print(workers)
+    return 0
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number:,}" for name, number in value.items()) or "-"
+    return f"{value:,.3f}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def scale_command(arguments: list[str]) -> int:
+    """Start or stop workers of a run that is up."""
+    from infra.control import ask
+
+    parser = _run_parser("scale", "Change the number of producers or verifiers of a run that is up.", changes=True)
+    options = parser.parse_args(arguments)
+    for change in options.changes:
+        role, _, number = change.partition("=")
+        if not number.isdecimal():
+            raise UserError(f"got {change!r}; want ROLE=NUMBER, e.g. producers=2")
+        reply = ask(_folder(options), {"command": "scale", "role": role, "replicas": int(number)})
+        print(f"{reply['role']}s: {reply['before']} -> {reply['replicas']}")
+        if "warning" in reply:
+            print(f"warning: {reply['warning']}", file=sys.stderr)
+    return 0
+
+
+def down_command(arguments: list[str]) -> int:
+    """Stop a run and wait until it is over."""
+    from infra.control import ask
+    from infra.run_folder import await_release
+
+    options = _run_parser("down", "Stop a run that is up; `rucksack up` with the same recipe resumes it.").parse_args(
+        arguments
+    )
+    folder = _folder(options)
+    reply = ask(folder, {"command": "down"})
+    await_release(folder)
+    print(f"run {reply['stopping']} stopped; `rucksack up` with the same recipe resumes it")
+    return 0
+
+
+def _run_parser(name: str, text: str, changes: bool = False) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"rucksack {name}", description=text)
+    run_help = "name of a run, or path of its folder (default: the one that is up)"
+    if changes:
+        parser.add_argument("changes", nargs="+", metavar="ROLE=NUMBER", help="producers=2, verifiers=4")
+        parser.add_argument("--run", metavar="RUN", help=run_help)
+    else:
+        parser.add_argument("run", nargs="?", metavar="RUN", help=run_help)
+    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder that holds the runs (default: runs)")
+    return parser
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    """The folder of the run that is meant."""
+    from infra.control import SOCKET_FILE, is_up
+
+    if options.run:
+        named: Path = options.dir / options.run
+        return named if named.is_dir() or not Path(options.run).is_dir() else Path(options.run)
+    found: list[Path] = sorted(file.parent for file in options.dir.glob(f"*/{SOCKET_FILE}") if is_up(file.parent))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(folder.name for folder in found)
+    raise UserError(
+        f"{len(found)} runs are up in {options.dir} ({names}); say which"
+        if found
+        else f"no run is up in {options.dir}; start one with `rucksack up CONFIG`, or say where with --dir"
+    )
+
+
+# -- a broker by itself -----------------------------------------------------------------------------------------------
+
+
+def broker_command(arguments: list[str]) -> int:
+    """Start or stop a broker that belongs to no run."""
+    from localkafka.local import LocalKafka
+
+    parser = argparse.ArgumentParser(
+        prog="rucksack broker", description="Start or stop a local Kafka broker by itself."
+    )
+    parser.add_argument("action", choices=("start", "stop"))
+    parser.add_argument("--nodes", type=int, default=1, choices=(1, 3), help="nodes of a new cluster (default: 1)")
+    parser.add_argument("--data-dir", type=Path, default=Path("broker"), help="what it keeps (default: broker)")
+    parser.add_argument("--ports", type=_ports, help="client port of every node, comma between (default: free ones)")
+    parser.add_argument("--heap-mb", type=int, default=512, help="memory of a node's Java heap, MB (default: 512)")
+    options = parser.parse_args(arguments)
+    if options.action == "start":
+        kafka = LocalKafka(options.data_dir, options.nodes, options.ports, options.heap_mb, detached=True)
+        kafka.start()
+        print(f"broker started, data in {options.data_dir}; bootstrap servers:\n{kafka.bootstrap_servers}")
+        return 0
+    kafka = LocalKafka.attach(options.data_dir)
+    was_up = len(kafka.dead_nodes()) < len(kafka.nodes)
+    kafka.stop()
+    print("broker stopped" if was_up else "broker was not running")
+    return 0
+
+
+def _ports(text: str) -> list[int]:
+    try:
+        return [int(port) for port in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}; want port numbers with commas between, e.g. 9092") from None
