@@ -45,20 +45,16 @@ class Entry:
 class Ledger:
     """The open groups of one allocator, by group id."""
 
-    def __init__(self, shard: int = 0, num_shards: int = 1) -> None:
-        """Of allocator number `shard` (from 0) of as many: of partitions with as little to do each prefers others."""
-        self._shard, self._num_shards = shard, num_shards
+    def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._outstanding: dict[int, int] = defaultdict(int)
 
     def open(self, prompt_id: str, group: OpenGroup, slice_rollouts: int, num_partitions: int, now_s: float) -> Entry:
         """Admit a group, cut in slices, each on the partition with the fewest outstanding rollouts."""
         entry = Entry(prompt_id=prompt_id, group=group, slices=[])
-        first = self._shard * num_partitions // self._num_shards
-        in_turn = [*range(first, num_partitions), *range(first)]
         for start in range(0, group.num_rollouts, slice_rollouts):
             stop = min(start + slice_rollouts, group.num_rollouts)
-            partition = min(in_turn, key=lambda number: self._outstanding[number])
+            partition = min(range(num_partitions), key=lambda number: self._outstanding[number])
             self._outstanding[partition] += stop - start
             entry.slices.append(Slice(start=start, stop=stop, partition=partition, issued_s=now_s))
         self.entries[group.group_id] = entry

@@ -5,10 +5,6 @@ last round is rebuilt after a crash: offsets are committed no further than the f
 in a belief. Should a transaction be torn: the offsets also stand beside the beliefs, in their partition; jobs without a
 belief are found and taken on; a belief without its jobs has a lease that runs out; and what one transaction has written
 of the beliefs, the next one writes again.
-
-One of several allocators does all this for its own prompts, those at every so-manieth place of the pool, and has its
-part of every round's groups. What it knows of the others it reads: of their prompts the beliefs, for the prior; of their
-part of the budget the quotes (`allocator.talks`), from which all work out the same shares.
 """
 
 import gc
@@ -27,7 +23,6 @@ from allocator.evidence import Evidence
 from allocator.jobs import JobMaker
 from allocator.ledger import Entry, Ledger, Slice
 from allocator.rounds import RoundPlan, TornGroup, Turns, find_torn, note_groups, plan_round, plan_stream
-from allocator.talks import Draft, Talks, read_quotes
 from prompts.sources import load_prompts
 from prompts.tokens import tokenize
 from stream.broker import Offsets
@@ -42,12 +37,11 @@ from stream.messages import (
     Pace,
     Position,
     Prompt,
-    Quote,
     Update,
     Verdict,
 )
 from stream.run_topics import RunTopics
-from stream.topics import BELIEFS, EVALUATIONS, JOBS, PRICES, UPDATES, VERDICTS
+from stream.topics import BELIEFS, EVALUATIONS, JOBS, UPDATES, VERDICTS
 from stream.watermark import Watermark
 from stream.worker import Delivery, run_loop
 
@@ -67,34 +61,28 @@ class Allocator:
     ) -> None:
         self._config = config
         self._topics = topics
-        self._shard, self._num_shards = config.allocator.shard, config.allocator.shards
-        which = f"-{self._shard}-of-{self._num_shards}" if self._num_shards > 1 else ""
-        self._consumer_group = f"{topics.run}.allocator{which}"
+        self._consumer_group = f"{topics.run}.allocator"
         self._rounds = RunTopics(
             topics.broker,
             topics.run,
             topics.worker,
             writer=topics.broker.writer(name=f"{self._consumer_group}.rounds", transactional=True),
         )
-        mine = [prompt for prompt in pool[self._shard :: self._num_shards] if prompt.prompt_id in token_ids]
-        self._pool = {prompt.prompt_id: prompt for prompt in mine}
-        self._round_size = len(range(self._shard, config.run.prompts_per_update, self._num_shards))
-        """Groups of this allocator in a round."""
-        if len(self._pool) < self._round_size:
+        self._pool = {prompt.prompt_id: prompt for prompt in pool if prompt.prompt_id in token_ids}
+        if len(self._pool) < config.run.prompts_per_update:
             raise UserError(
-                f"{len(self._pool)} prompts of this allocator's are short enough; want at least its {self._round_size} of "
-                "run.prompts_per_update: raise prompts.max_prompt_tokens, or add prompts"
+                f"{len(self._pool)} prompts are short enough; want at least run.prompts_per_update, which is "
+                f"{config.run.prompts_per_update}: raise prompts.max_prompt_tokens, or add prompts"
             )
         self._make = JobMaker(config.sampling, self._pool, token_ids)
         self._beliefs: dict[str, Belief] = {}
         self._evidence = Evidence(
-            pool if self._num_shards > 1 else mine, config.allocator.prior, most_tokens=config.sampling.max_tokens
+            list(self._pool.values()), config.allocator.prior, most_tokens=config.sampling.max_tokens
         )
         self._plan = RoundPlan()
         """The last one that was admitted."""
         self._pace: Pace | None = None
         """How the stream of prompts goes on, where they are decided one by one."""
-        self._draft: Draft | None = None
         self._changed: set[str] = set()
         self._just_written: set[str] = set()
         self._num_admitted = 0
@@ -103,22 +91,16 @@ class Allocator:
         self._held: list[Delivery] = []
         self._policy_version = 0
         """The newest that an update has told of: what is admitted now may not be sampled by older weights."""
-        self._ledger = Ledger(self._shard, self._num_shards)
+        self._ledger = Ledger()
         self._watermark = Watermark()
-        self._talks = Talks(config, topics, self._watermark) if self._num_shards > 1 else None
         self._places: dict[str, list[tuple[tuple[str, int], int]]] = {}
         self._awaited = _awaited_evaluations(config)
         self._counters = {"reissued_rollouts": 0, "abandoned_rollouts": 0}
-        of_others = (PRICES, BELIEFS) if self._num_shards > 1 else ()
-        restored: Offsets = {}
-        if of_others:
-            beliefs = BELIEFS.of(topics.run)
-            restored = {(beliefs, number): end for number, end in topics.broker.end_offsets(beliefs).items()}
         with _uncollected():
             positions = self._restore()
             self._turns = Turns(self._beliefs, config.run.seed)
-        self.reader = topics.reader(VERDICTS, UPDATES, EVALUATIONS, *of_others)
-        self.reader.seek({**positions, **restored})
+        self.reader = topics.reader(VERDICTS, UPDATES, EVALUATIONS)
+        self.reader.seek(positions)
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
 
@@ -133,7 +115,7 @@ class Allocator:
         return self._next_round >= self._config.run.num_updates and not self._ledger.entries
 
     def handle(self, delivery: Delivery) -> None:
-        """A verdict, an update or an evaluation; of other shards also a belief or a quote."""
+        """A verdict, an update or an evaluation."""
         match delivery.message:
             case Verdict() as verdict:
                 self._handle_verdict(verdict, delivery)
@@ -146,26 +128,16 @@ class Allocator:
                     self._hold(delivery)
             case Evaluation() as evaluation:
                 self._awaited.discard(evaluation.name)
-            case Belief() as belief:
-                if belief.prompt_id in self._evidence and belief.prompt_id not in self._pool:
-                    self._evidence.note(belief)
-            case Quote() as quote:
-                if self._talks is not None:
-                    self._talks.note(quote, delivery.record, self._next_round)
 
     def work(self) -> bool:
-        """Admit a round if pacing lets it and its budget is known; issue again what is overdue."""
+        """Admit a round if pacing lets it; issue again what is overdue."""
         self._recover_overdue(time.monotonic())
-        if self._draft is None and self._may_admit:
-            self._draft = self._begin_round()
-        if self._draft is None:
+        if not self._may_admit:
             return False
-        talks = self._talks if self._draft.chosen else None  # torn groups have their sizes
-        budget = self._config.run.budget if talks is None else talks.share()
-        if budget is None:
+        chosen = self._choose()
+        if not chosen and not self._torn:
             return False
-        draft, self._draft = self._draft, None
-        self._admit_round(draft, budget)
+        self._admit_round(chosen)
         return True
 
     def metrics(self) -> Mapping[str, float]:
@@ -178,7 +150,6 @@ class Allocator:
             "allocator/spent": self._plan.spent,
             "allocator/gap": self._plan.gap,
             **{f"allocator/{name}": count for name, count in self._counters.items()},
-            **({"allocator/talk_s": self._talks.took_s} if self._talks is not None else {}),
         }
 
     def close(self) -> None:
@@ -195,9 +166,7 @@ class Allocator:
             return
         if job.prompt.prompt_id not in self._pool:
             self._pass(delivery)
-            if self._shard == 0 and job.prompt.prompt_id not in self._evidence:  # of several shards one buries it
-                raise BadRecord(f"verdict of prompt {job.prompt.prompt_id!r}, which is not in this run's pool")
-            return
+            raise BadRecord(f"verdict of prompt {job.prompt.prompt_id!r}, which is not in this run's pool")
         place = (delivery.record.topic, delivery.record.partition)
         self._watermark.start(place, delivery.record.offset)
         left = self._torn.get(job.prompt.prompt_id)
@@ -261,16 +230,11 @@ class Allocator:
 
     @property
     def _next_round(self) -> int:
-        return self._num_admitted // self._round_size
+        return self._num_admitted // self._config.run.prompts_per_update
 
     @property
     def _may_admit(self) -> bool:
-        """Pacing: open rollouts (groups, with a budget of tokens or with shards) stay within (max_staleness + 1) x one
-        update's.
-
-        Shards cannot come to a stop: all have admitted the same rounds before any admits the next, and the learner takes
-        as many groups as a round has. So either there are enough for an update, or no group is open.
-        """
+        """Pacing: open rollouts (groups, with a budget of tokens) stay within (max_staleness + 1) x one update's."""
         run = self._config.run
         if self._torn:  # they are under way; what closes their prompts' earlier groups is in the log, to be read again
             return all(self._beliefs[prompt_id].open_group is None for prompt_id in self._torn)
@@ -278,8 +242,8 @@ class Allocator:
             return False
         if self._streams:
             return self._room > 0
-        if self._config.allocator.budget_tokens or self._num_shards > 1:  # rounds differ in rollouts, not in groups
-            return self._ledger.num_open_groups <= run.max_staleness * self._round_size
+        if self._config.allocator.budget_tokens:  # rounds differ in rollouts, not in groups
+            return self._ledger.num_open_groups <= run.max_staleness * run.prompts_per_update
         return self._ledger.num_open_rollouts <= run.max_staleness * run.budget
 
     @property
@@ -296,9 +260,7 @@ class Allocator:
 
     def _choose(self) -> list[str]:
         """The prompts that go with the torn groups: those that the round still lacks, or as many as there is room for."""
-        size, torn = self._round_size, self._torn
-        if self._talks is not None and (said := self._talks.said(self._next_round)):
-            return [prompt_id for prompt_id in said if prompt_id not in torn]
+        size, torn = self._config.run.prompts_per_update, self._torn
         if not self._streams:
             return self._turns.take(size - self._num_admitted % size - len(torn), without=torn)
         chosen: list[str] = []
@@ -306,24 +268,13 @@ class Allocator:
             chosen += one
         return chosen
 
-    def _begin_round(self) -> Draft | None:
-        """Choose the prompts of the next round; with other shards, begin to talk about its budget."""
-        chosen = self._choose()
-        if not chosen and not self._torn:
-            return None
-        draft = Draft(chosen, self._evidence.beliefs(chosen, self._beliefs))
-        if self._talks is not None and chosen:
-            torn = [left.group.num_rollouts for left in self._torn.values()]
-            draft = self._talks.begin(self._next_round, draft, torn)
-        return draft
-
-    def _admit_round(self, draft: Draft, budget: int) -> None:
+    def _admit_round(self, chosen: Sequence[str]) -> None:
         """Admit the next round, with the groups that a torn transaction has left in the log as a part of it."""
         torn = self._torn
         if self._streams:
             left = [group.group for group in torn.values()]
             self._pace = note_groups(self._pace, self._config.run.rollouts_per_prompt, left)
-        rest = self._plan_for(draft, budget) if draft.chosen else RoundPlan(pace=self._pace)
+        rest = self._plan_for(chosen) if chosen else RoundPlan(pace=self._pace)
         groups = (*(left.group for left in torn.values()), *rest.groups)
         self._plan = replace(rest, prompt_ids=(*torn, *rest.prompt_ids), groups=groups)
         self._pace = rest.pace
@@ -340,15 +291,16 @@ class Allocator:
             self._plan.gap,
         )
 
-    def _plan_for(self, draft: Draft, rollouts: int) -> RoundPlan:
-        run, table, chosen = self._config.run, self._config.allocator, draft.chosen
+    def _plan_for(self, chosen: Sequence[str]) -> RoundPlan:
+        run, table = self._config.run, self._config.allocator
+        believed = self._evidence.beliefs(chosen, self._beliefs)
         torn = [left.group for left in self._torn.values()]
         if self._streams:
             first = self._num_admitted + len(torn)
             return plan_stream(
                 chosen,
                 self._beliefs,
-                draft.believed,
+                believed,
                 mode=table.mode,
                 mean=run.rollouts_per_prompt,
                 low=table.min_rollouts,
@@ -356,15 +308,15 @@ class Allocator:
                 rounds=[(first + i) // run.prompts_per_update for i in range(len(chosen))],
                 pace=self._pace,
             )
-        full = table.budget_tokens or rollouts
-        budget: float = full * (len(chosen) + len(torn)) // self._round_size
+        full = table.budget_tokens or run.budget
+        budget: float = full * (len(chosen) + len(torn)) // run.prompts_per_update
         budget -= sum(group.num_rollouts * (group.budgeting.cost if table.budget_tokens else 1) for group in torn)
         least = len(chosen) * table.min_rollouts * (self._config.sampling.max_tokens if table.budget_tokens else 1)
         most = full if table.budget_tokens else len(chosen) * table.max_rollouts
         return plan_round(
             chosen,
             self._beliefs,
-            draft.believed,
+            believed,
             mode=table.mode,
             budget=max(least, min(most, budget)),
             low=table.min_rollouts,
@@ -379,8 +331,6 @@ class Allocator:
             self._beliefs[prompt_id] = belief_rules.admit(self._beliefs[prompt_id], group)
             self._changed.add(prompt_id)
         self._num_admitted += len(plan.groups)
-        if self._talks is not None:
-            self._talks.admitted(self._next_round)
         positions = self._watermark.offsets()
         with self._rounds.writer.transaction():
             for prompt_id, group in zip(plan.prompt_ids, plan.groups, strict=True):
@@ -444,27 +394,19 @@ class Allocator:
         """Beliefs and open groups as of the last transaction; returns where to read on: what came since is read again."""
         positions: Offsets = {}
         self._beliefs |= {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._pool}
-        others: dict[str, Belief] = {}
         for belief in self._topics.read_each(BELIEFS):
-            if self._num_shards > 1 and belief.prompt_id not in self._beliefs:  # its positions are another shard's
-                others[belief.prompt_id] = belief
-                continue
             if belief.positions or belief.pace is not None:
                 self._pace = belief.pace
                 positions = {(place.topic, place.partition): place.offset for place in belief.positions}
             if belief.prompt_id in self._beliefs:
                 self._beliefs[belief.prompt_id] = belief
-        theirs = (belief for belief in others.values() if belief.prompt_id in self._evidence)
-        self._evidence.note_all([*self._beliefs.values(), *theirs])
+        self._evidence.note_all(self._beliefs.values())
         for belief in self._beliefs.values():
             self._num_admitted += belief.num_groups
             if belief.open_group is not None:
                 entry = self._open(belief.prompt_id, belief.open_group)
                 if belief.open_group.observed:
                     self._ledger.settle(entry)
-        quotes = read_quotes(self._topics, self._num_shards, begun=bool(self._num_admitted or others))
-        if self._talks is not None:
-            self._talks.resume(quote for quote in quotes if self._pool.keys() >= set(quote.prompt_ids))
         for update in self._topics.read_all(UPDATES, newest=NEWEST_UPDATES):
             self._policy_version = max(self._policy_version, update.version)
         table, run = self._config.allocator, self._config.run
@@ -504,7 +446,6 @@ def _awaited_evaluations(config: Config) -> set[str]:
 def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the allocator to its end."""
     pool, _heldout = load_prompts(config)
-    table = config.allocator
-    role = Allocator(config, topics, pool, tokenize(pool[table.shard :: table.shards], config))
+    role = Allocator(config, topics, pool, tokenize(pool, config))
     gc.freeze()  # beliefs stay as long as the process: no search for garbage needs to look at them
     run_loop(role, topics, role.reader, stop)

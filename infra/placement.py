@@ -22,7 +22,7 @@ PACKAGES = {
 }
 """Role to the package that `python -m` runs."""
 SCALABLE = ("producer", "verifier")
-"""Roles of which any number may run; of the others there is one, and of allocators as many as the recipe says."""
+"""Roles of which any number may run; of the others there is one."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -52,8 +52,8 @@ class Placement:
 
     def initial(self) -> list[WorkerSpec]:
         """The workers that a run starts with, in order of starting: what takes longest to start comes first."""
-        roles = ["producer"] * self._config.producer.replicas + ["learner"]
-        roles += ["allocator"] * self._config.allocator.shards + ["verifier"] * self._config.verifier.replicas
+        roles = ["producer"] * self._config.producer.replicas + ["learner", "allocator"]
+        roles += ["verifier"] * self._config.verifier.replicas
         if self._config.evaluator.enabled:
             roles.append("evaluator")
         if self._config.tracking.to:
@@ -62,11 +62,10 @@ class Placement:
 
     def spec(self, role: str, index: int) -> WorkerSpec:
         """One worker."""
-        which = ("--allocator.shard", str(index)) if role == "allocator" and self._config.allocator.shards > 1 else ()
         return WorkerSpec(
             role=role,
             index=index,
-            command=(sys.executable, "-m", PACKAGES[role], *self._arguments, *which),
+            command=(sys.executable, "-m", PACKAGES[role], *self._arguments),
             environment=self._environment(role, index),
             log=self._config.run.path / "logs" / f"{role}-{index}.log",
         )
@@ -84,9 +83,8 @@ class Placement:
     def _port_offset(self, role: str, index: int) -> int:
         singles = [name for name in PACKAGES if name not in SCALABLE]
         if role in SCALABLE:
-            more_allocators = self._config.allocator.shards - 1
-            return len(singles) + more_allocators + len(SCALABLE) * index + SCALABLE.index(role)
-        return len(singles) + index - 1 if index else singles.index(role)
+            return len(singles) + len(SCALABLE) * index + SCALABLE.index(role)
+        return singles.index(role)
 
     def _gpus_of(self, role: str, index: int) -> list[str]:
         """The learner has the first GPU, each producer its own next ones; the other roles see none."""

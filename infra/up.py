@@ -26,7 +26,7 @@ from stream.config import Config, load
 from stream.errors import BadRecord, BrokerUnavailable, RucksackError, UserError
 from stream.launch import ADDRESS_FILE, Stop, connect, stop_on_signals
 from stream.snapshot import messages
-from stream.topics import EVALUATIONS, HEARTBEATS, JOBS, TRAJECTORIES, UPDATES, topic_of, topics_for
+from stream.topics import EVALUATIONS, HEARTBEATS, JOBS, TOPICS, TRAJECTORIES, UPDATES, topic_of
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
         kafka = stack.enter_context(local_broker(config, folder, console))
         broker = connect(config)
         stack.callback(broker.close)
-        broker.create_topics(config.run.name, topics_for(config.allocator.shards), config.broker.partitions)
+        broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
         if is_done(config, broker):
             text = f"run {config.run.name} is done already: nothing is started; choose another run.name to train again"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -86,11 +86,6 @@ def check(config: Config) -> None:
     """
     from verifier.graders import check_name
 
-    if config.allocator.shard:
-        raise UserError(
-            f"allocator.shard is {config.allocator.shard}; want none here: `rucksack up` starts all "
-            f"{config.allocator.shards} allocators (one by itself is `rucksack allocator`)"
-        )
     if not (Path(config.run.model) / "config.json").is_file():
         raise UserError(
             f"run.model is {config.run.model!r}, which is not a folder with a config.json; want a model in transformers' "
@@ -308,11 +303,6 @@ class Run:
 
     def _scale(self, role_name: object, replicas: object) -> dict[str, Any]:
         role = ALIASES.get(str(role_name))
-        if role_name in ("allocator", "allocators"):
-            raise UserError(
-                f"role is {role_name!r}; want producers or verifiers: this run has allocator.shards = "
-                f"{self._config.allocator.shards} to its end, as its prompts are theirs (another number: a new run)"
-            )
         if role is None:
             raise UserError(f"role is {role_name!r}; want producers or verifiers: of the others there is one")
         if not isinstance(replicas, int) or not 0 <= replicas <= 1024:

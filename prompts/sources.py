@@ -150,11 +150,9 @@ def _check(config: Config, pool: list[Prompt], heldout: list[Prompt]) -> None:
         if prompt.prompt_id in seen:
             raise UserError(f"prompt id {prompt.prompt_id!r} stands twice; every prompt needs an id of its own")
         seen.add(prompt.prompt_id)
-    shards = config.allocator.shards
-    wanted = shards * -(-config.run.prompts_per_update // shards) * (config.run.max_staleness + 1)
+    wanted = config.run.prompts_per_update * (config.run.max_staleness + 1)
     if len(pool) < wanted:
-        equally = f" (and as many for each of allocator.shards = {shards})" if shards > 1 else ""
         raise UserError(
-            f"the pool has {len(pool)} prompts; want at least {wanted} = run.prompts_per_update x (run.max_staleness + 1)"
-            f"{equally}, as a prompt has one open group at a time: add prompts, or lower either"
+            f"the pool has {len(pool)} prompts; want at least {wanted} = run.prompts_per_update x (run.max_staleness + 1), "
+            "as a prompt has one open group at a time: add prompts, or lower either"
         )

@@ -17,7 +17,7 @@ from replay.columns import Column, columns_of
 from replay.tables import FirstRecords, lineage_of
 from stream.broker import Broker, Record
 from stream.snapshot import Snapshot, decode_or_none
-from stream.topics import EVALUATIONS, PRICES, TOPICS, TRAJECTORIES, UPDATES, VERDICTS, Topic
+from stream.topics import EVALUATIONS, TOPICS, TRAJECTORIES, UPDATES, VERDICTS, Topic
 
 Counts = Callable[[Any], bool]
 Progress = Callable[[str, int, int], None]
@@ -52,8 +52,7 @@ def export_run(broker: Broker, run: str, out: Path, progress: Progress = lambda 
 
     """
     out.mkdir(parents=True, exist_ok=True)
-    topics = (*TOPICS, PRICES) if broker.partitions(PRICES.of(run)) else TOPICS
-    return [_export_topic(broker, run, topic, out, progress) for topic in topics]
+    return [_export_topic(broker, run, topic, out, progress) for topic in TOPICS]
 
 
 def _export_topic(broker: Broker, run: str, topic: Topic, out: Path, progress: Progress) -> Exported:

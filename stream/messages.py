@@ -315,27 +315,6 @@ class Belief:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quote:
-    """What one of several allocators would buy at a step of the search for a round's price."""
-
-    shard: int
-    num_shards: int
-    """Allocators of the run."""
-    round: int
-    step: int
-    amounts: tuple[int, ...]
-    """Rollouts of its prompts together at each price of the step, the lowest price first."""
-    prompt_ids: tuple[str, ...] = ()
-    a: tuple[float, ...] = ()
-    b: tuple[float, ...] = ()
-    """At the first step: its prompts, and the Beta beliefs that all its quotes of the round rest on."""
-
-    def __post_init__(self) -> None:
-        if not len(self.prompt_ids) == len(self.a) == len(self.b):
-            raise ValueError(f"quote has {len(self.prompt_ids)} prompts and {len(self.a)} and {len(self.b)} beliefs")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """A worker's signs of life and its figures; the newest of a worker counts."""
 

@@ -11,7 +11,6 @@ from stream.messages import (
     Heartbeat,
     Job,
     Policy,
-    Quote,
     Trajectory,
     Update,
     Verdict,
@@ -44,25 +43,17 @@ POLICIES = Topic(name="policies", message_type=Policy, compacted=True)
 UPDATES = Topic(name="updates", message_type=Update)
 EVALUATIONS = Topic(name="evaluations", message_type=Evaluation)
 BELIEFS = Topic(name="beliefs", message_type=Belief, compacted=True)
-PRICES = Topic(name="prices", message_type=Quote)
 HEARTBEATS = Topic(name="heartbeats", message_type=Heartbeat, compacted=True)
 DEADLETTERS = Topic(name="deadletters", message_type=DeadLetter)
 
 TOPICS = (JOBS, TRAJECTORIES, VERDICTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, HEARTBEATS, DEADLETTERS)
-"""Those of every run."""
-ALL_TOPICS = (*TOPICS, PRICES)
-"""With those that only some runs have."""
-
-
-def topics_for(num_shards: int) -> tuple[Topic, ...]:
-    """The topics of a run with as many allocators: one alone has nobody to tell its prices."""
-    return ALL_TOPICS if num_shards > 1 else TOPICS
+"""All topics of a run."""
 
 
 def topic_of(broker_name: str) -> Topic:
     """The topic behind a name on the broker, `run.topic`."""
     name = broker_name.rpartition(".")[2]
-    return next(topic for topic in ALL_TOPICS if topic.name == name)
+    return next(topic for topic in TOPICS if topic.name == name)
 
 
 def partition_of(group_id: str, num_partitions: int) -> int:

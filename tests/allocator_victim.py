@@ -70,12 +70,10 @@ def live(servers: str, config: Config, operations: int) -> None:
     from stream.worker import run_loop
 
     broker = KafkaBroker(servers)
-    topics = RunTopics(broker, config.run.name, f"allocator-{config.allocator.shard}")
+    topics = RunTopics(broker, config.run.name, "allocator-0")
     role = Allocator(config, topics, PROMPTS, TOKENS)
     fuse = Fuse(operations)
     role._rounds.writer = MortalWriter(role._rounds.writer, fuse)
-    if config.allocator.shards > 1:  # quotes, and heartbeats with them
-        topics.writer = MortalWriter(topics.writer, fuse)
     run_loop(role, topics, role.reader, threading.Event())
     topics.writer.close()
     broker.close()

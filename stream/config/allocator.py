@@ -36,8 +36,3 @@ class AllocatorTable(Table):
     """Issues of a slice before its missing rollouts are closed as `abandoned`."""
     await_evaluation: bool = True
     """Hold the first round until the base policy has been evaluated (if there is an evaluator)."""
-    shards: Positive = 1
-    """Allocators that share the prompts and every round's budget, for the life of the run. More than one wants pacing
-    `round`, a mode that has a price (`bayes`, `p_nonzero`, `variance`) and no budget_tokens."""
-    shard: NonNegative = 0
-    """Which of them this one is, from 0: for allocators that are started by hand (`rucksack up` starts them all)."""

@@ -51,23 +51,3 @@ class Config(Table):
                 "a mode that has a price (bayes, p_nonzero, variance) and no budget_tokens, or pacing round"
             )
         return self
-
-    @model_validator(mode="after")
-    def _shards_can_share(self) -> "Config":
-        table = self.allocator
-        if table.shard >= table.shards:
-            raise ValueError(
-                f"allocator.shard is {table.shard}, of allocator.shards = {table.shards}; want 0 to {table.shards - 1}, as they are counted from 0"
-            )
-        if table.shards > self.run.prompts_per_update:
-            raise ValueError(
-                f"allocator.shards is {table.shards}; want at most run.prompts_per_update ({self.run.prompts_per_update}), "
-                "as each has a group of every round"
-            )
-        if table.shards > 1 and (table.pacing == "stream" or table.budget_tokens or table.mode in ("uniform", "paper")):
-            raise ValueError(
-                f"allocator.shards is {table.shards}, with allocator.mode {table.mode}, pacing {table.pacing} and "
-                f"budget_tokens {table.budget_tokens}; want a mode that has a price (bayes, p_nonzero, variance), pacing "
-                "round and no budget_tokens, or shards = 1"
-            )
-        return self

@@ -9,12 +9,11 @@ import uuid
 from multiprocessing.process import BaseProcess
 
 import pytest
-from allocator_shards import ShardWorld
 from allocator_victim import live
 from allocator_world import World, make_config
 
 from stream.config import Config
-from stream.topics import ALL_TOPICS, DEADLETTERS, TOPICS
+from stream.topics import DEADLETTERS, TOPICS
 
 KILLS = int(os.environ.get("RUCKSACK_ALLOCATOR_KILLS", "5"))
 """More of them take about 1.5 s each."""
@@ -84,52 +83,5 @@ def test_killed_at_random_points_no_group_is_issued_twice_none_is_lost_and_belie
         pass
     world.check_groups()
     world.check_beliefs()
-    assert world.log.read_all(DEADLETTERS) == []
-    broker.close()
-
-
-@pytest.mark.timeout(900 + 30 * KILLS)
-def test_three_allocators_killed_at_random_points_spend_every_round_exactly_and_as_well_as_one(kafka: str) -> None:
-    from stream.kafka import KafkaBroker
-
-    chance = random.Random(SEED)
-    run = {
-        "name": f"shards-{uuid.uuid4().hex[:8]}",
-        "num_updates": 4 * KILLS,
-        "prompts_per_update": 5,
-        "rollouts_per_prompt": 6,
-    }
-    table = {"mode": "bayes", "shards": 3, "slice_rollouts": 4}
-    configs = [make_config(run=run, allocator={**table, "shard": shard}) for shard in range(3)]
-    broker = KafkaBroker(kafka)
-    broker.create_topics(str(run["name"]), ALL_TOPICS, 3)
-    world = ShardWorld(broker, configs[0], chance)
-    # Each dies at an operation of its writers, or at any time: also while it reads, restores, waits for the others.
-    fates = [chance.randint(1, 90) if chance.random() < 0.5 else -chance.randint(1, 30) for _ in range(KILLS)]
-    ends: list[int | None] = []
-
-    def start_next(shard: int) -> tuple[BaseProcess, int]:
-        """With the jobs in the log at which it is killed; 0 for never."""
-        fate = fates.pop() if fates else 0
-        return start(kafka, configs[shard], max(fate, 0)), len(world.jobs) - fate if fate < 0 else 0
-
-    children = [start_next(shard) for shard in range(3)]
-    begin = time.monotonic()
-    while any(child.is_alive() or child.exitcode != 0 for child, _ in children):
-        assert time.monotonic() - begin < 600 + 30 * KILLS, "the allocators hang"
-        world.turn(0.02)
-        for shard, (child, dies_at) in enumerate(children):
-            if child.is_alive() and 0 < dies_at <= len(world.jobs):
-                child.kill()
-                child.join()
-            if not child.is_alive() and child.exitcode != 0:
-                ends.append(child.exitcode)
-                children[shard] = start_next(shard)
-    assert ends == [-signal.SIGKILL] * len(ends) and len(ends) > KILLS / 2
-    while world.turn(0.5):
-        pass
-    world.check_groups()
-    world.check_beliefs()
-    world.check_values()
     assert world.log.read_all(DEADLETTERS) == []
     broker.close()

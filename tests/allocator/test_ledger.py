@@ -21,16 +21,6 @@ def test_slices_go_to_the_partition_with_the_fewest_outstanding_rollouts() -> No
     assert ledger.open("c", group_of("c", 4), 8, 3, now_s=0.0).slices[0].partition == 0
 
 
-def test_allocators_of_one_run_begin_at_partitions_of_their_own() -> None:
-    found = []
-    for shard in range(3):
-        entry = Ledger(shard, 3).open("a", group_of("a", 4), 2, 8, now_s=0.0)
-        found.append([piece.partition for piece in entry.slices])
-    assert found == [[0, 1], [2, 3], [5, 6]]
-    last = Ledger(2, 3).open("a", group_of("a", 8), 2, 8, now_s=0.0)
-    assert [piece.partition for piece in last.slices] == [5, 6, 7, 0]
-
-
 def test_first_verdict_of_a_rollout_counts_and_the_last_one_completes() -> None:
     ledger = Ledger()
     ledger.open("a", group_of("a", 2), 8, 1, now_s=0.0)

@@ -10,6 +10,7 @@ from factories import make_prompt, make_trajectory
 
 from allocator.role import Allocator
 from stream.config import Config
+from stream.errors import UserError
 from stream.memory import MemoryBroker
 from stream.messages import Evaluation, GroupEnd, Job, Update, Verdict
 from stream.run_topics import RunTopics
@@ -110,6 +111,16 @@ def test_a_stream_admits_prompts_one_by_one_as_groups_end_and_stays_within_its_b
     others = {job.num_rollouts for job in last if job.prompt.prompt_id not in ("p0", "p1")}
     assert max(solved) < min(others)
     assert all(job.budgeting is not None and job.budgeting.price > 0 for job in last)
+
+
+def test_too_few_prompts_that_are_short_enough_are_refused() -> None:
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 2)
+    few = {name: TOKENS[name] for name in ("p0", "p1", "p2")}
+    with pytest.raises(
+        UserError, match=r"3 prompts are short enough; want at least run\.prompts_per_update, which is 4"
+    ):
+        Allocator(make_config(), RunTopics(broker, "r", "allocator-0"), PROMPTS, few)
 
 
 def test_every_prompt_takes_part_before_any_takes_part_again_and_the_run_ends() -> None:

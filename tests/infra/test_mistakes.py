@@ -110,24 +110,13 @@ def test_run_name_of_another_config_is_refused(tmp_path, model, capsys) -> None:
     assert "learner.lr is 0.5, there it is 0.0002; choose another run.name" in error
 
 
-def test_a_shard_that_up_is_to_start_alone_and_a_pool_too_small_for_the_shards_are_refused(tmp_path, model, capsys):
-    recipe = str(write_recipe(tmp_path, model, extra="[allocator]\nshards = 2\n"))
-    error = complaint(capsys, ["up", recipe, "--allocator.shard", "1"])
-    assert "allocator.shard is 1; want none here: `rucksack up` starts all 2 allocators" in error
-    error = complaint(capsys, ["up", recipe, "--run.prompts_per_update", "3", "--run.max_staleness", "2"])
-    assert (
-        "the pool has 8 prompts; want at least 12 = run.prompts_per_update x (run.max_staleness + 1) (and as" in error
-    )
-
-
-def test_the_number_of_allocators_is_fixed(tmp_path) -> None:
-    config = Config(allocator={"shards": 3})
+@pytest.mark.parametrize("role", ["allocators", "learners"])
+def test_only_producers_and_verifiers_are_scaled(tmp_path, role) -> None:
+    config = Config()
     screen = LineScreen(Console(quiet=True))
     run = Run(config, MemoryBroker(), None, Placement(config, tmp_path, []), tmp_path, screen)
-    with pytest.raises(UserError, match=r"role is 'allocators'; want .* this run has allocator.shards = 3 to its end"):
-        run._handle({"command": "scale", "role": "allocators", "replicas": 2})
-    with pytest.raises(UserError, match="role is 'learners'; want producers or verifiers: of the others there is one"):
-        run._handle({"command": "scale", "role": "learners", "replicas": 2})
+    with pytest.raises(UserError, match=f"role is '{role}'; want producers or verifiers: of the others there is one"):
+        run._handle({"command": "scale", "role": role, "replicas": 2})
 
 
 def test_a_run_without_held_out_prompts_needs_no_evaluator(tmp_path, model, capsys) -> None:

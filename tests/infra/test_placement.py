@@ -36,17 +36,6 @@ def test_no_two_workers_share_a_metrics_port():
     assert min(ports) == 9000
 
 
-def test_every_shard_of_the_allocator_gets_a_worker_that_knows_which_it_is():
-    made = placement(allocator={"shards": 3}, up={"metrics_port": 9000}, producer={"replicas": 2})
-    specs = made.initial()
-    commands = {spec.name: spec.command[3:] for spec in specs if spec.role == "allocator"}
-    given = ("r.toml", "--run.seed", "1", "--allocator.shard")
-    assert commands == {f"allocator-{shard}": (*given, str(shard)) for shard in range(3)}
-    assert made.spec("learner", 0).command[3:] == placement().spec("allocator", 0).command[3:] == given[:3]
-    ports = [int(spec.environment["RUCKSACK_METRICS_PORT"]) for spec in specs]
-    assert len(set(ports)) == len(ports) == 8
-
-
 def test_the_learner_has_the_first_gpu_and_each_producer_its_own():
     made = placement(gpus=["0", "1", "2", "3", "4"], producer={"replicas": 2, "tensor_parallel_size": 2})
     seen = {spec.name: spec.environment["CUDA_VISIBLE_DEVICES"] for spec in made.initial()}

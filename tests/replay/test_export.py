@@ -11,9 +11,9 @@ from replay.columns import arrow_type, columns_of
 from replay.export import export_run
 from replay.load import read_run
 from replay.summary import summarize
-from stream.codec import decode, encode
-from stream.messages import Quote, Trajectory, Verdict
-from stream.topics import ALL_TOPICS, PRICES, TOPICS, TRAJECTORIES, topics_for
+from stream.codec import decode
+from stream.messages import Trajectory, Verdict
+from stream.topics import TOPICS, TRAJECTORIES
 
 
 def test_export_writes_a_file_for_every_topic(broker, make_run, tmp_path):
@@ -65,15 +65,6 @@ def test_export_of_a_run_without_records_writes_empty_files(broker, tmp_path):
     assert pq.read_table(tmp_path / "verdicts.parquet").num_rows == 0
 
 
-def test_export_of_a_run_with_several_allocators_holds_their_quotes(broker, tmp_path):
-    broker.create_topics("r", topics_for(2), 1)
-    quote = Quote(shard=1, num_shards=2, round=3, step=0, amounts=(9, 2), prompt_ids=("p",), a=(0.5,), b=(1.5,))
-    broker.writer(name="w").send(PRICES.of("r"), b"k", encode(quote), partition=0)
-    export_run(broker, "r", tmp_path)
-    (row,) = pq.read_table(tmp_path / "prices.parquet").to_pylist()
-    assert (row["shard"], row["round"], row["amounts"], row["a"]) == (1, 3, [9, 2], [0.5])
-
-
 def test_missing_budgeting_is_null(broker, make_run, tmp_path):
     make_run(broker)
     export_run(broker, "made", tmp_path)
@@ -81,7 +72,7 @@ def test_missing_budgeting_is_null(broker, make_run, tmp_path):
     assert beliefs[0]["group_id"] is None and beliefs[0]["num_correct"] == 9.0
 
 
-@pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_columns_have_names_of_their_own_and_types(topic):
     columns = columns_of(topic.message_type)
     assert len({column.name for column in columns}) == len(columns)
