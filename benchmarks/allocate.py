@@ -1,7 +1,7 @@
 """How fast budgets are: the exact solver against the paper's dynamic program (compiled), and at a million prompts; how
 fast the allocator comes back with a million beliefs.
 
-    python benchmarks/allocate.py [--out FILE.json] [--quick] [--only solver|million|start-up]
+    python -m benchmarks.allocate [--out FILE.json] [--quick] [--only solver|million|start-up]
 
 Success rates are drawn from Beta(.3, .3), N between 2 and 128. Two dynamic programs, O(M B 126), both compiled by numba:
 one as the paper's code has it, with the value function in the inner loop and whole tables of totals and choices, and a
@@ -117,7 +117,7 @@ def compiled_programs() -> tuple[Any, Any]:
     """Two dynamic programs for the best total value of `total` rollouts above the lower bounds."""
     import numba
 
-    @numba.njit
+    @numba.njit  # type: ignore[untyped-decorator]
     def published(p: Any, low: int, high: int, total: int) -> float:
         best = np.full((p.size + 1, total + 1), -np.inf)
         choice = np.zeros((p.size + 1, total + 1, 2), np.int32)
@@ -135,7 +135,7 @@ def compiled_programs() -> tuple[Any, Any]:
                         choice[i, spent, 1] = extra
         return best[p.size, total]  # type: ignore[no-any-return]
 
-    @numba.njit
+    @numba.njit  # type: ignore[untyped-decorator]
     def tuned(table: Any, total: int) -> float:
         num_prompts, num_choices = table.shape
         best = np.full(total + 1, -np.inf)

@@ -1,6 +1,6 @@
 """The allocation's history of real runs, from their topics to a small JSON file that the figures are drawn from.
 
-    python benchmarks/allocation_data.py --dir runs --out docs/figures/allocation_runs.json uniform-0 paper-0 bayes-0 ...
+    python -m benchmarks.allocation_data --dir runs --out docs/figures/allocation_runs.json uniform-0 paper-0 bayes-0 ...
 
 Written for each run: accuracy by rollouts spent, both gradient ratios by stretch of the run and as a whole, what the
 groups held, and how many groups got how many rollouts.

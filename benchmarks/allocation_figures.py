@@ -1,6 +1,6 @@
 """The figures of docs/allocation.md, from formulas and from the data beside them; trains nothing, takes seconds.
 
-    python benchmarks/allocation_figures.py --folder docs/figures
+    python -m benchmarks.allocation_figures --folder docs/figures
 
 Reads allocation_runs.json (benchmarks/allocation_data.py, real runs), regimes.json (benchmarks/regimes.py) and
 simulate.json (benchmarks/simulate.py); prints the tables of the page. Needs matplotlib.

@@ -1,6 +1,6 @@
 """What batching costs: padding by how rollouts are put together, and peak memory by how logits are computed.
 
-    python benchmarks/batches.py --out batches.json
+    python -m benchmarks.batches --out batches.json
 
 Padding: lengths are drawn, nothing is trained. Memory: one forward and backward pass of a model of SmolLM2-135M's
 width and vocabulary in a process of its own for each row; peak is the process's largest resident size, less what it had

@@ -4,7 +4,7 @@ Every update trains on rollouts that the weights of `staleness` updates before h
 learner's own trainer and the objectives of learner/presets.py, with one weighting and one advantage for all. Accuracy
 is the exact probability of the right answer, over the held-out prompts. Sampling is a small loop of its own.
 
-    python benchmarks/corrections.py --out docs/figures/corrections.json --plot docs/figures/corrections.svg
+    python -m benchmarks.corrections --out docs/figures/corrections.json --plot docs/figures/corrections.svg
 
 Each finished run is a line of `--log`, and is not made again: what was interrupted goes on, and `--only-tables` shows what
 is there.
@@ -27,12 +27,11 @@ from rich.table import Table
 
 from learner.groups import Group
 from learner.model import load_model
-from learner.objectives import Objective
 from learner.presets import PRESETS
 from learner.trainer import Trainer
 from prompts.codes import generate_prompts
 from prompts.tokens import load_tokenizer
-from stream.config import LearnerTable
+from stream.config import LearnerTable, Objective
 from stream.messages import Job, Prompt, Sampling, Span, Timing, Trajectory, Verdict
 from stream.weights import digest_of
 
@@ -40,10 +39,10 @@ CORRECTIONS: dict[str, Objective] = {
     "none": PRESETS["reinforce"],
     "ppo clip": PRESETS["grpo"],
     "tis": PRESETS["tis"],
-    "icepop": replace(PRESETS["icepop"], ratio="behavior", trust_region="icepop", correction="none"),
+    "icepop": PRESETS["icepop"].replaced(ratio="behavior", trust_region="icepop", correction="none"),
     "cispo": PRESETS["cispo"],
     "gspo": PRESETS["gspo"],
-    "gspo .2": replace(PRESETS["gspo"], clip_low=0.2, clip_high=0.2),
+    "gspo .2": PRESETS["gspo"].replaced(clip_low=0.2, clip_high=0.2),
 }
 """The presets' trust regions, all on the ratio to the weights that sampled (behavior)."""
 

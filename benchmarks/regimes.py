@@ -3,7 +3,7 @@
 The learner's own trainer, the allocator's own beliefs and modes (`pool.py`, which also has the rules that choose among
 the whole pool), in one process and on-policy; sampling is a small loop of its own.
 
-    nohup python benchmarks/regimes.py --log regimes.jsonl --out docs/figures/regimes.json &
+    nohup python -m benchmarks.regimes --log regimes.jsonl --out docs/figures/regimes.json &
 
 Each finished run is a line of `--log`, and is not made again; `--only-tables` shows what is there.
 """
@@ -14,17 +14,17 @@ import platform
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from corrections import Task, accuracy, sample
-from pool import Pool
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.corrections import Task, accuracy, sample
+from benchmarks.pool import Pool
 from learner.groups import Group
 from learner.model import load_model
 from learner.presets import PRESETS
@@ -115,7 +115,7 @@ def run(task: Task, model: str, lr: float, every: int, cell: dict[str, Any]) -> 
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     trainer = Trainer(load_model(model, torch.device("cpu")), LearnerTable(lr=lr))
-    trainer.objective = replace(PRESETS["tis"], **WEIGHTINGS[cell["weighting"]])
+    trainer.objective = PRESETS["tis"].replaced(**WEIGHTINGS[cell["weighting"]])
     pool = Pool([prompt for prompt, _, _ in task.pool], seed, group=GROUP)
     curve: dict[str, list[float]] = {"rollouts": [], "accuracy": [], "samples": [], "prompts": [], "largest": []}
     graded = mixed_samples = groups_seen = mixed_groups = largest = 0

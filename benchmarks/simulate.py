@@ -26,8 +26,8 @@ Besides pool.py's rules: a name that ends in `/2` or `x16` has half or 16 times 
 updates. `uniform x16` comes near the exact gradient of the prompts whose turn it is: no way of sharing out rollouts
 among them can bring much more.
 
-    python benchmarks/simulate.py --out docs/figures/simulate.json
-    python benchmarks/simulate.py --quick
+    python -m benchmarks.simulate --out docs/figures/simulate.json
+    python -m benchmarks.simulate --quick
 """
 
 import argparse
@@ -41,12 +41,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from allocation_figures import rollouts_to_reach
-from pool import Pool
 from rich.console import Console
 from rich.table import Table
 
 from allocator.budget import Floats, Ints
+from benchmarks.allocation_figures import rollouts_to_reach
+from benchmarks.pool import Pool
 from learner.advantages import advantages, rollout_weights
 from stream.messages import Prompt
 

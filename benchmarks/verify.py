@@ -1,6 +1,6 @@
 """How fast and how safe grading is, against math-verify called inline in the same run.
 
-    python benchmarks/verify.py [--out FILE.json] [--cases FILE.jsonl] [--flood 10000] [--quick]
+    python -m benchmarks.verify [--out FILE.json] [--cases FILE.jsonl] [--flood 10000] [--quick]
 
 Three parts. Integer answers and labelled cases: verdicts per second of CPU (one core), of the pool with everything that
 it spends (parent, forkserver's forks, worker), against `math_verify.parse` and `verify` with their default limits in

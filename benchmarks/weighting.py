@@ -1,6 +1,6 @@
 """What a prompt with 93 rollouts does to an update, by weighting: its share of the gradient beside prompts with 8.
 
-    python benchmarks/weighting.py --out weighting.json
+    python -m benchmarks.weighting --out weighting.json
 
 One hard prompt of the demo gets 93 rollouts (the most that the paper reports), fifteen others get 8; the base model
 samples all, and the learner's trainer computes each prompt's part of the update's gradient. Draws in which the large
@@ -13,16 +13,15 @@ import argparse
 import json
 import platform
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from corrections import Task, rollouts_of
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.corrections import Task, rollouts_of
 from learner.batches import collate, samples_of
 from learner.groups import Group
 from learner.model import load_model
@@ -77,7 +76,7 @@ def main() -> None:
         equal.append(1 / len(groups))
         for advantage in ADVANTAGES:
             for weighting in WEIGHTINGS:
-                trainer.objective = replace(PRESETS["tis"], advantage=advantage, weighting=weighting)
+                trainer.objective = PRESETS["tis"].replaced(advantage=advantage, weighting=weighting)
                 gradients = parts(trainer, groups)
                 norms = [g.norm().item() for g in gradients]
                 cosine = torch.cosine_similarity(gradients[0], torch.stack(gradients).sum(0), dim=0).item()

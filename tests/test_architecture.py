@@ -3,12 +3,15 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 ROLES = ("allocator", "producers", "verifier", "learner", "evaluator", "tracker")
+PACKAGES = (*ROLES, "benchmarks", "demo", "infra", "localkafka", "prompts", "replay", "stream")
 WITHOUT_TORCH = ("torch", "vllm")
 
 
@@ -31,10 +34,72 @@ def test_a_role_imports_no_other_role(role: str) -> None:
     assert {file: names for file, names in others.items() if names} == {}
 
 
-@pytest.mark.parametrize("package", ["stream", "prompts"])
-def test_what_all_share_imports_no_role(package: str) -> None:
-    imported = {name for file in (ROOT / package).rglob("*.py") for name in imports_of(file)}
-    assert imported & {*ROLES, "infra", "replay"} == set()
+def modules_of(root: Path, packages: Iterable[str]) -> dict[str, Path]:
+    """Dotted name to file of every module of these packages; a package's own name is its __init__.py."""
+    files = [file for package in packages for file in (root / package).rglob("*.py")]
+    return {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+
+
+def import_graph(root: Path, packages: Iterable[str]) -> dict[str, set[str]]:
+    """Module to those of our modules that it imports, also inside functions; `import a.b` runs a/__init__ as well, which
+    is left out here, as otherwise every package that names its modules in __init__ were a cycle."""
+    modules = modules_of(root, packages)
+    graph: dict[str, set[str]] = {}
+    for name, file in modules.items():
+        wanted: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+                wanted |= inner or {node.module}
+        graph[name] = (wanted & modules.keys()) - {name}
+    return graph
+
+
+def cycle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """Some cycle of the graph, [] if there is none."""
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def package_graph(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Arrows between top-level packages."""
+    packages: dict[str, set[str]] = {}
+    for module, imported in graph.items():
+        package = module.partition(".")[0]
+        packages.setdefault(package, set()).update({name.partition(".")[0] for name in imported} - {package})
+    return packages
+
+
+def test_no_cycle_between_packages_nor_between_modules() -> None:
+    graph = import_graph(ROOT, PACKAGES)
+    assert len(graph) > 100
+    assert cycle_in(package_graph(graph)) == []
+    assert cycle_in(graph) == []
+
+
+@pytest.mark.parametrize(("line", "module_cycle"), [("import b.two", False), ("from b import one", True)])
+def test_a_planted_cycle_is_found(tmp_path: Path, line: str, module_cycle: bool) -> None:
+    for package in ("a", "b"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "a" / "one.py").write_text(f"def late() -> None:\n    {line}\n")
+    (tmp_path / "b" / "one.py").write_text("from a.one import late\n")
+    (tmp_path / "b" / "two.py").touch()
+    graph = import_graph(tmp_path, ("a", "b"))
+    assert set(cycle_in(package_graph(graph))) == {"a", "b"}
+    assert bool(cycle_in(graph)) == module_cycle
+
+
+def test_stream_imports_nothing_of_ours_and_localkafka_only_stream() -> None:
+    packages = package_graph(import_graph(ROOT, PACKAGES))
+    assert packages["stream"] == set()
+    assert packages["localkafka"] == packages["prompts"] == {"stream"}
+    assert "infra" not in packages["replay"]
 
 
 def test_one_place_knows_kafka() -> None:

@@ -12,8 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def figures(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("allocation_figures")
+    return importlib.import_module("benchmarks.allocation_figures")
 
 
 def test_a_level_is_reached_between_two_measurements(figures):

@@ -18,8 +18,7 @@ NO_REASON = Budgeting(mode="", success_rate=-1.0, num_observed=0, value=0.0, pri
 
 @pytest.fixture
 def choose(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("pool").choose
+    return importlib.import_module("benchmarks.pool").choose
 
 
 def worth(a, b, rollouts):
@@ -59,8 +58,7 @@ def test_prompts_whose_turn_it_is_keep_their_lower_bound(choose):
 
 @pytest.fixture
 def pool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("pool")
+    return importlib.import_module("benchmarks.pool")
 
 
 def test_a_group_leaves_the_belief_that_the_allocator_would_have(pool):

@@ -15,8 +15,7 @@ DATA = ROOT / "docs" / "figures" / "simulate.json"
 
 @pytest.fixture
 def sim(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("simulate")
+    return importlib.import_module("benchmarks.simulate")
 
 
 @pytest.fixture
