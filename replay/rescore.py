@@ -22,7 +22,8 @@ from stream.errors import UserError
 from stream.messages import Outcome, Trajectory, Verdict
 from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import TRAJECTORIES, VERDICTS, Topic, partition_of
-from verifier.graders import Grade, check_name, grading_version
+from verifier.grade import Grade
+from verifier.graders import check_name, grading_version
 from verifier.pool import Pool
 
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsable", "timeout", "error")

@@ -2,7 +2,7 @@
 
 import time
 
-from verifier.graders import Grade
+from verifier.grade import Grade
 from verifier.pool import Pool
 
 

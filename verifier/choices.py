@@ -3,7 +3,7 @@
 import re
 
 from verifier.extract import find_answer
-from verifier.graders import BadGold, Grade, correct, unparsable, wrong
+from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.latex import clean, without_text
 
 _ONE = r"\(?[A-Za-z](?![A-Za-z])\)?"

@@ -17,7 +17,8 @@ import time
 import msgspec
 
 from verifier import cage
-from verifier.graders import Grade, grade, preload, preload_light
+from verifier.grade import Grade
+from verifier.graders import grade, preload, preload_light
 
 FORK, LOAD, KILL = b"F", b"L", b"K"
 """Orders: fork a worker that serves the descriptor that comes along; load sympy; kill the worker whose pid follows."""

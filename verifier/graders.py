@@ -1,5 +1,6 @@
 """Graders by name: pure functions from a gold answer and a model's message to a grade.
 
+Graders that need sympy or another package import it when they are first called, so that the others are ready at once.
 Nothing here evaluates text as code; what reaches sympy has passed the caps of `verifier.maths`. A grader of your own is
 a function of (gold, answer) that an installed package names in the entry-point group `rucksack.graders`.
 """
@@ -10,45 +11,16 @@ import re
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 from stream.errors import UserError
-from stream.messages import Outcome
+from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 
 ENTRY_POINTS = "rucksack.graders"
-
-
-class Grade(NamedTuple):
-    """What a grader says of one answer."""
-
-    outcome: Outcome
-    reward: float
-    """In [0, 1]."""
-    reason: str
-
-
-class BadGold(ValueError):
-    """The reference answer cannot be used: a mistake in the data, not the model's."""
 
 
 Grader = Callable[[str, str], "Grade | float"]
 """(gold, answer) -> a Grade, or a number in [0, 1] (1 is `correct`, less is `wrong`). Raises BadGold, also for an empty
 answer: that is how golds are checked before anything is spent on them."""
-
-
-def correct(reason: str) -> Grade:
-    """Full reward."""
-    return Grade("correct", 1.0, reason)
-
-
-def wrong(reason: str) -> Grade:
-    """An answer was found, and it is not the gold one."""
-    return Grade("wrong", 0.0, reason)
-
-
-def unparsable(reason: str) -> Grade:
-    """There is no answer that could be compared."""
-    return Grade("unparsable", 0.0, reason)
 
 
 # -- the graders ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from verifier.extract import find_answer
-from verifier.graders import BadGold, Grade, correct, unparsable, wrong
+from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 
 REFUSED = frozenset(
     """simple_integration intermediate_integration polynomial_multiplication puzzle24 countdown spiral_matrix

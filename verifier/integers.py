@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from verifier.extract import Found, find_answer
-from verifier.graders import BadGold, Grade, correct, unparsable, wrong
+from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.latex import clean, unwrap
 from verifier.prose import MAX_CANDIDATE
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from verifier import symbols
 from verifier.extract import Found, find_answer, last_boxes
 from verifier.forms import MODULUS, chain_end, normal, same
-from verifier.graders import BadGold, Grade, correct, unparsable, wrong
+from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.literals import Literal, literal, same_number, too_many_digits

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from stream.errors import UserError
-from verifier.graders import Grade, check_name, known_graders
+from verifier.grade import Grade
+from verifier.graders import check_name, known_graders
 from verifier.pool import Pool
 
 WINDOW = 256

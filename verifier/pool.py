@@ -23,7 +23,8 @@ import msgspec
 from stream.errors import RucksackError
 from stream.messages import Outcome
 from verifier.forkserver import FORK, KILL, LOAD, Ready, Result, Task, frame_of, take_frames
-from verifier.graders import LIGHT, Grade
+from verifier.grade import Grade
+from verifier.graders import LIGHT
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from stream.messages import Trajectory, Verdict
 from stream.run_topics import RunTopics
 from stream.topics import TRAJECTORIES, VERDICTS
 from stream.worker import Delivery, IdleClock, run_loop
-from verifier.graders import Grade, grading_version
+from verifier.grade import Grade
+from verifier.graders import grading_version
 from verifier.pool import Pool
 from verifier.watch import Watch
 

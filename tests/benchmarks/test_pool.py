@@ -1,6 +1,5 @@
 """Choosing which prompts take part as well as how many rollouts each gets."""
 
-import importlib
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,12 @@ import pytest
 
 from allocator import beliefs
 from allocator.values import Expected, PlugIn
+from benchmarks import pool
+from benchmarks.pool import choose
 from stream.messages import Belief, Budgeting, OpenGroup, Prompt
 
 ROOT = Path(__file__).parents[2]
 NO_REASON = Budgeting(mode="", success_rate=-1.0, num_observed=0, value=0.0, price=0.0)
-
-
-@pytest.fixture
-def choose(monkeypatch):
-    return importlib.import_module("benchmarks.pool").choose
 
 
 def worth(a, b, rollouts):
@@ -27,7 +23,7 @@ def worth(a, b, rollouts):
     return float(np.where(rollouts > 0, value, 0.0).sum())
 
 
-def test_the_whole_budget_is_spent_and_no_group_has_one_rollout(choose):
+def test_the_whole_budget_is_spent_and_no_group_has_one_rollout():
     rng = np.random.default_rng(0)
     for budget in (2, 3, 7, 64, 481):
         a, b = rng.gamma(1.0, 2.0, (2, 200)) + 0.1
@@ -36,7 +32,7 @@ def test_the_whole_budget_is_spent_and_no_group_has_one_rollout(choose):
         assert not (rollouts == 1).any()
 
 
-def test_no_better_choice_of_four_prompts_exists_but_for_an_odd_rollout(choose):
+def test_no_better_choice_of_four_prompts_exists_but_for_an_odd_rollout():
     rng = np.random.default_rng(1)
     exact = 0
     for budget in (2, 4, 5, 8):
@@ -50,18 +46,13 @@ def test_no_better_choice_of_four_prompts_exists_but_for_an_odd_rollout(choose):
     assert exact >= 2
 
 
-def test_prompts_whose_turn_it_is_keep_their_lower_bound(choose):
+def test_prompts_whose_turn_it_is_keep_their_lower_bound():
     a, b = np.array([1.0, 50.0, 1.0]), np.array([1.0, 0.1, 1.0])
     rollouts = choose(Expected(a, b), 12, np.array([0, 2, 0]), 128)
     assert rollouts.tolist() == [5, 2, 5]
 
 
-@pytest.fixture
-def pool(monkeypatch):
-    return importlib.import_module("benchmarks.pool")
-
-
-def test_a_group_leaves_the_belief_that_the_allocator_would_have(pool):
+def test_a_group_leaves_the_belief_that_the_allocator_would_have():
     rng = np.random.default_rng(2)
     for discount in (0.5, 0.8):
         belief = theirs = Belief(prompt_id="a")
@@ -80,13 +71,13 @@ def prompts(number):
     return [Prompt(prompt_id=f"{i}", text="", answer="", grader="") for i in range(number)]
 
 
-def test_wide_rules_spend_the_same_on_more_prompts(pool):
+def test_wide_rules_spend_the_same_on_more_prompts():
     for allocation, times in (("uniform", 1), ("uniform wide", 2), ("bayes wide", 2), ("uniform wider", 4)):
         plan = pool.Pool(prompts(40), 0).plan(allocation, 5)
         assert len(plan) == 5 * times and sum(plan.values()) == 40
 
 
-def test_oracle_buys_the_most_true_value_of_the_same_prompts(pool):
+def test_oracle_buys_the_most_true_value_of_the_same_prompts():
     rates = np.random.default_rng(5).beta(0.5, 0.5, 40)
     value, found = PlugIn(rates), {}
     for allocation in ("uniform", "oracle"):

@@ -11,7 +11,7 @@ GRADERS_OF_A_PACKAGE = '''
 """Graders that do what a compromised one might do; the answer says what."""
 import os, signal, socket, subprocess, time
 
-from verifier.graders import BadGold, Grade
+from verifier.grade import BadGold, Grade
 
 
 def half(gold, answer):

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from verifier.graders import BUILT_IN, BadGold, choice, grade, integer, reasoning_gym, regex, string
+from verifier.grade import BadGold
+from verifier.graders import BUILT_IN, choice, grade, integer, reasoning_gym, regex, string
 from verifier.gym import REFUSED
 
 
