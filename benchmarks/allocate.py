@@ -34,6 +34,7 @@ from allocator.budget import solve
 from allocator.values import PlugIn, paper_value
 from localkafka.local import LocalKafka
 from stream.config import Config
+from stream.console import make_console
 from stream.kafka import KafkaBroker
 from stream.messages import Belief, Budgeting, OpenGroup, Position, Prompt, Visit
 from stream.run_topics import RunTopics
@@ -57,7 +58,7 @@ def main() -> int:
     def wanted(section: str) -> bool:
         return options.only in (None, section)
 
-    console = Console()
+    console = make_console()
     versus = [against_the_program(*size) for size in SIZES[: len(SIZES) - options.quick] if wanted("solver")]
     large = [apart(a_million, mode) for mode in ("plug-in", "bayes", "paper", "uniform") if wanted("million")]
     back = [start_up(MILLION[0])] if wanted("start-up") else []

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from replay.accuracy import HELDOUT, POOL
 from replay.load import RunData, read_run
 from replay.series import bin_label
 from replay.source import Place, open_run
 from replay.tables import rollouts_by_version
+from stream.console import make_console
 from stream.messages import GroupEnd
 from stream.ratios import gradient_ratios, has_gradient
 
@@ -94,7 +94,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="JSON file; runs that it has already are not read again"
     )
     options = parser.parse_args()
-    console = Console()
+    console = make_console()
     found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
     for run in options.runs:
         if run in found:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from allocator.theorem import expected_rollouts, least_rollouts
 from allocator.values import PlugIn, p_nonzero, paper_value, rollouts_enough, rollouts_needed
+from stream.console import make_console
 
 MODES = ("uniform", "paper", "bayes", "p_nonzero", "variance")
 COLOURS = {
@@ -373,7 +373,7 @@ def main() -> None:
         "sizes": sizes(pyplot, runs), "regimes": regimes(pyplot, data),
         "simulator": simulator(pyplot, simulated, data),
     }  # fmt: skip
-    console = Console()
+    console = make_console()
     for name, figure in figures.items():
         figure.tight_layout()
         file = options.folder / f"allocation_{name}.svg"

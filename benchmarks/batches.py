@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
+
+from stream.console import make_console
 
 VOCABULARY, WIDTH = 49_152, 576
 
@@ -148,7 +149,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
-    console = Console()
+    console = make_console()
     machine = f"{platform.machine()}, 1 thread, torch {torch.__version__}, python {platform.python_version()}"
     console.print(machine)
     padding, memory = (

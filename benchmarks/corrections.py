@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from learner.groups import Group
@@ -32,6 +31,7 @@ from learner.trainer import Trainer
 from prompts.codes import generate_prompts
 from prompts.tokens import load_tokenizer
 from stream.config import LearnerTable, Objective
+from stream.console import make_console
 from stream.messages import Job, Prompt, Sampling, Span, Timing, Trajectory, Verdict
 from stream.weights import digest_of
 
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the learning curves (SVG; needs matplotlib)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console()
+    console = make_console()
     task = Task(options.model, num_pool=640, num_heldout=256)
     base = accuracy(load_model(options.model, torch.device("cpu")), task.heldout)
     settings = {name: getattr(options, name) for name in ("model", "updates", "prompts", "rollouts", "lr", "every")}

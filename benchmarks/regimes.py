@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.corrections import Task, accuracy, sample
@@ -30,6 +29,7 @@ from learner.model import load_model
 from learner.presets import PRESETS
 from learner.trainer import Trainer
 from stream.config import LearnerTable
+from stream.console import make_console
 from stream.messages import Job, Sampling, Span, Timing, Trajectory, Verdict
 from stream.weights import digest_of
 
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console()
+    console = make_console()
     task = Task(options.model, num_pool=options.pool, num_heldout=640)
     settings = {name: getattr(options, name) for name in ("pool", "lr", "every")}
     settings |= {

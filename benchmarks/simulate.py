@@ -48,6 +48,7 @@ from allocator.budget import Floats, Ints
 from benchmarks.allocation_figures import rollouts_to_reach
 from benchmarks.pool import Pool
 from learner.advantages import advantages, rollout_weights
+from stream.console import make_console
 from stream.messages import Prompt
 
 HELDOUT = 20
@@ -420,7 +421,7 @@ def main() -> None:
     if options.seeds < 2:
         parser.error(f"--seeds is {options.seeds}; want 2 at least, for a standard error")
     names, seeds = (QUICK, 2) if options.quick else (options.regimes, options.seeds)
-    console = Console()
+    console = make_console()
     settings = {
         "seeds": seeds, "heldout": HELDOUT * BASE.kinds, "base": asdict(BASE), "machine": platform.processor()
         or platform.machine(), "python": platform.python_version(), "numpy": np.__version__,

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.corrections import Task, rollouts_of
@@ -28,6 +27,7 @@ from learner.model import load_model
 from learner.presets import PRESETS
 from learner.trainer import Trainer
 from stream.config import LearnerTable
+from stream.console import make_console
 
 WEIGHTINGS = ("token_mean", "sequence_mean", "constant", "prompt_mean", "prompt_mean_unbiased")
 ADVANTAGES = ("std", "mean")
@@ -89,7 +89,7 @@ def main() -> None:
         share, cosine = (statistics.fmean(column) for column in zip(*values, strict=True))
         rows.append({"advantage": advantage, "weighting": weighting, "share": share, "cosine": cosine})
         table.add_row(advantage, weighting, f"{share:.2f}", f"{cosine:.2f}")
-    console = Console()
+    console = make_console()
     machine = f"{platform.machine()}, torch {torch.__version__}, {options.draws} draws, equal share {statistics.fmean(equal):.2f}"
     console.print(machine)
     console.print(table)

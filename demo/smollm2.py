@@ -64,7 +64,7 @@ def convert(gguf: Path, out: Path) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `rucksack smollm2`."""
-    from rich.console import Console
+    from stream.console import make_console
 
     parser = argparse.ArgumentParser(prog="rucksack smollm2", description="Make the model of configs/smollm2.toml.")
     parser.add_argument(
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     gguf = find_gguf(arguments.wheel)
     num_parameters = convert(gguf, arguments.out)
-    Console().print(f"{gguf.name}: {num_parameters / 1e6:.0f} M parameters in {arguments.out}", highlight=False)
+    make_console().print(f"{gguf.name}: {num_parameters / 1e6:.0f} M parameters in {arguments.out}", highlight=False)
     return 0
 
 

@@ -208,8 +208,9 @@ def _band(probability: float) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `rucksack warmstart`."""
-    from rich.console import Console
     from rich.table import Table
+
+    from stream.console import make_console
 
     parser = argparse.ArgumentParser(prog="rucksack warmstart", description="Rebuild the demo's base model.")
     parser.add_argument("--out", type=Path, default=Path("demo/base"), help="folder of the model (default demo/base)")
@@ -219,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = Table("band", "target", "measured", title="probability of the right answer, held-out operands")
     for band, row in facts["calibration"].items():
         table.add_row(band, f"{row['target']:.3f}", f"{row['measured']:.3f}")
-    Console().print(table)
+    make_console().print(table)
     return 0
 
 

@@ -10,7 +10,7 @@ from stream.errors import UserError
 
 def up_command(arguments: list[str]) -> int:
     """Run a recipe to its end."""
-    from rich.console import Console
+    from stream.console import make_console
 
     if {"-h", "--help"} & set(arguments):
         from stream.config import help_text
@@ -21,7 +21,7 @@ def up_command(arguments: list[str]) -> int:
         raise UserError("no recipe given; usage: rucksack up CONFIG [--table.key VALUE ...], e.g. configs/demo.toml")
     from infra.up import up
 
-    return up(Path(arguments[0]), arguments[1:], Console())
+    return up(Path(arguments[0]), arguments[1:], make_console())
 
 
 # -- a run that is up -------------------------------------------------------------------------------------------------
@@ -29,10 +29,10 @@ def up_command(arguments: list[str]) -> int:
 
 def status_command(arguments: list[str]) -> int:
     """Print a run's figures and workers."""
-    from rich.console import Console
     from rich.table import Table
 
     from infra.control import ask
+    from stream.console import make_console
 
     parser = _run_parser("status", "Show how a run that is up is doing.")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -41,7 +41,7 @@ def status_command(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(reply, indent=2))
         return 0
-    console = Console()
+    console = make_console()
     figures = Table(show_header=False, title=f"Run {reply['status']['run']}", title_justify="left")
     for key, value in reply["status"].items():
         figures.add_row(key.replace("_", " "), _figure(value))

@@ -17,6 +17,7 @@ from rich.table import Table
 from replay.load import RunData, read_run
 from replay.source import Place, open_run
 from replay.summary import print_summary, summarize
+from stream.console import make_console
 
 EXAMPLE_QUERY = """SELECT prompt_level, count(*) AS rollouts, round(avg(reward), 3) AS reward
 FROM '{folder}/verdicts.parquet'
@@ -28,7 +29,7 @@ GROUP BY prompt_level ORDER BY reward"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0."""
     arguments = parser().parse_args(argv)
-    console = Console()
+    console = make_console()
     command: Callable[[argparse.Namespace, Console], None] = arguments.command
     command(arguments, console)
     return 0

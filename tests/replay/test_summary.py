@@ -1,12 +1,14 @@
 """The figures of a made-up run come out as they were put in, whatever a crash or a second delivery left in the log."""
 
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from replay.load import read_run
-from replay.summary import print_summary, summarize
+from replay.summary import figures, print_summary, summarize
+from stream.console import make_console
 from stream.memory import MemoryBroker
 from stream.messages import Evaluation, Update
 from stream.run_topics import RunTopics
@@ -100,3 +102,13 @@ def test_printed_summary_names_what_people_ask_for(broker, make_run, tmp_path):
     text = console.export_text()
     for word in ("0.3 to 0.6", "groups lost", "every admitted group ended exactly once", "2 rolled back", "model"):
         assert word in text
+
+
+def test_tables_are_whole_in_a_pipe(broker, make_run, capsys):
+    make_run(broker)
+    summary = summarize(read_run(broker, "made"), Path("a-folder-with-a-long-name" * 8))
+    print_summary(summary, make_console())
+    lines = capsys.readouterr().out.splitlines()
+    for name, text in figures(summary):
+        assert any(name in line and text in line for line in lines), name
+    assert not any("…" in line for line in lines)
