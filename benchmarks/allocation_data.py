@@ -17,7 +17,7 @@ import numpy as np
 from replay.accuracy import HELDOUT, POOL
 from replay.load import RunData, read_run
 from replay.series import bin_label
-from replay.source import Place, open_run
+from replay.source import Location, open_run
 from replay.tables import rollouts_by_version
 from stream.console import make_console
 from stream.messages import GroupEnd
@@ -99,7 +99,7 @@ def main() -> None:
     for run in options.runs:
         if run in found:
             continue
-        with open_run(Place(options.dir), run) as (broker, name, _):
+        with open_run(Location(options.dir), run) as (broker, name, _):
             found[run] = history_of(read_run(broker, name))
         last = found[run][HELDOUT][-1]
         console.print(f"{run}: samples {found[run]['samples']} prompts {found[run]['prompts']} held-out {last}")

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stream.messages import Evaluation, Heartbeat, Update
+from stream.messages import UNGRADED, Evaluation, Heartbeat, Update
 
 RATE_WINDOW_S = 15.0
 CLOCKS_AGREE_S = 5.0
@@ -17,7 +17,6 @@ AWAY = ("closing", "saving")
 """States in which a worker may be silent: to write a large model takes what it takes."""
 NUM_EVENTS = 6
 COUNTERS = ("producer/rollouts", "producer/tokens")
-UNGRADED = ("timeout", "error", "unparsable")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from stream.broker import Broker, Reader
 from stream.codec import decode
 from stream.config import Config, load
 from stream.errors import BadRecord, BrokerUnavailable, RucksackError, UserError
-from stream.launch import ADDRESS_FILE, Stop, connect, stop_on_signals
+from stream.launch import ADDRESS_FILE, KAFKA_FOLDER, Stop, connect, stop_on_signals
 from stream.snapshot import messages
 from stream.topics import EVALUATIONS, HEARTBEATS, JOBS, TOPICS, TRAJECTORIES, UPDATES, topic_of
 
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 CONSUMER_GROUPS = {JOBS: "producers", TRAJECTORIES: "verifiers"}
 LAG_EVERY_S = 2.0
-KAFKA_FOLDER = "kafka"
 ALIASES = {f"{role}s": role for role in SCALABLE} | {role: role for role in SCALABLE}
 
 

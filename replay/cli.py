@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from replay.load import RunData, read_run
-from replay.source import Place, open_run
+from replay.source import Location, open_run
 from replay.summary import print_summary, summarize
 from stream.console import make_console
 
@@ -72,24 +72,24 @@ def report_run(arguments: argparse.Namespace, console: Console) -> None:
     """Write the report of a run, others beside it if asked for."""
     from replay.report import write_report
 
-    place = _place(arguments)
-    runs = [_read(place, run, console) for run in (arguments.run, *arguments.compare)]
-    out = arguments.out or place.path_of(arguments.run) / "report.html"
+    location = _location(arguments)
+    runs = [_read(location, run, console) for run in (arguments.run, *arguments.compare)]
+    out = arguments.out or location.path_of(arguments.run) / "report.html"
     console.print(f"report: {escape(str(write_report(runs, out)))}", soft_wrap=True)
 
 
 def show_summary(arguments: argparse.Namespace, console: Console) -> None:
     """Print the key figures of a run."""
-    place = _place(arguments)
-    print_summary(summarize(_read(place, arguments.run, console), place.path_of(arguments.run)), console)
+    location = _location(arguments)
+    print_summary(summarize(_read(location, arguments.run, console), location.path_of(arguments.run)), console)
 
 
 def export_topics(arguments: argparse.Namespace, console: Console) -> None:
     """Write every topic of a run to a Parquet file."""
     from replay.export import export_run
 
-    place = _place(arguments)
-    with open_run(place, arguments.run) as (broker, name, path), _bar(console) as bar:
+    location = _location(arguments)
+    with open_run(location, arguments.run) as (broker, name, path), _bar(console) as bar:
         out = arguments.out or path / "export"
         tasks: dict[str, TaskID] = {}
 
@@ -114,8 +114,8 @@ def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
     """Grade a run's trajectories again, into a topic of their own, and tell what changed."""
     from replay.rescore import print_rescored, rescore
 
-    place = _place(arguments)
-    with open_run(place, arguments.run) as (broker, name, _path), _bar(console) as bar:
+    location = _location(arguments)
+    with open_run(location, arguments.run) as (broker, name, _path), _bar(console) as bar:
         task = bar.add_task(f"grading {escape(name)}", total=None)
         result = rescore(
             broker,
@@ -130,17 +130,17 @@ def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
         arguments.out.write_text(json.dumps(result.as_json(), indent=2), encoding="utf-8")
 
 
-def _place(arguments: argparse.Namespace) -> Place:
+def _location(arguments: argparse.Namespace) -> Location:
     if arguments.config is None:
-        return Place(arguments.dir, arguments.bootstrap_servers)
+        return Location(arguments.dir, arguments.bootstrap_servers)
     from stream.config import load
 
     broker = load(arguments.config).broker
-    return Place(arguments.dir, arguments.bootstrap_servers or broker.bootstrap_servers, broker.settings)
+    return Location(arguments.dir, arguments.bootstrap_servers or broker.bootstrap_servers, broker.settings)
 
 
-def _read(place: Place, run: str, console: Console) -> RunData:
-    with open_run(place, run) as (broker, name, _path), _bar(console) as bar:
+def _read(location: Location, run: str, console: Console) -> RunData:
+    with open_run(location, run) as (broker, name, _path), _bar(console) as bar:
         task = bar.add_task(f"reading {escape(name)}", total=None)
         return read_run(broker, name, lambda passed, total: bar.update(task, completed=passed, total=total))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay.accuracy import HELDOUT, POOL
-from replay.load import OUTCOMES, RunData
+from replay.load import RunData
 from replay.series import (
     BIN_LABELS,
     MAX_GAP,
@@ -24,6 +24,7 @@ from replay.series import (
 from replay.summary import Summary, summarize
 from replay.tables import rollouts_by_version
 from replay.traces import STACKED, Figure, Floats, Trace, axes, band, bars, line, noisy, values
+from stream.messages import OUTCOMES
 
 RUN_COLOURS = ("@blue", "@orange", "@teal", "@violet", "@yellow", "@pink")
 OUTCOME_COLOURS = {

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from replay.examples import choose_examples
 from replay.tables import BASE_VERSION, FirstRecords, Lineage, lineage_of
 from stream.broker import Broker
-from stream.messages import TRAINING, DeadLetter, Evaluation, Job, Update, Verdict
+from stream.messages import OUTCOMES, TRAINING, DeadLetter, Evaluation, Job, Update, Verdict
 from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import DEADLETTERS, EVALUATIONS, JOBS, UPDATES, VERDICTS, Topic
 
-OUTCOMES = ("correct", "wrong", "unparsable", "timeout", "error", "abandoned")
 ROLLOUT = np.dtype(
     [
         ("group", "i4"),  # index into RunData.groups

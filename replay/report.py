@@ -19,8 +19,9 @@ from replay import figures, optimisation, sections
 from replay.compare import compare
 from replay.examples_page import examples
 from replay.figures import View, view_of
-from replay.load import OUTCOMES, RunData
+from replay.load import RunData
 from replay.traces import Figure
+from stream.messages import OUTCOMES
 
 ALARM_SHARE = 0.05
 """Timeouts, errors or unparsable answers above this share of the training rollouts are shown loudly."""

@@ -19,14 +19,13 @@ from replay.tables import FirstRecords
 from stream.broker import Broker
 from stream.codec import encode
 from stream.errors import UserError
-from stream.messages import Outcome, Trajectory, Verdict
+from stream.messages import OUTCOMES, Trajectory, Verdict
 from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import TRAJECTORIES, VERDICTS, Topic, partition_of
 from verifier.grade import Grade
 from verifier.graders import check_name, grading_version
 from verifier.pool import Pool
 
-OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsable", "timeout", "error")
 NO_VERDICT = "none"
 """Stands for the old outcome of a trajectory that was never graded."""
 WINDOW = 256
@@ -220,7 +219,7 @@ def print_rescored(result: Rescored, console: Console) -> None:
     """The confusion table, then examples of each cell, those that changed first."""
     table = Table(title="Old outcome (rows) and new outcome (columns)", title_justify="left")
     table.add_column("")
-    rows = [name for name in (*OUTCOMES, "abandoned", NO_VERDICT) if any(old == name for old, _ in result.counts)]
+    rows = [name for name in (*OUTCOMES, NO_VERDICT) if any(old == name for old, _ in result.counts)]
     columns = [name for name in OUTCOMES if any(new == name for _, new in result.counts)]
     for name in columns:
         table.add_column(name, justify="right")

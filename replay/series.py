@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.load import OUTCOMES, RunData
+from replay.load import RunData
 from replay.tables import rollouts_by_version
-from stream.messages import Update
+from stream.messages import OUTCOMES, Update
 from stream.ratios import gradient_ratios
 
 Floats = NDArray[np.float64]

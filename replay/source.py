@@ -13,18 +13,16 @@ from typing import Any
 
 from stream.broker import Broker
 from stream.errors import BrokerUnavailable, UserError
-from stream.launch import ADDRESS_FILE
+from stream.launch import ADDRESS_FILE, KAFKA_FOLDER
 from stream.topics import UPDATES
 
 log = logging.getLogger(__name__)
 
-KAFKA_FOLDER = "kafka"
-"""In a run's folder: the data of its local broker."""
 _QUICK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where to look for runs and brokers, as the command line has it."""
 
     folder: Path
@@ -41,7 +39,7 @@ class Place:
 
 
 @contextmanager
-def open_run(place: Place, run: str) -> Iterator[tuple[Broker, str, Path]]:
+def open_run(location: Location, run: str) -> Iterator[tuple[Broker, str, Path]]:
     """The run's broker, its name in the topics, and its folder.
 
     Raises:
@@ -49,22 +47,22 @@ def open_run(place: Place, run: str) -> Iterator[tuple[Broker, str, Path]]:
         BrokerUnavailable: its broker does not answer and cannot be started here.
 
     """
-    path = place.path_of(run)
+    path = location.path_of(run)
     name = path.resolve().name
-    if place.bootstrap_servers:
-        with _closing(_connect(place.bootstrap_servers, place.settings, 30.0)) as broker:
+    if location.bootstrap_servers:
+        with _closing(_connect(location.bootstrap_servers, location.settings, 30.0)) as broker:
             if not _holds(broker, name):
-                raise UserError(f"run {name!r} has no topics at {place.bootstrap_servers}{_hint(place)}")
+                raise UserError(f"run {name!r} has no topics at {location.bootstrap_servers}{_hint(location)}")
             yield broker, name, path
         return
     if not path.is_dir():
-        raise UserError(f"there is no run {run!r} in {place.folder}{_hint(place)}")
-    answering = _answering(place, path, name)
+        raise UserError(f"there is no run {run!r} in {location.folder}{_hint(location)}")
+    answering = _answering(location, path, name)
     if answering is not None:
         with _closing(answering):
             yield answering, name, path
         return
-    with _started(place, path) as broker:
+    with _started(location, path) as broker:
         yield broker, name, path
 
 
@@ -76,15 +74,17 @@ def known_runs(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if any((path / mark).exists() for mark in marks))
 
 
-def _hint(place: Place) -> str:
-    runs = known_runs(place.folder)
-    return f"; runs in {place.folder}: {', '.join(runs)}" if runs else f"; {place.folder} holds no runs (see --dir)"
+def _hint(location: Location) -> str:
+    runs = known_runs(location.folder)
+    return (
+        f"; runs in {location.folder}: {', '.join(runs)}" if runs else f"; {location.folder} holds no runs (see --dir)"
+    )
 
 
-def _answering(place: Place, path: Path, name: str) -> Broker | None:
+def _answering(location: Location, path: Path, name: str) -> Broker | None:
     for servers in _addresses(path):
         try:
-            broker = _connect(servers, place.settings, _QUICK_S)
+            broker = _connect(servers, location.settings, _QUICK_S)
         except BrokerUnavailable:
             log.debug("no broker answers address=%s", servers)
             continue
@@ -106,7 +106,7 @@ def _addresses(path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _started(place: Place, path: Path) -> Iterator[Broker]:
+def _started(location: Location, path: Path) -> Iterator[Broker]:
     from localkafka.local import LocalKafka
 
     if not (path / KAFKA_FOLDER / "cluster.json").is_file():
@@ -116,7 +116,7 @@ def _started(place: Place, path: Path) -> Iterator[Broker]:
         )
     nodes = len(LocalKafka.attach(path / KAFKA_FOLDER).nodes)
     kafka = LocalKafka(path / KAFKA_FOLDER, nodes=nodes)
-    with kafka, _closing(_connect(kafka.bootstrap_servers, place.settings, 30.0)) as broker:
+    with kafka, _closing(_connect(kafka.bootstrap_servers, location.settings, 30.0)) as broker:
         yield broker
 
 

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 ADDRESS_FILE = "broker.address"
 """In a run's folder: where its local broker answers, written by whoever started it."""
+KAFKA_FOLDER = "kafka"
+"""In a run's folder: what its local broker keeps."""
 WORKER_VARIABLE = "RUCKSACK_WORKER"
 """Environment variable with the worker's name, set by the supervisor."""
 METRICS_VARIABLE = "RUCKSACK_METRICS_PORT"

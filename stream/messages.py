@@ -6,7 +6,7 @@ no stage ever joins two topics. Legend of shapes: P prompt tokens, T completion 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ Outcome = Literal["correct", "wrong", "unparsable", "timeout", "error", "abandon
 FinishReason = Literal["stop", "length", "abort", "abandoned"]
 GroupEnding = Literal["trained", "zero_variance", "stale", "abandoned"]
 
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+UNGRADED: tuple[Outcome, ...] = ("timeout", "error", "unparsable")
+"""Outcomes of answers that got no real grade: training on silent zeros is what the alarms are for."""
 GRADED: frozenset[str] = frozenset({"correct", "wrong", "unparsable"})
 """Outcomes that say something about the completion: the others carry no reward (law 6)."""
 
