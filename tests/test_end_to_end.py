@@ -218,10 +218,10 @@ def observed(folder: Path) -> Iterator[Observed]:
 @pytest.fixture(scope="module")
 def data(observed: Observed, folder: Path) -> Any:
     from replay.load import read_run
-    from replay.source import Place, open_run
+    from replay.source import Location, open_run
 
     assert observed.final_code == 0, observed.output
-    with open_run(Place(folder / "runs"), "e2e") as (broker, name, _path):
+    with open_run(Location(folder / "runs"), "e2e") as (broker, name, _path):
         return read_run(broker, name)
 
 
