@@ -1,4 +1,4 @@
-"""`python -m verifier CONFIG`: the verifier as a process. What is heavy is imported after the configuration is read."""
+"""Runs the verifier as a process: `python -m verifier CONFIG`. Heavy imports follow the reading of the configuration."""
 
 import sys
 import threading

@@ -1,11 +1,10 @@
-"""The process that forks workers, with sympy loaded if it is needed: a fork takes milliseconds, a fresh start a second.
+"""Forks the workers that grade, with sympy loaded if it is needed: a fork takes milliseconds, a fresh start a second.
 
-It is started by `verifier.pool`, with a socket as its only tie, and does what it is told by it. When its starter dies it
-reads end of file and ends, and the workers die with it. Unlike multiprocessing's forkserver it does not import the
-starter's main module, and it hands down neither the environment nor descriptors.
+`verifier.pool` starts it with one socket and sends it orders. When its starter dies it reads end of file and ends, and
+the workers die with it. Unlike multiprocessing's forkserver it does not import the starter's main module, and it hands
+down neither the environment nor descriptors.
 """
 
-import contextlib
 import gc
 import logging
 import os
@@ -16,45 +15,17 @@ import time
 
 import msgspec
 
-from verifier import cage
+from verifier import sandbox
+from verifier.frames import LOAD, Ready, Result, Task, frame_of, take_frames, text_of
 from verifier.grade import Grade
 from verifier.graders import grade, preload, preload_light
 
-FORK, LOAD, KILL = b"F", b"L", b"K"
-"""Orders: fork a worker that serves the descriptor that comes along; load sympy; kill the worker whose pid follows."""
-FRAME = 4
-"""Bytes of the length before each message."""
-
-
-class Task(msgspec.Struct, array_like=True, frozen=True):
-    """One answer, as it goes to a worker. Text is bytes: a lone surrogate is no reason to fail here."""
-
-    number: int
-    grader: str
-    gold: bytes
-    answer: bytes
-
-
-class Result(msgspec.Struct, array_like=True, frozen=True):
-    """What a worker says of it."""
-
-    number: int
-    outcome: str
-    reward: float
-    reason: str
-    elapsed_s: float
-
-
-class Ready(msgspec.Struct, array_like=True, frozen=True):
-    """A worker's first words."""
-
-    pid: int
-    given_up: list[str]
-    """See `verifier.cage.enter`."""
+MAX_REASON = 500
+"""Longest reason that a worker sends, in characters."""
 
 
 class TimeUp(BaseException):
-    """The alarm rang. No Exception, so that no `except Exception` on the way swallows it."""
+    """The alarm rang. Not an Exception, so that no `except Exception` on the way swallows it."""
 
 
 def main() -> None:
@@ -63,7 +34,7 @@ def main() -> None:
     timeout_s = int(sys.argv[1])
     _silence()
     preload_light()
-    me = os.getpid()
+    own_pid = os.getpid()
     children: set[int] = set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
@@ -76,7 +47,7 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 orders.close()
-                _serve_and_exit(fds[0], timeout_s, me)
+                _serve_and_exit(fds[0], timeout_s, own_pid)
             os.close(fds[0])
             children.add(pid)
         elif data == LOAD:
@@ -88,14 +59,14 @@ def main() -> None:
 
 
 def _reap(children: set[int]) -> None:
-    """Bury the dead. A pid is known until then, so an order to kill never hits a stranger."""
+    """Wait for the dead. Until then a pid is not used again, so an order to kill never hits a stranger."""
     for pid in list(children):
         if os.waitpid(pid, os.WNOHANG)[0]:
             children.discard(pid)
 
 
 def _end(children: set[int]) -> None:
-    """Kill all children, and bury them: who waits for us then knows what they have used."""
+    """Kill all children and wait for them, so that our own exit accounts for the time they used."""
     for pid in children:
         os.kill(pid, signal.SIGKILL)
     for pid in children:
@@ -103,7 +74,7 @@ def _end(children: set[int]) -> None:
 
 
 def _silence() -> None:
-    """Nothing that grading says belongs on a terminal, and a worker may not write to a log file."""
+    """Close logging and standard input and output: grading has nothing to print, and a worker may not write."""
     logging.disable(logging.CRITICAL)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -116,7 +87,7 @@ def _serve_and_exit(fd: int, timeout_s: int, parent: int) -> None:
     try:
         os.dup2(1, 2)
         tasks = socket.socket(fileno=fd)
-        tasks.sendall(frame_of(Ready(os.getpid(), cage.enter(parent))))
+        tasks.sendall(frame_of(Ready(os.getpid(), sandbox.enter(parent))))
         serve(tasks, timeout_s)
         status = 0
     finally:
@@ -124,60 +95,42 @@ def _serve_and_exit(fd: int, timeout_s: int, parent: int) -> None:
 
 
 def serve(tasks: socket.socket, timeout_s: int) -> None:
-    """Grade what comes, in order, one answer to each task, until the other end is closed."""
+    """Grade tasks in order, one result each, until the other end is closed."""
     signal.signal(signal.SIGALRM, _ring)
     decoder = msgspec.msgpack.Decoder(Task)
     buffer = bytearray()
     while chunk := tasks.recv(1 << 18):
         buffer += chunk
         for frame in take_frames(buffer):
-            task = decoder.decode(frame)
-            tasks.sendall(frame_of(_grade(task, timeout_s)))
+            tasks.sendall(frame_of(_result_of(decoder.decode(frame), timeout_s)))
 
 
-def _grade(task: Task, timeout_s: int) -> Result:
-    cage.limit_cpu(timeout_s + 2)
+def _result_of(task: Task, timeout_s: int) -> Result:
+    sandbox.limit_cpu(timeout_s + 2)
     started = time.perf_counter()
     try:
         signal.alarm(timeout_s)
         try:
-            found = grade(task.grader, _text(task.gold), _text(task.answer))
+            result = grade(task.grader, text_of(task.gold), text_of(task.answer))
         finally:
             signal.alarm(0)
     except TimeUp:
-        found = Grade("timeout", 0.0, f"no verdict within {timeout_s} s")
+        result = Grade("timeout", 0.0, f"no verdict within {timeout_s} s")
     except MemoryError:
-        found = Grade("error", 0.0, f"needs more than {cage.MEMORY_BYTES >> 20} MB of memory")
-    except Exception as error:  # a grader's mistake, or an answer that brings one out, is an outcome
-        with contextlib.suppress(Exception):
-            found = Grade("error", 0.0, f"{type(error).__name__}: {error}")
+        result = Grade("error", 0.0, f"needs more than {sandbox.MEMORY_BYTES >> 20} MB of memory")
+    except Exception as error:  # a fault of the grader, or one that an answer provokes, is an outcome
+        result = Grade("error", 0.0, _described(error))
     elapsed_s = time.perf_counter() - started
-    reason = found.reason[:500].encode("utf-8", "backslashreplace").decode()
-    return Result(task.number, found.outcome, float(found.reward), reason, elapsed_s)
+    reason = result.reason[:MAX_REASON].encode("utf-8", "backslashreplace").decode()
+    return Result(task.number, result.outcome, float(result.reward), reason, elapsed_s)
+
+
+def _described(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # its text is made by the code that failed
+        return type(error).__name__
 
 
 def _ring(_number: int, _frame: object) -> None:
     raise TimeUp
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
-
-
-def frame_of(message: msgspec.Struct) -> bytes:
-    """A message with its length before it."""
-    body = msgspec.msgpack.encode(message)
-    return len(body).to_bytes(FRAME, "little") + body
-
-
-def take_frames(buffer: bytearray) -> list[bytes]:
-    """The whole messages at the head of a buffer, which they are taken from."""
-    frames, start = [], 0
-    while len(buffer) - start >= FRAME:
-        stop = start + FRAME + int.from_bytes(buffer[start : start + FRAME], "little")
-        if stop > len(buffer):
-            break
-        frames.append(bytes(buffer[start + FRAME : stop]))
-        start = stop
-    del buffer[:start]
-    return frames

@@ -1,6 +1,6 @@
-"""reasoning-gym's scorers, as far as they do not run what they are given.
+"""Grades with reasoning-gym's own scorers, except those that run what they are given.
 
-Its scores are no yes or no ("The answer is -4" gets 0.125 for -4): only 1.0 counts.
+Their scores are not binary ("The answer is -4" gets 0.125 for -4): only 1.0 counts.
 """
 
 import json

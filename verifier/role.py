@@ -1,7 +1,14 @@
-"""The verifier as a process: trajectories in, verdicts out. Every answer is graded in a worker that can be killed.
+"""Grades every trajectory in a worker process that can be killed: trajectories in, verdicts out.
 
-A trajectory's offset is committed when its verdict is durable. One that is graded twice after a crash gets two verdicts;
-readers count the first.
+    trajectories --> Verifier --answers--> Pool --> worker processes
+                        |  <--- grades ----'
+                        '--> verdicts (a group's in one partition)
+
+- Input pauses while the pool holds `QUEUE_PER_WORKER` answers per worker, and resumes as workers finish them.
+- A slow answer blocks one worker, for `verifier.timeout_s` and a second at most; then the worker is killed.
+- Nothing waits for the broker: a trajectory's offset is committed once its verdict is durable.
+
+Invariant: every trajectory gets a verdict. One that is graded again after a crash gets two; readers count the first.
 """
 
 import logging
@@ -14,29 +21,29 @@ from stream.messages import Trajectory, Verdict
 from stream.run_topics import RunTopics
 from stream.topics import TRAJECTORIES, VERDICTS
 from stream.worker import Delivery, IdleClock, run_loop
+from verifier.alarm import OutcomeAlarm
 from verifier.grade import Grade
 from verifier.graders import grading_version
 from verifier.pool import Pool
-from verifier.watch import Watch
 
 log = logging.getLogger(__name__)
 
 QUEUE_PER_WORKER = 256
-"""Answers that one verifier takes before it leaves the others to its fellows."""
+"""Answers that a verifier holds at most: what waits here cannot be graded by another one."""
 MAX_TASKS_SHOWN = 20
 """Tasks with figures of their own in the heartbeat."""
 
 
 class Verifier:
-    """Feeds a pool of workers, and publishes what they say."""
+    """Feeds a pool of workers and publishes their grades as verdicts."""
 
     def __init__(self, config: Config, topics: RunTopics, pool: Pool) -> None:
         self._config = config
         self._topics = topics
         self._pool = pool
         self._deliveries: dict[str, Delivery] = {}
-        self._number = 0
-        self._watch = Watch(config.verifier.alarm_share)
+        self._num_handled = 0
+        self._alarm = OutcomeAlarm(config.verifier.alarm_share)
         self._idle = IdleClock()
         self._version = grading_version()
 
@@ -44,7 +51,7 @@ class Verifier:
 
     @property
     def wants_input(self) -> bool:
-        """While the pool's queue is short: what waits here cannot be graded elsewhere."""
+        """Whether the pool's queue is short."""
         return self._pool.num_pending < QUEUE_PER_WORKER * self._config.verifier.workers
 
     @property
@@ -53,10 +60,10 @@ class Verifier:
         return False
 
     def handle(self, delivery: Delivery) -> None:
-        """A trajectory."""
+        """Queue a trajectory's answer."""
         trajectory: Trajectory = delivery.message
-        self._number += 1
-        key = str(self._number)
+        self._num_handled += 1
+        key = str(self._num_handled)
         self._deliveries[key] = delivery
         prompt = trajectory.job.prompt
         self._pool.submit(key, prompt.grader, prompt.answer, trajectory.text)
@@ -71,22 +78,22 @@ class Verifier:
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
-        outcomes = self._watch.totals()
+        outcomes = self._alarm.totals()
         shares = {
-            f"verifier/task/{task}/ungraded_share": self._watch.share(task)
-            for task in list(self._watch.outcomes)[:MAX_TASKS_SHOWN]
+            f"verifier/task/{task}/ungraded_share": self._alarm.share(task)
+            for task in list(self._alarm.outcomes)[:MAX_TASKS_SHOWN]
         }
         return {
             "verifier/verdicts": outcomes.total(),
             "verifier/pending": self._pool.num_pending,
-            "verifier/alarms": len(self._watch.alarms),
+            "verifier/alarms": len(self._alarm.alarms),
             "verifier/idle_share": self._idle.share(),
             **{f"verifier/outcome/{outcome}": count for outcome, count in outcomes.items()},
             **shares,
         }
 
     def close(self) -> None:
-        """Stop the workers; what they had is graded again by the next verifier."""
+        """Stop the workers; the next verifier grades again what they had."""
         self._pool.close()
 
     # -- verdicts -----------------------------------------------------------------------------------------------------
@@ -104,7 +111,7 @@ class Verifier:
             created_s=time.time(),
         )
         self._topics.send_of_group(VERDICTS, trajectory.job.group_id, verdict, delivery.done)
-        line = self._watch.note(trajectory.job.prompt.task or "all", grade.outcome)
+        line = self._alarm.note(trajectory.job.prompt.task or "all", grade.outcome)
         if line is not None:
             log.error(line)
 

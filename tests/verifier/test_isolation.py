@@ -1,6 +1,7 @@
 """What a worker may not do, whatever runs in it; and that no answer runs."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,12 @@ from verifier.graders import grade
 from verifier.pool import Pool
 
 IS_ROOT = os.geteuid() == 0
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the cage is full on Linux only")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is full on Linux only")
 
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
-    """A folder where everybody may write, so that only the cage forbids it."""
+    """A folder where everybody may write, so that only the sandbox forbids it."""
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
@@ -117,7 +118,7 @@ def test_no_answer_runs_as_code(form: str, tmp_path: Path) -> None:
     answer = form.format(path=path)
     for grader, golds in GOLDS.items():
         for gold in golds:
-            # In this process, without the cage: nothing but the graders themselves keeps code from running.
+            # In this process, without the sandbox: nothing but the graders themselves keeps code from running.
             assert grade(grader, gold, answer).outcome in ("wrong", "unparsable")
             assert not path.exists()
     assert list(tmp_path.iterdir()) == []
@@ -129,3 +130,36 @@ def test_gold_answers_do_not_run_either(tmp_path: Path) -> None:
         for grader in GOLDS:
             grade(grader, form.format(path=path), "42")
     assert list(tmp_path.iterdir()) == []
+
+
+SYSTEM_CALLS = """
+import ctypes, os, platform, sys
+from verifier import sandbox
+
+path = sys.argv[1]
+fd = os.open(path, os.O_RDONLY)
+libc = ctypes.CDLL(None, use_errno=True)
+given_up = sandbox.enter(os.getppid())
+column = sandbox._ARCHITECTURES[platform.machine()][1]
+for name, numbers in sandbox._REFUSED.items():
+    # -1 and 0 are arguments that do no harm where a call is not refused
+    if numbers[column] is not None:
+        libc.syscall(numbers[column], -1, 0, 0, 0, 0)
+        if ctypes.get_errno() != 1:
+            print(name, ctypes.get_errno())
+for name, call in {"fchmod": lambda: os.fchmod(fd, 0o777), "x32 getpid": lambda: libc.syscall(0x40000000 + 39)}.items():
+    try:
+        if call() != -1:
+            print(name, "allowed")
+    except PermissionError:
+        pass
+print(given_up[-1])
+"""
+
+
+def test_every_system_call_that_is_listed_is_refused_on_this_machine(open_folder: Path) -> None:
+    file = open_folder / "file"
+    file.touch(0o644)
+    done = subprocess.run([sys.executable, "-c", SYSTEM_CALLS, str(file)], capture_output=True, text=True)
+    assert done.stdout == "system calls\n", done.stderr
+    assert file.stat().st_mode & 0o777 == 0o644

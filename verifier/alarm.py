@@ -1,16 +1,21 @@
-"""Watches, per task, for answers that get no real grade: training on silent zeros is the users' first pain. Pure."""
+"""Counts outcomes by task and raises an alarm where too many answers get no real grade. Pure.
+
+An answer without a grade, or one that cannot be read, is a zero that says nothing of the policy: a run that trains on
+many of them fails in silence.
+"""
 
 from collections import Counter, deque
+
+from stream.messages import UNGRADED
 
 JUDGED_AFTER = 200
 """Verdicts of a task before its share is judged."""
 WINDOW = 1000
 """Newest verdicts of a task that the share is over."""
-UNGRADED = frozenset({"timeout", "error", "unparsable"})
 
 
-class Watch:
-    """Outcomes by task, and which tasks are in alarm: more than `alarm_share` of the newest verdicts are ungraded."""
+class OutcomeAlarm:
+    """Outcomes by task, and the tasks of whose newest verdicts more than `alarm_share` are ungraded."""
 
     def __init__(self, alarm_share: float) -> None:
         self._alarm_share = alarm_share
