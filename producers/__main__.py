@@ -1,4 +1,4 @@
-"""`python -m producers CONFIG`: the producer as a process. What is heavy is imported after the configuration is read."""
+"""Starts a producer: `python -m producers CONFIG`. Imports vLLM only after the configuration is read."""
 
 import sys
 import threading

@@ -1,9 +1,10 @@
-"""The sampling engine: vLLM's AsyncLLM, token ids in, completions out, weights swapped while sequences are in flight.
+"""Samples completions with vLLM's AsyncLLM, and swaps its weights while sequences are in flight.
 
-Kept: every token carries the version of the weights that sampled it, and the log-probability it had then. vLLM itself
-labels each step's tokens with the version in force, in the process and on the thread that runs the step, so the labels
-are right however far the stream of outputs lags behind. A swap pauses between two steps; sequences keep their KV cache
-(that of their older tokens stays the old weights'), and what follows is sampled from the new weights.
+Enters: token ids of a prompt. Leaves: a completion, every token with the version of the weights that sampled it and the
+log-probability it had then (law 3). vLLM itself labels each step's tokens with the version in force, in the process and
+on the thread that runs the step, so the labels are right however late the outputs arrive. A swap pauses between two
+steps; sequences keep their KV cache, which for their older tokens stays that of the old weights, and their next tokens
+are sampled from the new weights.
 """
 
 import asyncio
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PING_EVERY_S = 5.0
+"""Seconds between two questions whether the engine still answers."""
 WARM_UP_TOKENS = 8
+"""Prompt tokens of the completions that warm the engine up."""
 
 
 class EngineDied(RucksackError):
@@ -55,13 +58,13 @@ class Completion:
     spans: tuple[Span, ...]  # cover [0, T) in order
     finish_reason: FinishReason
     queued_s: float
-    """Seconds until the engine had a place for it."""
+    """Seconds it waited for one of the engine's max_num_seqs slots."""
     generated_s: float
-    """Seconds from there to the last token."""
+    """Seconds from then to the last token."""
 
 
 class Engine:
-    """One vLLM engine. All methods belong to the event loop that started it."""
+    """One vLLM engine. Its methods are called on the event loop that started it."""
 
     def __init__(
         self, llm: "AsyncLLM", folder: Path, *, max_num_seqs: int, policy_version: int, hang_s: float, load_s: float
@@ -69,14 +72,13 @@ class Engine:
         self._llm = llm
         self._tensors = read_tensors(folder)
         self._max_num_seqs = max_num_seqs
-        self._places = asyncio.Semaphore(max_num_seqs)
-        self._waiting: set[str] = set()
-        self._aborted: set[str] = set()
+        self._slots = asyncio.Semaphore(max_num_seqs)
         self._running: set[str] = set()
+        """Ids of the requests that vLLM has."""
         self._swapping = asyncio.Lock()
         self._load_s = load_s
         self._fault: str | None = None
-        self._watch = asyncio.create_task(self._watch_for_hangs(hang_s))
+        self._hang_monitor = asyncio.create_task(self._kill_if_silent(hang_s))
         self.policy_version = policy_version
 
     @classmethod
@@ -92,7 +94,6 @@ class Engine:
         kv_cache_gib: float = 1.0,
         tensor_parallel_size: int = 1,
         enforce_eager: bool = False,
-        prefix_caching: bool = False,
         policy_version: int = 0,
         hang_s: float = 300.0,
         load_s: float = 600.0,
@@ -102,14 +103,13 @@ class Engine:
         Args:
             kv_cache_gib: size of the KV cache, on a CPU; on a GPU it is what gpu_memory_utilization leaves.
             enforce_eager: no compilation, no CUDA graphs; on a CPU always so.
-            prefix_caching: rollouts of one prompt share its KV cache. Never across versions: each has its own salt.
             policy_version: version of the weights in model_path.
             hang_s: an engine that does not answer for so long is killed.
-            load_s: the same while it loads weights.
+            load_s: an engine that needs longer to load weights is killed.
 
         Raises:
             UserError: no model there, or vLLM refuses it or a setting.
-            EngineDied: its process did not come up; its own message stands on standard error.
+            EngineDied: its process did not start; vLLM's own message is on standard error.
 
         """
         folder = model_folder(model_path)
@@ -123,7 +123,9 @@ class Engine:
             "tensor_parallel_size": tensor_parallel_size,
             "gpu_memory_utilization": gpu_memory_utilization,
             "enforce_eager": enforce_eager or on_cpu(),
-            "enable_prefix_caching": prefix_caching,
+            # A request that waits in vLLM during a swap would start on its prompt's KV cache of the old weights, though all
+            # its tokens are labelled with the new version; vLLM cannot drop that cache while sequences are in flight.
+            "enable_prefix_caching": False,
             "kv_cache_memory_bytes": int(kv_cache_gib * 2**30) if on_cpu() else None,
         }
         forked = prepare_environment()
@@ -134,7 +136,7 @@ class Engine:
         )
         await llm.update_weight_version(str(policy_version))
         gc.collect()
-        gc.freeze()  # else each full collection walks the million objects that vLLM's import left: 0.4 s
+        gc.freeze()  # else each full collection visits the million objects that vLLM's import made: 0.4 s
         return engine
 
     # -- sampling -----------------------------------------------------------------------------------------------------
@@ -158,15 +160,14 @@ class Engine:
             stop_token_ids: end the completion, besides the end tokens of the model's generation_config.json.
 
         Raises:
-            Refused: a prompt or parameter that vLLM cannot use.
+            Refused: vLLM cannot use the prompt or a parameter.
             EngineDied: the engine is gone, and with it all that was in flight.
 
         """
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        asked = time.monotonic()
-        self._waiting.add(request_id)
+        queued_at = time.monotonic()
         try:
             params = SamplingParams(
                 max_tokens=max_tokens,
@@ -180,29 +181,22 @@ class Engine:
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            async with self._places:
-                self._waiting.discard(request_id)
-                started = time.monotonic()
-                if request_id in self._aborted:
-                    return _nothing(queued_s=started - asked)
+            async with self._slots:
+                started_at = time.monotonic()
                 output = await self._sample([int(token) for token in prompt_token_ids], params, request_id)
         except (VLLMClientError, ValueError, TypeError, OverflowError) as error:
             raise Refused(f"vLLM refuses request {request_id}: {error}") from error
-        finally:
-            self._waiting.discard(request_id)
-            self._aborted.discard(request_id)
-        return _rollout(output, queued_s=started - asked, generated_s=time.monotonic() - started)
+        return completion_of(output, queued_s=started_at - queued_at, generated_s=time.monotonic() - started_at)
 
     async def _sample(self, prompt: list[int], params: "SamplingParams", request_id: str) -> "RequestOutput":
-        """The one, final output of a request."""
+        """The final output of a request, the only one that is asked for."""
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         self.require_alive()
-        inputs = tokens_input(prompt, cache_salt=str(self.policy_version))
         self._running.add(request_id)
         try:
-            async for output in self._llm.generate(inputs, params, request_id):
+            async for output in self._llm.generate(tokens_input(prompt), params, request_id):
                 if output.finished:
                     return output
             raise EngineDied(f"vLLM ended request {request_id} without an output")
@@ -211,16 +205,9 @@ class Engine:
         finally:
             self._running.discard(request_id)
 
-    async def abort(self, request_id: str) -> None:
-        """End one request: its `generate` returns what there is, finish reason `abort`. Unknown ones are ignored."""
-        if request_id in self._waiting:
-            self._aborted.add(request_id)
-        elif request_id in self._running:
-            await self._llm.abort(request_id)
-
     async def warm_up(self, prompt_tokens: int = WARM_UP_TOKENS) -> float:
-        """Sample throw-away rollouts, so that no kernel is prepared while jobs wait; returns the seconds it took."""
-        started = time.monotonic()
+        """Sample completions for nobody, so that kernels are compiled before jobs wait; returns the seconds it took."""
+        started_at = time.monotonic()
         for size in sorted({1, 2, min(32, self._max_num_seqs), self._max_num_seqs}):
             await asyncio.gather(
                 *(
@@ -228,19 +215,19 @@ class Engine:
                     for row in range(size)
                 )
             )
-        return time.monotonic() - started
+        return time.monotonic() - started_at
 
     # -- weights ------------------------------------------------------------------------------------------------------
 
     async def swap(self, weights_dir: str | Path, version: int) -> float:
-        """Sample from other weights from the next token on; returns the seconds that sampling stood still.
+        """Sample every token from now on from other weights; returns the seconds for which sampling was paused.
 
-        Sequences in flight go on. Who calls has checked the digest.
+        Sequences in flight continue. The caller has checked the digest.
 
         Raises:
             UserError: the weights are missing, broken or of another model, or the version is older than the one
-                served; the engine goes on with what it has.
-            EngineDied: loading broke off, so that nobody knows what is loaded.
+                served; the engine keeps its weights.
+            EngineDied: loading broke off, so that it is unknown what is loaded.
 
         """
         offered = await asyncio.to_thread(read_tensors, weights_dir)
@@ -249,7 +236,7 @@ class Engine:
             if version < self.policy_version:
                 raise UserError(f"policy version is {version}; want {self.policy_version} or later: versions only grow")
             self.require_alive()
-            started = time.monotonic()
+            started_at = time.monotonic()
             try:
                 async with asyncio.timeout(self._load_s):
                     await self._load(str(weights_dir), version)
@@ -258,7 +245,7 @@ class Engine:
                 _kill(self._llm)  # what is in flight must not go on with half of the weights
                 raise self._died(error) from error
             self.policy_version = version
-            return time.monotonic() - started
+            return time.monotonic() - started_at
 
     async def _load(self, weights_dir: str, version: int) -> None:
         await self._llm.pause_generation(mode="keep", clear_cache=False)
@@ -279,22 +266,22 @@ class Engine:
             raise EngineDied(f"the engine cannot be used any more: {self._fault or 'vLLM is gone'}")
 
     async def close(self) -> None:
-        """Abort what is in flight and end the engine's process; calling it again does nothing."""
-        self._watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._watch
-        self._aborted |= self._waiting
-        if self._running and self.alive:
-            await self._llm.abort(list(self._running))
-        await asyncio.to_thread(self._llm.shutdown, 5.0)
+        """Abort what is in flight, let what waits for a slot fail, and end the process; a second call does nothing."""
+        in_flight = list(self._running) if self.alive else []
         self._fault = self._fault or "it was closed"
+        self._hang_monitor.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._hang_monitor
+        if in_flight:
+            await self._llm.abort(in_flight)
+        await asyncio.to_thread(self._llm.shutdown, 5.0)
 
     def _died(self, error: BaseException) -> EngineDied:
         self._fault = self._fault or f"vLLM's process is gone ({error})"
         return EngineDied(f"the engine cannot be used any more: {self._fault}")
 
-    async def _watch_for_hangs(self, hang_s: float) -> None:
-        """Kill an engine that answers no more (stopped, or stuck in a step): then all that waits for it fails."""
+    async def _kill_if_silent(self, hang_s: float) -> None:
+        """Kill an engine that no longer answers (stopped, or stuck in a step), so that all that waits for it fails."""
         while True:
             await asyncio.sleep(PING_EVERY_S)
             try:
@@ -311,12 +298,12 @@ class Engine:
 
 
 def _import_vllm() -> None:
-    """Takes ten seconds and more: done on a thread, so that the event loop stays awake."""
+    """Import vllm, on a thread of its own: it takes ten seconds and more, and the event loop must go on."""
     import vllm.v1.engine.async_llm  # noqa: F401
 
 
 def _start_llm(settings: dict[str, Any], forked: bool) -> "AsyncLLM":
-    """Start vLLM; in the main thread's event loop or another's, as its output handler belongs to the running loop."""
+    """Start vLLM on the running event loop, to which its output handler will belong."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -339,26 +326,19 @@ def _start_llm(settings: dict[str, Any], forked: bool) -> "AsyncLLM":
 
 
 def _kill(llm: "AsyncLLM") -> None:
-    """SIGKILL the engine's processes; vLLM notices, and fails whatever waits for them."""
+    """SIGKILL the engine's processes; vLLM notices, and all that waits for them fails."""
     manager = cast("Any", llm.engine_core).resources.engine_manager
     for process in manager.processes:
         process.kill()
 
 
-def _nothing(*, queued_s: float) -> Completion:
-    """The rollout of a request that was aborted before it began."""
-    return Completion(
-        token_ids=np.zeros(0, np.int32),
-        behavior_logprobs=np.zeros(0, np.float32),
-        spans=(),
-        finish_reason="abort",
-        queued_s=queued_s,
-        generated_s=0.0,
-    )
+def completion_of(output: "RequestOutput", *, queued_s: float, generated_s: float) -> Completion:
+    """A finished request's completion, checked to have one logprob and one version for each token.
 
+    Raises:
+        EngineDied: it has not, so nothing that this vLLM says of its tokens can be trusted.
 
-def _rollout(output: "RequestOutput", *, queued_s: float, generated_s: float) -> Completion:
-    """What vLLM says of a finished request, checked: one logprob and one version for each token."""
+    """
     completion = output.outputs[0]
     tokens = np.asarray(completion.token_ids, np.int32)
     logprobs = np.asarray(cast("Any", completion.logprobs).logprobs if tokens.size else [], np.float32)

@@ -1,4 +1,4 @@
-"""How vLLM's engine process is set up, started and tied to the life of ours. Imports neither vLLM nor torch itself.
+"""Sets up and starts vLLM's engine process, which ends with ours. Imports neither vLLM nor torch itself.
 
 Measured with a 0.8 M-parameter model, 2 cores, seconds until the engine is ready / until the first rollout is there:
     vLLM's defaults (3 processes, a spawned worker, inductor)   39 / 59, of which 20 compile one sampler kernel with g++
@@ -24,12 +24,12 @@ QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Environment of the engine, each unless it is set: it says little, and calls nobody."""
+"""Environment of the engine, where a variable is not set: it logs little, and sends nothing anywhere."""
 
 CPU = {
-    # The worker lives in the engine's process: one import of vLLM less, and no hop between processes at every step.
+    # The worker runs in the engine's process: one import of vLLM less, and no message between processes at every step.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # The sampler's one compiled function (ranks, which nobody reads) would need g++ and 20 s.
+    # The sampler's one compiled function (ranks of tokens, which are not read) would need g++ and 20 s.
     "TORCHDYNAMO_DISABLE": "1",
     # Several producers on one machine must not all be bound to its first core.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -38,8 +38,8 @@ CPU = {
 """The same for machines without a GPU."""
 
 
-_vllms_own: Callable[..., None] | None = None
-"""vLLM's body of the engine's process, while ours stands in its place."""
+_original_body: Callable[..., None] | None = None
+"""vLLM's body of the engine's process, while it is replaced by ours."""
 
 
 def on_cpu() -> bool:
@@ -67,28 +67,29 @@ def prepare_environment() -> bool:
 
 @contextmanager
 def starting(forked: bool) -> Iterator[None]:
-    """While the engine's process is started: by fork if told so, and to end when we end.
+    """Within the block an engine's process is started by fork if `forked`, and ends when this process ends.
 
-    vLLM leaves it behind when its parent is killed: it would wait for requests for ever, with its memory.
+    vLLM alone leaves it behind when its parent is killed: it would wait for requests for ever, with its memory.
     """
     from vllm.v1.engine.core import EngineCoreProc
 
-    global _vllms_own
-    _vllms_own = EngineCoreProc.run_engine_core
+    global _original_body
+    _original_body = EngineCoreProc.run_engine_core
     EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
     if forked:
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # vLLM's CPU platform has just set it to spawn
     try:
         yield
     finally:
-        EngineCoreProc.run_engine_core = staticmethod(_vllms_own)
-        _vllms_own = None
+        EngineCoreProc.run_engine_core = staticmethod(_original_body)
+        _original_body = None
 
 
 @contextmanager
 def default_signals() -> Iterator[None]:
-    """While vLLM starts, SIGTERM and SIGINT end the process at once: nothing is under way yet, and vLLM, which cannot be
-    interrupted then, ends with us. To be used from the main thread.
+    """Within the block SIGTERM and SIGINT end the process at once. To be used on the main thread, while vLLM starts.
+
+    Nothing is under way yet, and vLLM, which cannot be interrupted then, ends with this process.
     """
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -101,12 +102,12 @@ def default_signals() -> Iterator[None]:
 def run_engine_core(*args: Any, **kwargs: Any) -> None:
     """Body of the engine's process."""
     if threading.current_thread() is threading.main_thread():
-        signal.set_wakeup_fd(-1)  # a forked engine shares its parent's: the parent would see the engine's signals
+        signal.set_wakeup_fd(-1)  # a forked engine shares its parent's, which would see the engine's signals
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     from vllm.v1.engine.core import EngineCoreProc
 
     # A forked process sees the module as it was patched, a spawned one as vLLM wrote it.
-    (_vllms_own or EngineCoreProc.run_engine_core)(*args, **kwargs)
+    (_original_body or EngineCoreProc.run_engine_core)(*args, **kwargs)
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,18 @@
-"""The producer as a process: jobs and policies in; trajectories out, each the moment it finishes.
+"""Runs a producer: samples what jobs ask for, each rollout published the moment it finishes.
 
-The engine lives on an event loop in a thread of its own; this loop hands it rollouts and publishes what comes back. A
-job's offset is committed when all its trajectories are durable, so a crash repeats work, and never loses any.
+    jobs -----> handle --one request a rollout--> Engine.generate (its thread) --> _publish --> trajectories
+                  |  held until the weights are new enough        ^
+    policies --> _follow_policies --digest checked--> Engine.swap +
+
+What blocks it, and what unblocks it:
+    - reading jobs pauses until the first policy is loaded, and while `max_num_seqs` rollouts are in flight;
+    - a job that wants newer weights is held until they are loaded, or for a lease: then it goes to deadletters, as it has
+      been issued again;
+    - a swap pauses sampling for its own time; policies that come meanwhile wait, and only the newest is loaded next;
+    - an engine that is dead, or silent for `hang_s`, raises EngineDied: the process ends, and the supervisor starts
+      another.
+
+A job's offset is committed once all its trajectories are durable: a crash repeats work, and loses none.
 """
 
 import asyncio
@@ -33,31 +44,31 @@ from stream.worker import Delivery, IdleClock, Pulse, run_loop
 log = logging.getLogger(__name__)
 
 MAX_SLICE = 1024
-"""Most rollouts of one job: a record must not be able to fill the memory."""
+"""Most rollouts of one job, so that no record can fill the memory."""
 MAX_OFFERS = 8
-"""Newest policies that are remembered until one of them is loaded."""
+"""Newest policies that are kept until one of them is loaded."""
 
-
-Key = tuple[str, int]
-"""Group and rollout."""
+RolloutKey = tuple[str, int]
+"""Group id and rollout index."""
 
 
 @dataclass(slots=True)
 class Assignment:
-    """A job under way."""
+    """A job that is being sampled."""
 
     delivery: Delivery
     num_left: int
+    """Rollouts that are not durable yet."""
     refused: bool = False
-    """Its dead letter is on the way."""
+    """Its dead letter is sent."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def acknowledge(self) -> None:
-        """One of its trajectories is durable; called from the writer's thread."""
+        """One of its trajectories is durable. Called from the writer's thread."""
         with self.lock:
             self.num_left -= 1
-            over = self.num_left == 0
-        if over:
+            is_done = self.num_left == 0
+        if is_done:
             self.delivery.done()
 
 
@@ -79,14 +90,15 @@ class Producer:
         self._engine = engine
         self._tokenizer = load_tokenizer(config.run.model)
         self._policies = topics.reader(POLICIES)
-        self._sampling: dict[Key, list[Assignment]] = {}
-        """Who waits for a rollout: one job, or more where it was issued again meanwhile."""
-        self._finished: deque[tuple[Key, Future[Completion]]] = deque()
+        self._sampling: dict[RolloutKey, list[Assignment]] = {}
+        """The jobs that wait for a rollout: one, or more if it was issued again meanwhile."""
+        self._finished: deque[tuple[RolloutKey, Future[Completion]]] = deque()
         self._swap: tuple[Offer, Future[float]] | None = None
         self._offers: list[Offer] = []
         self._version = -1
         self._in_flight = 0
         self._held: list[tuple[float, Delivery]] = []
+        """Jobs that wait for newer weights, each with the time since when."""
         self._counters = {"rollouts": 0, "tokens": 0, "swaps": 0}
         self._swap_s = 0.0
         self._idle = IdleClock()
@@ -95,7 +107,7 @@ class Producer:
 
     @property
     def wants_input(self) -> bool:
-        """While the engine has room, and once it has a policy."""
+        """Once there is a policy, and while the engine has free slots."""
         return self._version >= 0 and self._in_flight < self._config.producer.max_num_seqs
 
     @property
@@ -104,7 +116,7 @@ class Producer:
         return False
 
     def handle(self, delivery: Delivery) -> None:
-        """A job: one request to the engine for each rollout, once the weights are as new as it wants them."""
+        """Take a job: a request to the engine for each rollout, once the weights are as new as the job wants them."""
         job: Job = delivery.message
         if job.stop - job.start > MAX_SLICE:
             raise BadRecord(
@@ -125,46 +137,46 @@ class Producer:
     def _begin(self, delivery: Delivery) -> None:
         job: Job = delivery.message
         assignment = Assignment(delivery, job.stop - job.start)
-        for rollout in range(job.start, job.stop):
-            key = (job.group_id, rollout)
-            waiting = self._sampling.setdefault(key, [])
-            waiting.append(assignment)
-            if len(waiting) > 1:  # a lease ran out that was too short: twice the work would only make it later
+        for rollout_index in range(job.start, job.stop):
+            key = (job.group_id, rollout_index)
+            assignments = self._sampling.setdefault(key, [])
+            assignments.append(assignment)
+            if len(assignments) > 1:  # already being sampled: a second request would only add delay
                 continue
             future = self._spawn(
                 self._engine.generate(
                     job.prompt_token_ids,
-                    request_id=f"{job.group_id}/{rollout}/{uuid.uuid4().hex[:8]}",
+                    request_id=f"{job.group_id}/{rollout_index}/{uuid.uuid4().hex[:8]}",
                     temperature=job.sampling.temperature,
                     top_p=job.sampling.top_p,
                     top_k=job.sampling.top_k,
                     max_tokens=job.sampling.max_tokens,
                 )
             )
-            future.add_done_callback(partial(self._note, key))
+            future.add_done_callback(partial(self._note_finished, key))
 
-    def _note(self, key: Key, future: "Future[Completion]") -> None:
-        """A rollout has ended; called from the engine's thread."""
+    def _note_finished(self, key: RolloutKey, future: "Future[Completion]") -> None:
+        """A rollout has ended. Called from the engine's thread."""
         self._finished.append((key, future))
 
     def work(self) -> bool:
         """Publish what is finished; follow the newest policy.
 
         Raises:
-            EngineDied: whoever supervises this process starts another.
+            EngineDied: this process is of no use any more; the supervisor starts another.
 
         """
         self._engine.require_alive()
         self._follow_policies()
-        self._bury_overdue()
+        self._give_up_overdue_jobs()
         while self._finished:
             key, future = self._finished.popleft()
-            waiting = self._sampling.pop(key)
-            self._in_flight -= len(waiting)
+            assignments = self._sampling.pop(key)
+            self._in_flight -= len(assignments)
             try:
-                self._publish(waiting, key[1], future.result())
+                self._publish(assignments, key[1], future.result())
             except ValueError as error:  # a prompt, a parameter, or weights that give no trajectory: law 8
-                for assignment in waiting:
+                for assignment in assignments:
                     self._refuse(assignment, str(error))
         self._idle.note(idle=self._in_flight == 0)
         return False
@@ -181,21 +193,24 @@ class Producer:
         }
 
     def close(self) -> None:
-        """Free the reader; the engine is closed by whoever started it."""
+        """Free the reader of the policies; `run`, which has started the engine, closes it."""
         self._policies.close()
 
-    def _unhold(self, which: Callable[[float, Job], bool]) -> list[tuple[float, Delivery]]:
-        """Take those held jobs out that `which` says, by the time since which they are held."""
+    def _release(self, condition: Callable[[float, Job], bool]) -> list[Delivery]:
+        """Take the held jobs out that meet a condition on the time since when they are held and on the job."""
         held, self._held = self._held, []
-        taken: list[tuple[float, Delivery]] = []
+        released: list[Delivery] = []
         for since, delivery in held:
-            (taken if which(since, delivery.message) else self._held).append((since, delivery))
-        return taken
+            if condition(since, delivery.message):
+                released.append(delivery)
+            else:
+                self._held.append((since, delivery))
+        return released
 
-    def _bury_overdue(self) -> None:
-        """A job may not fill the engine's places for ever: after its lease it has been issued again."""
+    def _give_up_overdue_jobs(self) -> None:
+        """Free the slots of jobs that have been held for a lease: the allocator has issued them again."""
         overdue = time.monotonic() - self._config.allocator.lease_s
-        for _, delivery in self._unhold(lambda since, _: since < overdue):
+        for delivery in self._release(lambda since, _: since < overdue):
             job: Job = delivery.message
             self._in_flight -= job.stop - job.start
             error = f"job of group {job.group_id} wants policy {job.min_policy_version}; {self._version} is the newest"
@@ -203,33 +218,33 @@ class Producer:
 
     # -- trajectories -------------------------------------------------------------------------------------------------
 
-    def _publish(self, waiting: list[Assignment], rollout: int, result: Completion) -> None:
-        job: Job = waiting[0].delivery.message
+    def _publish(self, assignments: list[Assignment], rollout_index: int, completion: Completion) -> None:
+        job: Job = assignments[0].delivery.message
 
         def acknowledge() -> None:
-            for assignment in waiting:
+            for assignment in assignments:
                 assignment.acknowledge()
 
-        text = self._tokenizer.decode(result.token_ids.tolist(), skip_special_tokens=True)
+        text = self._tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True)
         trajectory = Trajectory(
             job=job,
-            rollout_index=rollout,
+            rollout_index=rollout_index,
             trajectory_id=uuid.uuid4().hex,
-            token_ids=result.token_ids,
-            behavior_logprobs=result.behavior_logprobs,
-            spans=result.spans,
-            text=text.encode("utf-8", "replace").decode(),  # a lone surrogate cannot go on the wire
-            finish_reason=result.finish_reason,
-            timing=Timing(queued_s=result.queued_s, generated_s=result.generated_s),
+            token_ids=completion.token_ids,
+            behavior_logprobs=completion.behavior_logprobs,
+            spans=completion.spans,
+            text=text.encode("utf-8", "replace").decode(),  # UTF-8 has no lone surrogates
+            finish_reason=completion.finish_reason,
+            timing=Timing(queued_s=completion.queued_s, generated_s=completion.generated_s),
             producer=self._topics.worker,
             created_s=time.time(),
         )
         self._topics.send_of_group(TRAJECTORIES, job.group_id, trajectory, acknowledge)
         self._counters["rollouts"] += 1
-        self._counters["tokens"] += int(result.token_ids.size)
+        self._counters["tokens"] += int(completion.token_ids.size)
 
     def _refuse(self, assignment: Assignment, error: str) -> None:
-        """One dead letter for a job, however many of its rollouts fail."""
+        """Send a job to deadletters, once however many of its rollouts fail."""
         if assignment.refused:
             assignment.acknowledge()
             return
@@ -254,18 +269,18 @@ class Producer:
             self._swap = (offer, self._spawn(self._load(offer.policy)))
 
     def _end_swap(self, offer: Offer, swap: "Future[float]") -> None:
-        """Note what is served now. A policy that cannot be is passed over; the next older one is tried."""
+        """Note the version that is served now. A policy that cannot be loaded is skipped, and the next older one tried."""
         try:
             self._swap_s = swap.result()
         except FileNotFoundError as error:
-            # Only the newest few versions are kept: one that vanished before it was read has a successor on the topic.
+            # Only the newest few versions are kept: one that is gone before it was read has a successor on the topic.
             log.warning("policy gone version=%d error=%s", offer.policy.version, error)
         except (OSError, ValueError) as error:
             self._topics.send_to_deadletters(offer.record, str(error))
         else:
             self._version = offer.policy.version
             self._counters["swaps"] += 1
-            for _, delivery in self._unhold(lambda _, job: job.min_policy_version <= self._version):
+            for delivery in self._release(lambda _, job: job.min_policy_version <= self._version):
                 self._begin(delivery)
 
     async def _load(self, policy: Policy) -> float:
@@ -302,8 +317,8 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
 
 
 def _start_engine(config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop) -> Engine:
-    """The engine, ready. Shows signs of life while it starts."""
-    table, started = config.producer, time.monotonic()
+    """Start the engine and warm it up, with heartbeats meanwhile."""
+    table, started_at = config.producer, time.monotonic()
     pulse = Pulse(topics)
 
     async def start() -> Engine:
@@ -316,6 +331,9 @@ def _start_engine(config: Config, topics: RunTopics, loop: asyncio.AbstractEvent
             gpu_memory_utilization=table.gpu_memory_utilization,
             kv_cache_gib=table.kv_cache_gib,
             tensor_parallel_size=table.tensor_parallel_size,
+            enforce_eager=table.enforce_eager,
+            hang_s=table.hang_s,
+            load_s=table.load_s,
         )
         await engine.warm_up()
         return engine
@@ -326,5 +344,5 @@ def _start_engine(config: Config, topics: RunTopics, loop: asyncio.AbstractEvent
         with suppress(TimeoutError):
             future.exception(timeout=0.1)
     engine = future.result()
-    log.info("engine ready elapsed_s=%.1f", time.monotonic() - started)
+    log.info("engine ready elapsed_s=%.1f", time.monotonic() - started_at)
     return engine

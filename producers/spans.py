@@ -1,7 +1,7 @@
-"""Policy-version spans of one rollout, from what the engine says of the weights behind each token.
+"""Turns the engine's labels of a completion's tokens into policy-version spans.
 
-Enters: stretches of (version label, start, stop) in order. Leaves: `Span`s that cover [0, T) exactly, one per version.
-T is the number of tokens of the completion.
+Enters: stretches of (version label, start, stop) in order. Leaves: `Span`s that cover [0, T) exactly, neighbours with
+different versions. T is the number of tokens of the completion.
 """
 
 from collections.abc import Iterable
@@ -34,10 +34,10 @@ def version_spans(stretches: Iterable[tuple[str, int, int]], num_tokens: int) ->
 
 
 def policy_version(label: str) -> int:
-    """The version a label of the engine stands for.
+    """The policy version that a label of the engine names.
 
     Raises:
-        ValueError: the label was not set by us: tokens were sampled before the first version was told.
+        ValueError: the label is vLLM's own: tokens were sampled before the engine was told its first version.
 
     """
     if not label.isdecimal():

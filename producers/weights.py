@@ -1,11 +1,10 @@
-"""What weights are on disk, read from safetensors headers alone: no tensor is loaded and no torch is needed.
+"""Checks weights on disk by their safetensors headers alone: no tensor is loaded, and no torch is needed.
 
-A swap is refused here, before the engine is touched: once vLLM has begun to overwrite its weights a failure cannot be
-undone (a half-loaded layer keeps what it buffered, and the next load is wrong).
+Weights that do not fit are refused here, before the engine is touched: once vLLM has begun to overwrite its weights a
+failure cannot be undone (a half-loaded layer keeps what it has buffered, and the next load is wrong).
 """
 
 import json
-from math import prod
 from pathlib import Path
 
 from stream.errors import UserError
@@ -14,6 +13,7 @@ Tensors = dict[str, tuple[int, ...]]
 """Name to shape."""
 
 MAX_HEADER_BYTES = 100_000_000
+"""Of a safetensors file, by its specification."""
 
 
 def model_folder(path: str | Path) -> Path:
@@ -49,7 +49,7 @@ def read_tensors(folder: str | Path) -> Tensors:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"weights file {str(file)!r} is broken: {error}") from error
     if json.loads((Path(folder) / "config.json").read_text()).get("tie_word_embeddings"):
-        tensors.pop("lm_head.weight", None)  # some writers repeat the tied matrix, the loader skips it
+        tensors.pop("lm_head.weight", None)  # some writers repeat the tied matrix, and the loader skips it
     return tensors
 
 
@@ -86,8 +86,3 @@ def check_fit(served: Tensors, offered: Tensors, folder: str | Path) -> None:
             f"weights in {str(folder)!r} do not fit the served model: {len(wrong)} tensors differ, first {name} "
             f"with shape {offered.get(name)}; want {served.get(name)}"
         )
-
-
-def num_parameters(tensors: Tensors) -> int:
-    """Numbers in all tensors."""
-    return sum(prod(shape) for shape in tensors.values())

@@ -26,3 +26,9 @@ class ProducerTable(Table):
     """Share of a GPU's memory for the engine."""
     tensor_parallel_size: Positive = 1
     """GPUs of one engine."""
+    enforce_eager: bool = False
+    """Run the model without compilation and CUDA graphs: a quicker start, slower sampling. On a CPU always so."""
+    hang_s: PositiveFloat = 300.0
+    """An engine that does not answer for so long is killed, and the producer restarted."""
+    load_s: PositiveFloat = 600.0
+    """The same for an engine that is loading new weights."""

@@ -1,6 +1,10 @@
+import asyncio
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from producer_bench import Bench
 from tiny_models import make_model, make_tokenizer
 
 
@@ -19,3 +23,24 @@ def model_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def other_weights(tmp_path_factory) -> Path:
     return make_model(tmp_path_factory.mktemp("other"), seed=1)
+
+
+@pytest.fixture
+def bench(model_folder: Path, tmp_path: Path) -> Iterator[Bench]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    bench = Bench(model_folder, tmp_path, loop)
+    yield bench
+
+    async def cancel_all() -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await loop.shutdown_default_executor()
+
+    asyncio.run_coroutine_threadsafe(cancel_all(), loop).result(60)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
