@@ -5,39 +5,69 @@ can use, and if the gold answer, given as an answer, is correct.
 """
 
 import argparse
-import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prompts.sources import load_prompts, prompt_of
 from stream.config import Config, PromptsTable, load
 from stream.errors import UserError
+from stream.json_lines import numbered_lines, open_lines, parse_object
 from stream.messages import Prompt
+from verifier.golds import ambiguity_of, damage_in
 from verifier.graders import check_name
 from verifier.pool import Pool
 
+PLACES_SHOWN = 5
+"""Places that are named of a problem that many prompts have."""
+KEYS_SHOWN = 12
+LIKELY_KEYS = {
+    "text": ("prompt", "text", "question", "problem", "query", "instruction", "input"),
+    "answer": ("answer", "solution", "final_answer", "gold", "target", "label", "output", "response", "ground_truth"),
+}
+"""Keys of public data sets that hold the text or the answer."""
+READS_LATEX = frozenset({"math", "math_strict"})
+"""Graders whose gold answer is LaTeX."""
 ANSWERS_ITSELF = frozenset({"choice", "integer", "math", "string"})
 """Graders whose gold answer is an answer, and must be a correct one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that makes a prompt useless."""
+    """Something that makes a prompt useless, or, as a warning, may."""
 
-    where: str
+    source: str
+    """The file, or the set of a recipe."""
+    number: int
+    """Of the line in the file, or of the prompt in the set."""
+    prompt: str
+    """What names the prompt, e.g. `prompt 'q7'`; empty for a line that is none."""
     what: str
-
-    @property
-    def place(self) -> tuple[str, int]:
-        """What to sort by: the file or set, then the number in it."""
-        name = self.where.rstrip("0123456789")
-        return name, int(self.where[len(name) :])
+    kind: str = ""
+    """What it shares with other problems whose texts differ."""
+    is_warning: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`rucksack prompts`; returns the exit code (0 all prompts are sound, 2 some are not)."""
+    options = _parser().parse_args(argv)
+    problems: list[Problem] = []
+    prompts = list(_prompts(options, problems))
+    num_prompts = len(prompts) + len(problems)
+    problems += check_prompts(prompts)
+    problems.sort(key=lambda problem: (problem.source, problem.number))  # unreadable lines were found before the others
+    for line in folded(problems):
+        print(line)
+    num_warnings = sum(problem.is_warning for problem in problems)
+    warnings = f", {num_warnings} to look at" if num_warnings else ""
+    print(f"{num_prompts} prompts, {len(problems) - num_warnings} with problems{warnings}", file=sys.stderr)
+    return 2 if len(problems) > num_warnings else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rucksack prompts", description="Look after prompts.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     check = commands.add_parser(
@@ -46,97 +76,126 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Check every prompt of a file, or of a recipe's pool and held-out set, before rollouts are spent.",
     )
     check.add_argument("file", type=Path, metavar="FILE", help="JSON lines with text and answer, or a recipe (.toml)")
-    defaults = PromptsTable()
-    check.add_argument("--grader", default=defaults.grader, help="for lines that name none (default: %(default)s)")
-    check.add_argument("--text-key", default=defaults.text_key, help="key of the text (default: %(default)s)")
-    check.add_argument("--answer-key", default=defaults.answer_key, help="key of the answer (default: %(default)s)")
-    options = parser.parse_args(argv)
-    problems: list[Problem] = []
-    prompts = dict(_prompts(options, problems))
-    num_prompts = len(prompts) + len(problems)
-    problems += check_prompts(prompts)
-    # Lines that cannot be read were found before any gold answer was judged.
-    problems.sort(key=lambda problem: problem.place)
+    check.add_argument(
+        "--config", type=Path, metavar="RECIPE", help="recipe whose [prompts] table names grader and keys"
+    )
+    check.add_argument("--grader", help="for lines that name none (default: the recipe's, else math)")
+    check.add_argument("--text-key", help="key of the text (default: the recipe's, else prompt)")
+    check.add_argument("--answer-key", help="key of the answer (default: the recipe's, else answer)")
+    return parser
+
+
+def folded(problems: Sequence[Problem]) -> list[str]:
+    """One line for each kind of problem: of many prompts with the same one the first, their count and first places."""
+    kinds: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
-        print(f"{problem.where}: {problem.what}")
-    print(f"{num_prompts} prompts, {len(problems)} with problems", file=sys.stderr)
-    return 2 if problems else 0
+        kinds.setdefault((problem.source, problem.kind or problem.what), []).append(problem)
+    return [_line(same) for same in kinds.values()]
 
 
-def check_prompts(prompts: dict[str, Prompt], workers: int = 1, timeout_s: int = 2) -> list[Problem]:
-    """What is wrong with the graders and gold answers of prompts; keys tell where a prompt stands. One at most each."""
-    problems: dict[str, Problem] = {}
-    sound: dict[str, Prompt] = {}
-    for where, prompt in prompts.items():
+def _line(same: Sequence[Problem]) -> str:
+    first = same[0]
+    subject = f"{first.prompt}: " if first.prompt else ""
+    text = f"{first.source}:{first.number}: {'warning: ' if first.is_warning else ''}{subject}{first.what}"
+    if len(same) == 1:
+        return text
+    numbers = ", ".join(str(problem.number) for problem in same[1 : PLACES_SHOWN + 1])
+    return f"{text} (and {len(same) - 1} more: {numbers}{', ...' if len(same) > PLACES_SHOWN + 1 else ''})"
+
+
+def check_prompts(prompts: Sequence[tuple[str, int, Prompt]], workers: int = 1, timeout_s: int = 2) -> list[Problem]:
+    """What is wrong with the graders and gold answers of (source, number, prompt); one problem of a prompt at most."""
+    problems: list[Problem] = []
+    sound: dict[str, tuple[str, int, Prompt]] = {}
+    for position, (source, number, prompt) in enumerate(prompts):
+        name = f"prompt {prompt.prompt_id!r}"
         try:
             check_name(prompt.grader)
-            sound[where] = prompt
         except UserError as error:
-            problems[where] = Problem(where, f"prompt {prompt.prompt_id!r}: {error}")
-    for where, found in _graded(sound, workers, timeout_s):
-        prompt = sound[where]
-        problems[where] = Problem(where, f"prompt {prompt.prompt_id!r}, grader {prompt.grader}: {found}")
-    return [problems[where] for where in prompts if where in problems]
+            problems.append(Problem(source, number, name, str(error)))
+            continue
+        damage = damage_in(prompt.answer) if prompt.grader in READS_LATEX else None
+        if damage is not None:
+            problems.append(Problem(source, number, name, damage, kind="control character"))
+            continue
+        sound[str(position)] = (source, number, prompt)
+    bad = dict(_graded({key: prompt for key, (_, _, prompt) in sound.items()}, workers, timeout_s))
+    for key, (source, number, prompt) in sound.items():
+        name = f"prompt {prompt.prompt_id!r}"
+        ambiguity = ambiguity_of(prompt.answer) if prompt.grader in READS_LATEX else None
+        if key in bad:
+            problems.append(Problem(source, number, f"{name}, grader {prompt.grader}", bad[key]))
+        elif ambiguity is not None:
+            problems.append(Problem(source, number, name, ambiguity, kind="two readings", is_warning=True))
+    return problems
 
 
 def _graded(prompts: dict[str, Prompt], workers: int, timeout_s: int) -> Iterator[tuple[str, str]]:
-    """(where, what is wrong) of each gold answer that cannot be used. They are graded in workers: they may be hostile."""
+    """(key, what is wrong) of each gold answer that cannot be used. They are graded in workers: they may be hostile."""
     pool = Pool(workers, timeout_s)
     try:
-        for where, prompt in prompts.items():
+        for key, prompt in prompts.items():
             itself = prompt.grader in ANSWERS_ITSELF
-            pool.submit(where, prompt.grader, prompt.answer, prompt.answer if itself else "")
+            pool.submit(key, prompt.grader, prompt.answer, prompt.answer if itself else "")
         while pool.num_pending:
-            for where, grade, _elapsed_s in pool.results(1.0):
+            for key, grade, _elapsed_s in pool.results(1.0):
                 if grade.outcome in ("error", "timeout"):
-                    yield where, grade.reason.removeprefix("gold: ")
-                elif grade.outcome != "correct" and prompts[where].grader in ANSWERS_ITSELF:
-                    answer = prompts[where].answer
-                    yield where, f"the gold answer {answer[:100]!r} is no correct answer to itself: {grade.reason}"
+                    yield key, grade.reason.removeprefix("gold: ")
+                elif grade.outcome != "correct" and prompts[key].grader in ANSWERS_ITSELF:
+                    answer = prompts[key].answer
+                    yield key, f"the gold answer {answer[:100]!r} is no correct answer to itself: {grade.reason}"
     finally:
         pool.close()
 
 
-def _prompts(options: argparse.Namespace, problems: list[Problem]) -> Iterator[tuple[str, Prompt]]:
-    """(where, prompt) of the file; what cannot be read goes to problems."""
+def _prompts(options: argparse.Namespace, problems: list[Problem]) -> Iterator[tuple[str, int, Prompt]]:
+    """(source, number, prompt) of the file; what cannot be read goes to problems."""
     file: Path = options.file
     if not file.is_file():
         raise UserError(f"{file} does not exist; give a file of JSON lines, or a recipe (.toml)")
     if file.suffix == ".toml":
         for name, prompts in zip(("pool", "held-out set"), load_prompts(load(file)), strict=True):
-            yield from ((f"{name}, prompt {number}", prompt) for number, prompt in enumerate(prompts, 1))
+            yield from ((f"{name}, prompt", number, prompt) for number, prompt in enumerate(prompts, 1))
         return
-    keys = PromptsTable(grader=options.grader, text_key=options.text_key, answer_key=options.answer_key)
+    table = load(options.config).prompts if options.config else PromptsTable()
+    given = {"grader": options.grader, "text_key": options.text_key, "answer_key": options.answer_key}
+    keys = table.model_copy(update={name: value for name, value in given.items() if value is not None})
     yield from _lines(file, Config(prompts=keys), problems)
 
 
-def _lines(file: Path, config: Config, problems: list[Problem]) -> Iterator[tuple[str, Prompt]]:
-    seen: dict[str, str] = {}
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{file}:{number}"
-            if not line.strip():
-                continue
+def _lines(file: Path, config: Config, problems: list[Problem]) -> Iterator[tuple[str, int, Prompt]]:
+    seen: dict[str, int] = {}
+    with open_lines(file, "one JSON object per line") as lines:
+        for number, line in numbered_lines(lines):
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                problems.append(Problem(where, f"not JSON ({str(error)[:100]})"))
-                continue
-            try:
-                if not isinstance(row, dict):
-                    raise ValueError(f"a JSON {type(row).__name__}, no object")
+                row = parse_object(line)
                 prompt = prompt_of(row, number, str(file), config)
+            except UserError as error:
+                subject, what = _split(str(error).removeprefix(f"{file}: "))
+                problems.append(Problem(str(file), number, subject, what + _keys_hint(row, what)))
+                continue
             except ValueError as error:
-                problems.append(Problem(where, str(error).removeprefix(f"{file}: ")))
+                problems.append(Problem(str(file), number, "", str(error)))
                 continue
             if prompt.prompt_id in seen:
-                problems.append(
-                    Problem(where, f"prompt id {prompt.prompt_id!r} stands in {seen[prompt.prompt_id]} too")
-                )
+                what = f"its id is that of line {seen[prompt.prompt_id]}; every prompt needs its own"
+                problems.append(Problem(str(file), number, f"prompt {prompt.prompt_id!r}", what))
                 continue
-            seen[prompt.prompt_id] = where
-            yield where, prompt
+            seen[prompt.prompt_id] = number
+            yield str(file), number, prompt
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _split(message: str) -> tuple[str, str]:
+    """`prompt 5 (id q) has no answer; ...` as what names the prompt and what is wrong with it."""
+    match = re.fullmatch(r"(prompt \d+ \(id .*?\)) (has .*)", message, re.DOTALL)
+    return (match[1], match[2]) if match else ("", message)
+
+
+def _keys_hint(row: dict[str, Any], what: str) -> str:
+    """The option that would help, where a key is missing but the line has others."""
+    missing = re.match(r"has no (text|answer); want a non-empty key '(.*)' \(", what)
+    if missing is None or missing[2] in row or not row:
+        return ""
+    guesses = [key for key in row if key in LIKELY_KEYS[missing[1]]]
+    hint = f"; did you mean --{missing[1]}-key {guesses[0]}?" if guesses else ""
+    return f"; the line has {', '.join(map(str, list(row)[:KEYS_SHOWN]))}{hint}"

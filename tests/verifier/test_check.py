@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from infra.cli import main
+from verifier.golds import ambiguity_of, damage_in
 
 
 def write(folder: Path, *rows: object) -> str:
@@ -31,8 +32,8 @@ def test_each_bad_prompt_is_reported_once_with_its_line(tmp_path: Path, capsys: 
     lines = output.out.splitlines()
     assert [int(line.removeprefix(f"{file}:").partition(":")[0]) for line in lines] == [2, 4, 5, 6, 7, 8, 9]
     assert "prompt 'latex', grader math: '\\\\frac{1}{' does not parse" in lines[0]
-    assert "stands in" in lines[1]
-    assert lines[2].startswith(f"{file}:5: prompt 5 (id empty) has no answer")
+    assert "its id is that of line 2; every prompt needs its own" in lines[1]
+    assert lines[2].startswith(f"{file}:5: prompt 5 (id empty): has no answer")
     assert lines[3].startswith(f"{file}:6: not JSON")
     assert "'two' is not an integer" in lines[4]
     assert "there is no grader 'intege'; known: choice, integer, math" in lines[5]
@@ -49,3 +50,75 @@ def test_sound_prompts_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_missing_file_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prompts", "check", "nowhere.jsonl"]) == 2
     assert capsys.readouterr().err.startswith("rucksack prompts: nowhere.jsonl does not exist")
+
+
+def test_one_mistake_in_many_lines_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": f"q{n}", "prompt": f"{n}+1", "solution": f"{n + 1}", "level": 3} for n in range(60)]
+    file = write(tmp_path, *rows)
+    assert main(["prompts", "check", file]) == 2
+    output = capsys.readouterr()
+    assert output.out == (
+        f"{file}:1: prompt 1 (id q0): has no answer; want a non-empty key 'answer' (prompts.answer_key names it); "
+        "the line has id, prompt, solution, level; did you mean --answer-key solution? (and 59 more: 2, 3, 4, 5, 6, ...)\n"
+    )
+    assert output.err == "60 prompts, 60 with problems\n"
+    assert main(["prompts", "check", file, "--answer-key", "solution"]) == 0
+
+
+def test_keys_and_grader_come_from_a_recipe_or_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"question": f"{n}+1", "final": f"x{n}"} for n in range(3)]
+    file, recipe = write(tmp_path, *rows), tmp_path / "recipe.toml"
+    recipe.write_text('[prompts]\ntext_key = "question"\nanswer_key = "final"\ngrader = "integer"\n')
+    assert main(["prompts", "check", file, "--config", str(recipe)]) == 2
+    assert "grader integer: 'x0' is not an integer" in capsys.readouterr().out
+    assert main(["prompts", "check", file, "--config", str(recipe), "--grader", "string"]) == 0
+    assert (
+        main(["prompts", "check", file, "--text-key", "question", "--answer-key", "final", "--grader", "string"]) == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("gold", "command"),
+    [
+        ("\\frac{1}{2}", "frac"), ("\\tan x", "tan"), ("3 \\times 4", "times"), ("\\binom{4}{2}", "binom"),
+        ("\\rho + 1", "rho"), ("x \\neq 2", "neq"), ("\\vec{v}", "vec"), ("\\alpha", "alpha"),
+    ],
+)  # fmt: skip
+def test_a_gold_that_lost_its_backslash_is_named_with_the_remedy(gold: str, command: str) -> None:
+    escapes = {"\\f": "\f", "\\t": "\t", "\\b": "\b", "\\r": "\r", "\\n": "\n", "\\v": "\v", "\\a": "\a"}
+    read = gold
+    for written, control in escapes.items():
+        read = read.replace(written, control)
+    assert read != gold
+    found = damage_in(read)
+    assert found is not None
+    assert f"write \\\\{command} in JSON" in found
+    assert damage_in(gold) is None
+
+
+@pytest.mark.parametrize("gold", ["two\nlines", "a\tb", "1\n2", "\\frac{1}{2}", "line\r\nend", "x\n\nexample"])
+def test_a_line_end_or_a_tab_alone_is_no_damage(gold: str) -> None:
+    assert damage_in(gold) is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "is_open"),
+    [("3,4", True), ("0,4", True), ("27,93", True), ("3, 4", False), ("3,400", False), ("1,234,567", False),
+     ("3.4", False), ("1,-2", False), ("(3,4)", False)],
+)  # fmt: skip
+def test_golds_that_are_a_list_or_a_decimal_are_pointed_out(gold: str, is_open: bool) -> None:
+    assert (ambiguity_of(gold) is not None) == is_open
+
+
+def test_warnings_leave_the_exit_code_at_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"{n}", "answer": f"{n},5"} for n in range(3)]
+    file = write(tmp_path, *rows)
+    assert main(["prompts", "check", file]) == 0
+    output = capsys.readouterr()
+    assert output.out == (
+        f"{file}:1: warning: prompt '0000001': the gold answer '0,5' is a list of two numbers or a decimal; "
+        "write '0, 5' or '0.5' (and 2 more: 2, 3)\n"
+    )
+    assert output.err == "3 prompts, 0 with problems, 3 to look at\n"
