@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -144,7 +144,7 @@ def _new_topic(broker: Broker, run: str, grader: str) -> Topic:
     number = 1
     name = re.sub(r"[^A-Za-z0-9_-]", "_", grader)
     while True:
-        topic = Topic(name=f"rescored-{name}-{number}", message_type=Verdict, partitioned=True)
+        topic = replace(VERDICTS, name=f"rescored-{name}-{number}", writers="replay", readers="")
         if not broker.partitions(topic.of(run)):
             return topic
         number += 1

@@ -1,7 +1,10 @@
-"""Every message of the log, in the order of flow. One class per topic.
+"""Defines every message of the topics, in the order of flow: one class per topic, and the classes that they hold.
 
-What a message holds is enough to audit it alone: a `Verdict` carries its `Trajectory`, which carries its `Job`, so that
-no stage ever joins two topics. Legend of shapes: P prompt tokens, T completion tokens.
+Each class says who writes it and who reads it; `stream.topics` has the topics themselves, docs/wire.md the bytes. A
+message holds what is needed to audit it alone: a `Verdict` carries its `Trajectory`, which carries its `Job`, so no
+stage joins two topics. What breaks a message's contract raises ValueError when it is made, and so when it is read.
+Fields with one meaning everywhere: `created_s`, seconds since the epoch; `metrics`, figures by the names of
+docs/metrics.md; `num_graded`, rollouts whose reward counts. Legend of shapes: P prompt tokens, T completion tokens.
 """
 
 from collections.abc import Mapping
@@ -30,32 +33,38 @@ class Prompt:
     """One problem of a pool: what is asked, and how the answer is checked. Travels inside `Job`."""
 
     prompt_id: str
+    """Unique in the run's pool."""
     text: str
+    """The problem as the source has it: chat template and suffix are in `Job.prompt_token_ids` only."""
     answer: str
-    """Reference answer; the verifier's gold."""
+    """Reference answer; the grader's gold."""
     grader: str
     """Name of the grader that checks it."""
     task: str = ""
     level: str = ""
-    """Prompts of one task and level are alike: beliefs may share what is learned of them."""
+    """Difficulty within the task; prompts of one task and level are alike, and beliefs share what is learned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How a completion is sampled. Temperature 0 is greedy."""
+    """How a completion is sampled. Travels inside `Job`."""
 
     temperature: float = 1.0
+    """0 is greedy."""
     top_p: float = 1.0
+    """Nucleus; 1 keeps the whole vocabulary."""
     top_k: int = 0
     """0 keeps the whole vocabulary."""
     max_tokens: int = 512
+    """Most tokens of a completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgeting:
-    """Why a prompt got the number of rollouts that it got."""
+    """Why a prompt got the number of rollouts that it got. Travels inside `Job` and `OpenGroup`."""
 
     mode: str
+    """Allocation mode, `allocator.mode`."""
     success_rate: float
     """What the allocator believed when it decided, in [0, 1]; -1 if it had seen too little of the prompt."""
     num_observed: float
@@ -70,24 +79,30 @@ class Budgeting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Rollouts [start, stop) of a group of num_rollouts: what a producer is asked to sample."""
+    """Rollouts [start, stop) of a group. Allocator (training) and evaluator write it, producers sample it."""
 
     group_id: str
+    """All rollouts of one prompt in one round; of training `<prompt_id>.<number of the prompt's group, from 0>`."""
     start: int
+    """First rollout asked for."""
     stop: int
+    """Behind the last rollout asked for."""
     num_rollouts: int
+    """Of the whole group, over all its jobs."""
     prompt: Prompt
-    prompt_token_ids: NDArray[np.int32]  # [P]
+    prompt_token_ids: NDArray[np.int32]
+    """[P], the prompt's tokens exactly as they are sampled from."""
     sampling: Sampling
     budgeting: Budgeting | None = None
+    """Why the group has num_rollouts; none in evaluations."""
     purpose: str = TRAINING
+    """`train`, or `eval:<set>`."""
     min_policy_version: int = 0
-    """Weights older than this may not sample it: producers hold it until they serve newer ones, so staleness is bounded."""
+    """Weights older than this may not sample it: producers hold it until they serve newer ones."""
     round: int = 0
     attempt: int = 0
-    """How often this slice was issued before (0 the first time)."""
+    """How often these rollouts were issued before (0 the first time)."""
     created_s: float = 0.0
-    """Wall clock, seconds since the epoch."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop <= self.num_rollouts:
@@ -98,7 +113,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Tokens [start, stop) were sampled by the weights of policy_version."""
+    """Tokens [start, stop) of a completion, sampled by the weights of policy_version. Travels inside `Trajectory`."""
 
     policy_version: int
     start: int
@@ -107,29 +122,39 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Durations of one rollout in the producer, in seconds of a monotonic clock."""
+    """Durations of one rollout in the producer, by a monotonic clock. Travels inside `Trajectory`."""
 
     queued_s: float
+    """Until the engine had room for it."""
     generated_s: float
+    """From there to its last token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """One rollout: the tokens that were sampled, and the log-probability each had when it was sampled."""
+    """One rollout: the sampled tokens, and the log-probability of each. Producers write it, verifiers grade it.
+
+    Aligned: token_ids[t] had behavior_logprobs[t] when it was sampled, by the weights of the span that holds t.
+    """
 
     job: Job
     rollout_index: int
     """Index in the group, in [job.start, job.stop)."""
     trajectory_id: str
     """Unique to this sampling: a rollout sampled again after a crash has another."""
-    token_ids: NDArray[np.int32]  # [T], with the end token if one was sampled
-    behavior_logprobs: NDArray[np.float32]  # [T]
-    spans: tuple[Span, ...]  # cover [0, T) in order
+    token_ids: NDArray[np.int32]
+    """[T], the completion, with the end token if one was sampled."""
+    behavior_logprobs: NDArray[np.float32]
+    """[T], of the distribution that was sampled from (after temperature, top-k and top-p); greedy: the model's own."""
+    spans: tuple[Span, ...]
+    """Cover [0, T) in order."""
     text: str
-    """The completion, special tokens left out."""
+    """The completion in words, special tokens left out."""
     finish_reason: FinishReason
+    """`stop`: an end token; `length`: max_tokens; `abort`: cut off; `abandoned`: never sampled."""
     timing: Timing
     producer: str
+    """Worker that sampled it; empty if it was abandoned."""
     created_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -155,16 +180,25 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the verifier says of one trajectory. Timeout, error and abandoned say nothing of the completion (law 6)."""
+    """The grade of one trajectory. Verifiers write it, and the allocator for rollouts that it gives up.
+
+    Learner, allocator and evaluator read it, each all partitions. `timeout`, `error` and `abandoned` say nothing about
+    the completion (law 6).
+    """
 
     trajectory: Trajectory
     outcome: Outcome
+    """`correct`, `wrong`, `unparsable` (no answer in the completion), `timeout`, `error`, `abandoned`."""
     reward: float
-    """In [0, 1]; 0 and not to be counted unless the outcome is in `GRADED`."""
+    """In [0, 1]; counts only where the outcome is `correct`, `wrong` or `unparsable`, and is 0 elsewhere."""
     reason: str = ""
+    """Why, in a few words."""
     grader: str = ""
+    """Name of the grader; empty if abandoned."""
     grader_version: str = ""
+    """Of the grading code: a change of it may change grades."""
     elapsed_s: float = 0.0
+    """Grading took."""
     created_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -179,14 +213,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Weights that producers should sample from."""
+    """Weights to sample from. The learner writes it; producers load the newest, the evaluator measures some."""
 
     version: int
+    """Larger than any before, also after a crash."""
     uri: str
-    """Folder of a transformers model (config.json, model.safetensors)."""
+    """Folder of a transformers model (config.json, model.safetensors), as a path that producers can read."""
     digest: str
     """sha256 of model.safetensors, hexadecimal."""
     step: int
+    """Updates that made it, in its lineage."""
     final: bool = False
     """No newer version will come."""
     created_s: float = 0.0
@@ -194,10 +230,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupEnd:
-    """How one admitted group ended (law 1)."""
+    """How one admitted group ended (law 1). Travels inside `Update`."""
 
     group_id: str
     ending: GroupEnding
+    """`trained`; `zero_variance`: rewards all equal; `stale`: too old; `abandoned`: some given up, under 2 graded."""
     num_rollouts: int
     num_graded: int
     reward_sum: float
@@ -207,9 +244,13 @@ class GroupEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """One optimizer step (or an update in which nothing could be trained) and every group that ended in it."""
+    """One update of the weights, and all groups that ended in it. The learner writes it; allocator, tracker, `up` read.
+
+    A learner that resumes writes one without groups, to say from which version it goes on.
+    """
 
     step: int
+    """Updates made in its lineage, this one included."""
     version: int
     """The version that this update made. Never reused, also after a crash."""
     parent_version: int
@@ -217,52 +258,58 @@ class Update:
     groups: tuple[GroupEnd, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
     final: bool = False
+    """The run's last update."""
     created_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptScore:
-    """Result of one prompt in an evaluation."""
+    """Result of one prompt in an evaluation. Travels inside `Evaluation`."""
 
     prompt_id: str
     task: str
     level: str
     num_rollouts: int
+    """Samples asked for."""
     num_graded: int
     reward_sum: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Accuracy of a policy on one set of prompts."""
+    """Accuracy of a policy on one set of prompts. The evaluator writes it; allocator, tracker and `up` read it."""
 
     name: str
-    """The set: `heldout`, `pool`, ..."""
+    """The set: `heldout`, `pool`, `base` (sampled before the first update), or one of evaluator.sets."""
     policy_version: int
     """The version that was asked for."""
     min_policy_version: int
+    """Oldest version that sampled a token."""
     max_policy_version: int
-    """The versions that sampled the tokens: equal to policy_version unless weights were swapped meanwhile."""
+    """Newest; both are policy_version unless weights were swapped meanwhile."""
     accuracy: float
+    """Sum of rewards over rollouts asked for."""
     temperature: float
     scores: tuple[PromptScore, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
     """pass@1, pass@2, ..., avg@k, maj@k with k samples of a prompt."""
     final: bool = False
+    """Of the run's last policy."""
     created_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One group of a prompt that was graded: successes among rollouts."""
+    """One graded group of a prompt. Travels inside `Belief`."""
 
     num_correct: float
+    """Sum of rewards."""
     num_graded: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenGroup:
-    """A group that the allocator has admitted and that has not ended."""
+    """A group that the allocator has admitted and not closed. Travels inside `Belief`."""
 
     group_id: str
     num_rollouts: int
@@ -271,12 +318,12 @@ class OpenGroup:
     observed: bool = False
     """Its verdicts are in the belief."""
     ended: bool = False
-    """The learner has ended it."""
+    """The learner has ended it. A group is closed once it is both observed and ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The next offset to read of one partition."""
+    """The next offset to read of one partition; the topic by its name on the broker. Travels inside `Belief`."""
 
     topic: str
     partition: int
@@ -285,61 +332,70 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """What the allocator remembers of a stream: its price where there is neither debt nor credit, and the debt."""
+    """State of a stream of prompts that are decided one by one. Travels inside `Belief`."""
 
     base: float
+    """Price of a rollout where there is neither debt nor credit."""
     debt: float
     """Rollouts spent above those allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
-    """What the allocator knows of one prompt; the newest record of a prompt counts."""
+    """What the allocator knows of one prompt; the newest record of a prompt counts. Only the allocator uses it."""
 
     prompt_id: str
     num_groups: int = 0
     """Groups admitted so far."""
     num_trials: int = 0
+    """Graded rollouts so far."""
     num_correct: float = 0.0
+    """Sum of their rewards."""
     recent_trials: float = 0.0
+    """As num_trials, discounted: each graded group lowers the weight of those before it (allocator.discount)."""
     recent_correct: float = 0.0
-    """Discounted: each graded group lowers the weight of those before it."""
+    """As num_correct, discounted likewise."""
     recent_sampled: float = 0.0
+    """Rollouts that were sampled, graded or not, discounted likewise."""
     recent_tokens: float = 0.0
-    """Rollouts that were sampled, graded or not, and the tokens they took; discounted likewise."""
+    """Tokens that these took, discounted likewise."""
     visits: tuple[Visit, ...] = ()
     """Newest last; as many as the success-rate estimates look back on."""
     open_group: OpenGroup | None = None
+    """The prompt's group that is under way."""
     positions: tuple[Position, ...] = ()
-    """On the last record of a round: what the beliefs up to here rest on. In one partition with them, so that the two
-    cannot part even where a transaction is torn."""
+    """On a round's last record: offsets up to which all is in the beliefs. Beside them, so that the two cannot part."""
     pace: Pace | None = None
     """Beside `positions`, where prompts are decided one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A worker's signs of life and its figures; the newest of a worker counts."""
+    """A worker's sign of life and its figures; the newest of a worker counts. Every worker writes it, `up` reads it."""
 
     worker: str
     """Role and index, e.g. `producer-0`."""
     pid: int
     host: str
     state: str
-    """starting, running, closing, done, stopped."""
+    """`starting`, `running`, `saving`, `closing`, `done`, `stopped`."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     created_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A record that a role could not use, with the reason and its bytes."""
+    """A record that a role could not use, with the reason and its bytes (law 8). Every role writes it, people read."""
 
     role: str
+    """Worker that refused it."""
     topic: str
     partition: int
     offset: int
+    """Where it came from."""
     error: str
+    """Why, at most 2,000 characters."""
     key: bytes
     value: bytes
+    """Its value, at most the first 8 MiB."""
     created_s: float = 0.0

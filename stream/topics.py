@@ -1,4 +1,7 @@
-"""The topics of a run: which message each carries, how many partitions it has, how long it is kept."""
+"""Lists the topics of a run: the message each carries, who writes and reads it, its partitions, how long it is kept.
+
+`replay` and other programs may read all of them; `docs/wire.md` says how.
+"""
 
 import zlib
 from dataclasses import dataclass
@@ -26,8 +29,14 @@ class Topic:
 
     name: str
     message_type: type[Any]
+    key: str
+    """What the records' keys are. A compacted topic keeps the newest record of each."""
+    writers: str
+    """Roles that write it, comma between."""
+    readers: str
+    """Roles that read it, comma between. `up` is the supervisor."""
     partitioned: bool = False
-    """Partitioned topics get the run's number of partitions, the others one (their order is total)."""
+    """Partitioned topics have the run's number of partitions (broker.partitions), the others one."""
     compacted: bool = False
     retention_ms: int = FOREVER_MS
 
@@ -36,15 +45,76 @@ class Topic:
         return f"{run}.{self.name}"
 
 
-JOBS = Topic(name="jobs", message_type=Job, partitioned=True, retention_ms=24 * HOUR_MS)
-TRAJECTORIES = Topic(name="trajectories", message_type=Trajectory, partitioned=True)
-VERDICTS = Topic(name="verdicts", message_type=Verdict, partitioned=True)
-POLICIES = Topic(name="policies", message_type=Policy, compacted=True)
-UPDATES = Topic(name="updates", message_type=Update)
-EVALUATIONS = Topic(name="evaluations", message_type=Evaluation)
-BELIEFS = Topic(name="beliefs", message_type=Belief, compacted=True)
-HEARTBEATS = Topic(name="heartbeats", message_type=Heartbeat, compacted=True)
-DEADLETTERS = Topic(name="deadletters", message_type=DeadLetter)
+JOBS = Topic(
+    name="jobs",
+    message_type=Job,
+    key="group_id/start",
+    writers="allocator, evaluator",
+    readers="producer, allocator",
+    partitioned=True,
+    retention_ms=24 * HOUR_MS,
+)
+TRAJECTORIES = Topic(
+    name="trajectories",
+    message_type=Trajectory,
+    key="group_id",
+    writers="producer",
+    readers="verifier",
+    partitioned=True,
+)
+VERDICTS = Topic(
+    name="verdicts",
+    message_type=Verdict,
+    key="group_id",
+    writers="verifier, allocator",
+    readers="learner, allocator, evaluator",
+    partitioned=True,
+)
+POLICIES = Topic(
+    name="policies",
+    message_type=Policy,
+    key="policy",
+    writers="learner",
+    readers="producer, evaluator, learner",
+    compacted=True,
+)
+UPDATES = Topic(
+    name="updates",
+    message_type=Update,
+    key="update",
+    writers="learner",
+    readers="allocator, tracker, learner, up",
+)
+EVALUATIONS = Topic(
+    name="evaluations",
+    message_type=Evaluation,
+    key="name",
+    writers="evaluator",
+    readers="allocator, tracker, evaluator, up",
+)
+BELIEFS = Topic(
+    name="beliefs",
+    message_type=Belief,
+    key="prompt_id",
+    writers="allocator",
+    readers="allocator",
+    compacted=True,
+)
+HEARTBEATS = Topic(
+    name="heartbeats",
+    message_type=Heartbeat,
+    key="worker",
+    writers="every role",
+    readers="up",
+    compacted=True,
+)
+DEADLETTERS = Topic(
+    name="deadletters",
+    message_type=DeadLetter,
+    key="topic",
+    writers="every role",
+    readers="",
+)
 
 TOPICS = (JOBS, TRAJECTORIES, VERDICTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, HEARTBEATS, DEADLETTERS)
 """All topics of a run."""
@@ -57,5 +127,5 @@ def topic_of(broker_name: str) -> Topic:
 
 
 def partition_of(group_id: str, num_partitions: int) -> int:
-    """Partition of a group's trajectories and verdicts: all of a group share one, in every process."""
+    """Partition of a group's trajectories and verdicts, the same in every process: all of a group are in one."""
     return zlib.crc32(group_id.encode()) % num_partitions
