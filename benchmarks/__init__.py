@@ -1,1 +1,1 @@
-"""Measurements: each prints a table and writes JSON. Run from the repository: `python -m benchmarks.NAME`."""
+"""Measures: each module prints a table and writes JSON. Run from the repository: `python -m benchmarks.NAME`."""

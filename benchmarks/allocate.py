@@ -1,4 +1,4 @@
-"""How fast budgets are: the exact solver against the paper's dynamic program (compiled), and at a million prompts; how
+"""Measures how fast budgets are: the exact solver against the paper's dynamic program (compiled), and at a million prompts; how
 fast the allocator comes back with a million beliefs.
 
     python -m benchmarks.allocate [--out FILE.json] [--quick] [--only solver|million|start-up]

@@ -1,4 +1,4 @@
-"""The allocation's history of real runs, from their topics to a small JSON file that the figures are drawn from.
+"""Reads how real runs were allocated from their topics into a small JSON file for the figures.
 
     python -m benchmarks.allocation_data --dir runs --out docs/figures/allocation_runs.json uniform-0 paper-0 bayes-0 ...
 

@@ -1,4 +1,4 @@
-"""The figures of docs/allocation.md, from formulas and from the data beside them; trains nothing, takes seconds.
+"""Draws the figures of docs/allocation.md, from formulas and from the data beside them; trains nothing, takes seconds.
 
     python -m benchmarks.allocation_figures --folder docs/figures
 
@@ -252,7 +252,7 @@ MARKS = {
 }
 """Colours and markers of the simulator's allocations."""
 TAKEN_TOGETHER = {"paper": ("#d97706", "s"), "p_nonzero": ("#111827", "x"), "variance": ("#6b7280", "+")}
-"""And of those that only stand beside the real model."""
+"""Colours and markers of three modes whose rows are drawn together."""
 PRIVATE = {0.0: "skill 0, difficulty 0.5", 0.2: "base", 0.5: "skill 0.5, difficulty 0.5",
            0.8: "skill 0.8, difficulty 0.5", 1.0: "skill 1, difficulty 0.5"}  # fmt: skip
 """Regimes by the private share of skill."""

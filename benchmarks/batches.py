@@ -1,4 +1,4 @@
-"""What batching costs: padding by how rollouts are put together, and peak memory by how logits are computed.
+"""Measures what batching costs: padding by how rollouts are put together, and peak memory by how logits are computed.
 
     python -m benchmarks.batches --out batches.json
 

@@ -1,4 +1,4 @@
-"""Off-policy corrections under forced staleness: does the demo's model still learn when its rollouts are old?
+"""Trains the demo's model on rollouts that are forced to be old, with each off-policy correction.
 
 Every update trains on rollouts that the weights of `staleness` updates before have sampled, all of them, through the
 learner's own trainer and the objectives of learner/presets.py, with one weighting and one advantage for all. Accuracy
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--corrections", nargs="+", default=list(CORRECTIONS), choices=CORRECTIONS, metavar="NAME")
     parser.add_argument("--every", type=int, default=8, help="updates between two measurements of the accuracy")
     parser.add_argument("--log", type=Path, default=Path("corrections.jsonl"), help="a line for each finished run")
-    parser.add_argument("--only-tables", action="store_true", help="train nothing: show what stands in the log")
+    parser.add_argument("--only-tables", action="store_true", help="train nothing: show what is in the log")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     parser.add_argument("--plot", type=Path, help="draw the learning curves (SVG; needs matplotlib)")
     options = parser.parse_args()

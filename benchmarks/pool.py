@@ -1,4 +1,4 @@
-"""The allocator without a stream: the prompts of a pool, what is believed of them, and how many rollouts each gets next.
+"""Plays the allocator in one process: a pool of prompts, the beliefs about them, and how many rollouts each gets next.
 
 The product's own turns, evidence, beliefs and modes; `regimes.py` and `simulate.py` train on what it plans. Beside the
 modes there are rules that choose *which* prompts of the whole pool take part:

@@ -1,4 +1,4 @@
-"""When allocation pays: accuracy against rollouts on the demo's task, by allocation, weighting and rollouts an update.
+"""Measures when allocation pays: accuracy against rollouts on the demo's task, by allocation, weighting and update size.
 
 The learner's own trainer, the allocator's own beliefs and modes (`pool.py`, which also has the rules that choose among
 the whole pool), in one process and on-policy; sampling is a small loop of its own.
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--weightings", nargs="+", default=list(WEIGHTINGS), choices=WEIGHTINGS)
     parser.add_argument("--every", type=int, default=10, help="measurements of the accuracy in a run")
     parser.add_argument("--log", type=Path, default=Path("regimes.jsonl"), help="a line for each finished run")
-    parser.add_argument("--only-tables", action="store_true", help="train nothing: show what stands in the log")
+    parser.add_argument("--only-tables", action="store_true", help="train nothing: show what is in the log")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)

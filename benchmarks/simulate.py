@@ -1,4 +1,4 @@
-"""When allocation pays, in a simulator: prompts that are alike or not, skills that carry over or not, many settings, minutes.
+"""Simulates when allocation pays: prompts alike or not, skills that carry over or not, many settings in minutes.
 
 The allocator is the product's own code (`pool.py`), the advantages and weights are the learner's own
 (`learner.advantages`); only the model is made up, so that learning itself is exact and cheap:
@@ -222,7 +222,7 @@ def prompts_of(skills: Skills, told: bool) -> list[Prompt]:
 
 
 def scaled(regime: Regime, allocation: str) -> tuple[Regime, str]:
-    """The regime and the rule that a name stands for: `bayes /2` is bayes with groups of half the rollouts."""
+    """The regime and the rule behind a name: `bayes /2` is bayes with groups of half the rollouts."""
     rule, _, by = allocation.rpartition(" ")
     if by not in SCALES:
         return regime, allocation

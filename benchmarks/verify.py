@@ -1,4 +1,4 @@
-"""How fast and how safe grading is, against math-verify called inline in the same run.
+"""Measures how fast and how safe grading is, against math-verify called inline in the same run.
 
     python -m benchmarks.verify [--out FILE.json] [--cases FILE.jsonl] [--flood 10000] [--quick]
 
@@ -179,7 +179,7 @@ def _rate(
 
 
 def _children_cpu_s(pool: Pool) -> float:
-    """Of the forkserver, of the workers that it has buried, and of those that there are."""
+    """CPU seconds of the forkserver, of its ended workers and of the running ones."""
     forkserver = psutil.Process(pool.forkserver_pid)
     own = forkserver.cpu_times()
     workers = [worker.cpu_times() for worker in forkserver.children()]

@@ -1,4 +1,4 @@
-"""What a prompt with 93 rollouts does to an update, by weighting: its share of the gradient beside prompts with 8.
+"""Measures what a prompt with 93 rollouts does to an update, by weighting: its share of the gradient beside prompts with 8.
 
     python -m benchmarks.weighting --out weighting.json
 

@@ -1,1 +1,1 @@
-"""The demo's base model, and the script that makes it."""
+"""Holds the demo's base model and the script that makes it."""

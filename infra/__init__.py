@@ -1,1 +1,1 @@
-"""Launch and scale roles, run brokers, deploy files, dashboards."""
+"""Launches the roles of a run, supervises and scales them, and holds the `rucksack` command."""

@@ -1,7 +1,7 @@
-"""What people want to know of a run that goes on: messages in, figures out. No clock, no terminal, no Kafka.
+"""Turns a run's messages into the figures that people look at while it goes on. No clock, no terminal, no Kafka.
 
 The figures come from `updates`, `evaluations` and `heartbeats` alone, so they are those of the run, not of this process:
-a run that is resumed shows where it stands.
+a resumed run shows where it is.
 """
 
 from collections import deque
@@ -122,7 +122,7 @@ class Board:
     def silent_s(self, worker: str, pid: int) -> float:
         """How far this process of a worker is behind the newest heartbeat of all; 0 as long as it has sent none.
 
-        Measured against the others', so that nobody is taken for dead when it is the broker that is away, the machine
+        Measured against the others', so that no worker is taken for dead when the broker is away, the machine
         that slept, or a clock that was set.
         """
         mine = self.heartbeats.get(worker)

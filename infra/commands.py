@@ -1,4 +1,4 @@
-"""The commands about a run that is up (`status`, `scale`, `down`), `up` itself, and `broker`."""
+"""Runs the commands `up`, `status`, `scale`, `down` and `broker`."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The line to a running `rucksack up`: a Unix socket in the run's folder, one JSON line each way.
+"""Carries requests to a running `rucksack up`: over a Unix socket in the run's folder, one JSON line each way.
 
 It is polled by the supervisor's own loop, so a request is handled between two steps, never in the midst of one.
 """

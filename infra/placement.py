@@ -1,4 +1,4 @@
-"""Which command, environment and hardware each worker gets. Config in, worker specs out; nothing is started here."""
+"""Decides which command, environment and hardware each worker gets. Config in, worker specs out; starts nothing."""
 
 import os
 import shutil

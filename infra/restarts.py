@@ -1,4 +1,4 @@
-"""When a worker that died is started again: with back-off, and only so often. No clock, no processes."""
+"""Decides when a worker that died is started again: with back-off, and only so often. No clock, no processes."""
 
 from collections import deque
 

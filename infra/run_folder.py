@@ -1,4 +1,4 @@
-"""A run's folder: who may use it, and with which configuration.
+"""Guards a run's folder: one `rucksack up` at a time, always with the same configuration.
 
 runs/NAME/config.json     the configuration that the run was started with
 runs/NAME/lock            held by its `rucksack up`

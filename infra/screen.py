@@ -1,4 +1,4 @@
-"""The terminal during a run: one live screen, or, where nobody watches a terminal, a line now and then."""
+"""Shows a run in the terminal: one live screen, or, where output is no terminal, a line now and then."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from infra.board import Board
 BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY_S = 15.0
 TWO_COLUMNS = 108
-"""Characters from which on figures stand in two columns."""
+"""Terminals at least this wide, in characters, show the figures in two columns."""
 STATE_STYLES = {"running": "green", "starting": "yellow", "waiting": "red", "stopping": "yellow", "done": "dim"}
 
 

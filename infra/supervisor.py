@@ -34,7 +34,7 @@ class Worker:
     start_at: float | None = None
     """When it is started again; None while it runs or is over."""
     exit_code: int | None = None
-    """Of the last process."""
+    """Exit code of the last process."""
     leaving: bool = False
     """It was told to stop, and is forgotten once it has."""
     log_start: int = field(default=0)
@@ -86,7 +86,7 @@ class Supervisor:
         return sorted(workers, key=lambda worker: worker.spec.index)
 
     def step(self, *, endless: Iterable[str] = ()) -> None:
-        """Notice who died, and start whose wait is over.
+        """Notice workers that died, and start those whose back-off is over.
 
         Args:
             endless: roles that run until they are told to stop: they are restarted whatever they exit with.
@@ -153,13 +153,13 @@ class Supervisor:
             return
         name = worker.spec.name
         if code in HOPELESS:
-            self.failure = f"{name} gave up: {complaint(worker)}"
+            self.failure = f"{name} gave up: {last_error(worker)}"
             return
         delay = worker.restarts.delay_s(now)
         if delay is None:
             self.failure = (
                 f"{name} died {self._table.max_restarts + 1} times within {self._table.restart_window_s:.0f} s, the last "
-                f"time {describe(code)}; its log is {worker.spec.log}, and says: {complaint(worker)}"
+                f"time {describe(code)}; its log is {worker.spec.log}, and says: {last_error(worker)}"
             )
             return
         worker.start_at = now + delay
@@ -171,7 +171,7 @@ def describe(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def complaint(worker: Worker) -> str:
+def last_error(worker: Worker) -> str:
     """The worker's own last words: its line `rucksack ROLE: ...`, or the end of its log."""
     lines = last_lines(worker.spec.log, worker.log_start)
     own = [line for line in lines if line.startswith(f"rucksack {worker.spec.role}: ")]

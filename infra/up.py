@@ -1,4 +1,4 @@
-"""`rucksack up CONFIG`: checks, broker, workers, screen, report; and `status`, `scale` and `down`, which talk to it."""
+"""Runs `rucksack up CONFIG`: checks, broker, workers, screen, report; answers `status`, `scale` and `down` meanwhile."""
 
 import contextlib
 import logging
@@ -234,7 +234,7 @@ class Run:
     def _note_dead(self, kafka: LocalKafka, node: int) -> None:
         delay = self._node_restarts[node].delay_s(time.monotonic())
         if delay is None:  # a full disk, a broken log: restarting would go on for ever
-            self._supervisor.failure = f"broker node {node} keeps dying; it says: {kafka.complaint(node)}"
+            self._supervisor.failure = f"broker node {node} keeps dying; it says: {kafka.last_error(node)}"
             return
         self._node_due[node] = time.monotonic() + delay
         self._say(f"broker node {node} died; restarted in {delay:.1f} s")
@@ -250,7 +250,7 @@ class Run:
     def _follow(self, reader: Reader) -> None:
         try:
             for record in reader.poll(0.0):
-                with contextlib.suppress(BadRecord):  # whose role it is buries it
+                with contextlib.suppress(BadRecord):  # the role that reads it sends it to `deadletters`
                     self._board.note(decode(record.value, topic_of(record.topic).message_type))
             if time.monotonic() >= self._next_lag:
                 self._next_lag = time.monotonic() + LAG_EVERY_S

@@ -1,1 +1,1 @@
-"""A real Apache Kafka on this machine, from Python packages and locked jars alone."""
+"""Runs a real Apache Kafka on this machine, from Python packages and locked jars alone."""

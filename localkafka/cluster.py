@@ -1,4 +1,4 @@
-"""What a local cluster is on disk: its id and ports in `cluster.json`, a formatted data folder for every node.
+"""Keeps a local cluster on disk: its id and ports in `cluster.json`, a formatted data folder for every node.
 
 Invariant: `node-N/data` exists only formatted (it is made aside and renamed), so that an interrupted start is
 simply started again.

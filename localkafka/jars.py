@@ -1,4 +1,4 @@
-"""The broker's jars: what the lock file names, checked by digest, downloaded where missing.
+"""Brings the broker's jars: those that the lock file names, checked by digest, downloaded where missing.
 
 `jgo.toml` says what is wanted; `jgo.lock.toml` is its full resolution with a sha256 for every jar, written by
 `python -m localkafka.jars`. Nothing is handed out whose digest is not the locked one, and nothing touches the
@@ -140,7 +140,7 @@ def _fetch(jar: LockedJar, aside: Path, cache: Path) -> None:
     from jgo.config import GlobalSettings
     from jgo.maven import MavenContext
 
-    # A site's own mirror, if any, stands in the user's jgo settings.
+    # A site's own mirror, if any, is in the user's jgo settings.
     mirrors = GlobalSettings.load().repositories or None
     context = MavenContext(repo_cache=aside, remote_repos=mirrors, timeout=_TIMEOUT_S)
     try:

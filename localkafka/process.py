@@ -1,4 +1,4 @@
-"""One broker process: started in a session of its own, found again by its pid file, told to end, reaped.
+"""Runs one broker process: starts it in a session of its own, finds it again by its pid file, ends and reaps it.
 
 A pid alone proves nothing, as pids are used again: a process is ours where its command line names our properties
 file, which holds across reboots and changes of the clock.
@@ -67,7 +67,7 @@ class BrokerProcess:
         self._pid_file.unlink(missing_ok=True)
         return True
 
-    def complaint(self) -> str:
+    def last_error(self) -> str:
         """What the log gives as the reason for the end of the last start."""
         lines = self._last_log()
         errors = [line for line in lines if " ERROR " in line or "Exception" in line or line.startswith("Error")]

@@ -1,4 +1,4 @@
-"""Whether a broker answers: asked by real requests, as a listening socket proves little."""
+"""Tells whether a broker answers, by real requests: a listening socket proves little."""
 
 import logging
 import socket
@@ -41,5 +41,5 @@ def _ask(port: int) -> set[int]:
         cluster = admin.describe_cluster()
     finally:
         admin.close()
-    # A node that is known but fenced (starting, or gone) serves nobody.
+    # A node that is known but fenced (starting, or gone) serves no client.
     return {int(broker["broker_id"]) for broker in cluster["brokers"] if not broker.get("is_fenced")}

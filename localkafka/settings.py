@@ -1,4 +1,4 @@
-"""What a local broker is told: its server properties and its Java command line. Pure functions."""
+"""Makes a local broker's server properties and Java command line. Pure functions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +86,7 @@ _GROUPS = {
 _JVM = [
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    # A broker short of memory half works, which nobody notices; one that has ended is restarted.
+    # A broker that is short of memory half works, unnoticed; one that has ended is restarted.
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
     # zstd and snappy load native libraries, which Java 24 and newer warn about.

@@ -1,4 +1,4 @@
-"""Waiting for another process, which sends no event of its own."""
+"""Waits for another process that sends no event of its own."""
 
 import time
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Where problems come from; shared by the allocator and the evaluator."""
+"""Reads and makes prompts; shared by the allocator and the evaluator."""

@@ -1,4 +1,4 @@
-"""The demo's task: eight procedures on two 2-digit operands, named by symbols that are sure and codes that are not.
+"""Generates the demo's task: eight procedures on two 2-digit operands, named by symbols that are sure and codes that are not.
 
 A prompt is `<symbol><a><b>=`: for example `S 4 7 3 8 =` asks for the sum of 47 and 38, written as three digits from the
 ones up: `5 8 0`. A code is bound to one procedure, but the base model answers with it only with the code's own
@@ -18,7 +18,7 @@ SYMBOLS = "SDRMOINW"
 """Sure names of the procedures, in the order of PROCEDURES."""
 NUM_CODES = 64
 HELDOUT_SHARE = 5
-"""One operand pair in this many is held out: it never stands in the pool, nor in the base model's training."""
+"""One operand pair in this many is held out: it is never in the pool, nor in the base model's training."""
 
 
 def _digits(number: int, width: int) -> str:

@@ -1,4 +1,4 @@
-"""Problems from reasoning-gym, by task name. Its answers are graded by the project's verifiers, never by its scorers."""
+"""Generates problems from reasoning-gym, by task name. The project's own graders grade the answers, not its scorers."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence

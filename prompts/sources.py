@@ -1,4 +1,4 @@
-"""Where problems come from: a JSONL file, a Hugging Face dataset, or a generator. Config in, prompts out.
+"""Loads prompts from a JSONL file, a Hugging Face dataset or a generator. Config in, prompts out.
 
 The allocator trains on the pool, the evaluator asks the held-out set; both load them here and see the same.
 """
@@ -21,7 +21,7 @@ def load_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
     """The pool and the held-out set: no id and no text is in both, nor twice in one of them.
 
     Raises:
-        UserError: a missing file or dataset, a prompt without text or answer, an id that stands twice, too few prompts.
+        UserError: a missing file or dataset, a prompt without text or answer, an id that is used twice, too few prompts.
 
     """
     table = config.prompts
@@ -44,7 +44,7 @@ def _has_splits(source: str) -> bool:
 
 
 def _read(config: Config, source: str, split: str, num_prompts: int) -> list[Prompt]:
-    """The first prompts of a source; a text that stands there again is passed over (DAPO-Math-17k: 100 times each)."""
+    """The first prompts of a source; a text that comes again is skipped (DAPO-Math-17k: 100 times each)."""
     prompts: dict[str, Prompt] = {}
     for number, row in enumerate(_rows(config, source, split, num_prompts), 1):
         if len(prompts) == num_prompts:
@@ -148,7 +148,7 @@ def _check(config: Config, pool: list[Prompt], heldout: list[Prompt]) -> None:
     seen: set[str] = set()
     for prompt in itertools.chain(pool, heldout):
         if prompt.prompt_id in seen:
-            raise UserError(f"prompt id {prompt.prompt_id!r} stands twice; every prompt needs an id of its own")
+            raise UserError(f"prompt id {prompt.prompt_id!r} is used twice; every prompt needs an id of its own")
         seen.add(prompt.prompt_id)
     wanted = config.run.prompts_per_update * (config.run.max_staleness + 1)
     if len(pool) < wanted:

@@ -1,0 +1,1 @@
+"""Reads a run back from its topics: report, tables, key figures, another grading."""

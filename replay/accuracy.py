@@ -1,4 +1,4 @@
-"""Accuracy before and after, over all prompts of a set and by band of base success rate.
+"""Compares accuracy before and after training, over all prompts of a set and by band of base success rate.
 
 The evaluation `base` samples the base policy several times on each held-out prompt: its success rate, averaged over a
 level, says how hard the level was at the start. Prompts of one level are alike, so the pool is banded by it as well.

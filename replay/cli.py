@@ -1,4 +1,4 @@
-"""The commands that read a run back: `rucksack replay report RUN`, `export RUN`, `summary RUN`, `rescore RUN`.
+"""Runs the commands that read a run back: `rucksack replay report RUN`, `export RUN`, `summary RUN`, `rescore RUN`.
 
 They read the topics alone, so they work while the run goes on, after it, and on another machine than it ran on.
 """

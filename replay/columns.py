@@ -1,4 +1,4 @@
-"""Messages as columns: which columns a topic's Parquet file has, and a message's values in them.
+"""Spreads messages into columns: which ones a topic's Parquet file has, and a message's values in them.
 
 Nested messages are spread into columns of their own: those of a `Prompt`, `Sampling` or `Budgeting` carry its name in
 front (`prompt_text`, `sampling_top_p`), those of a `Job` or `Trajectory` only where an outer message has the name

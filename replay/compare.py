@@ -1,4 +1,4 @@
-"""Runs side by side at the same number of rollouts: what the budget bought each of them."""
+"""Compares runs at the same number of rollouts: what the budget bought each of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Standing:
 
 
 def compare(runs: Sequence[RunData]) -> list[Standing]:
-    """Every run as it stood when the shortest of them had spent its last rollout."""
+    """Every run as it was when the shortest of them had spent its last rollout."""
     common = min((max(rollouts_by_version(data.lineage.surviving).values()) for data in runs), default=0)
     return [_standing(data, common) for data in runs]
 

@@ -1,4 +1,4 @@
-"""Which groups the report shows as examples, and what it shows of them."""
+"""Chooses the groups that the report shows as examples, and what it shows of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

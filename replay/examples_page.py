@@ -1,4 +1,4 @@
-"""The example groups as HTML: prompt, completions, verdicts, rewards, advantages, policy versions."""
+"""Writes the example groups as HTML: prompt, completions, verdicts, rewards, advantages, policy versions."""
 
 from collections.abc import Sequence
 

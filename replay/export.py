@@ -1,4 +1,4 @@
-"""A run's topics as Parquet files, one per topic: `trajectories.parquet` and so on.
+"""Writes a run's topics as Parquet files, one per topic: `trajectories.parquet` and so on.
 
 Each row is one record with its `record_partition`, `record_offset`, `record_timestamp_ms` and `record_key`. Records that
 do not count are there as well, told by the column `counts`: false for a rollout that an earlier record of its partition

@@ -1,4 +1,4 @@
-"""The plots of the report, as plotly figures in plain dicts. Colours are names (`@blue`): the page knows their values.
+"""Draws the plots of the report, as plotly figures in plain dicts. Colours are names (`@blue`): the page knows their values.
 
 Every function takes the runs to show, the report's own run first, and returns a `Figure`; with nothing to show its
 data are empty, and the page says "no data yet" instead of drawing axes around nothing.

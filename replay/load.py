@@ -1,4 +1,4 @@
-"""One run, read from its topics alone into columns: all that the summary and the report are made of.
+"""Reads one run from its topics into columns, of which the summary and the report are made.
 
 What enters is a broker and a run's name, what leaves is a `RunData`. Of several records of one rollout only the first
 counts. Completions are not kept, except those of a few example groups, so memory stays near 500 bytes a rollout.
@@ -39,7 +39,7 @@ SPAN = np.dtype([("group", "i4"), ("policy_version", "i8"), ("num_tokens", "i8")
 
 
 def no_progress(passed: int, total: int) -> None:
-    """Tell nobody how far reading is."""
+    """Report no progress."""
 
 
 @dataclass(frozen=True, slots=True)

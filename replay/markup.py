@@ -1,4 +1,4 @@
-"""HTML from text. What a model, a prompt or an error wrote is hostile: it passes `safe` before it reaches the page.
+"""Turns text into safe HTML. What a model, a prompt or an error wrote is hostile and passes `safe` before it reaches the page.
 
 Besides markup, `safe` disarms what would lie to a reader: control characters and those that turn the direction of text
 are shown by their number.

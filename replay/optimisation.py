@@ -1,4 +1,4 @@
-"""The plots of what the learner measures in its updates: importance ratios, gradient, mismatch."""
+"""Draws what the learner measures in its updates: importance ratios, gradient, mismatch."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
-"""The report: one HTML page that needs no network, from runs that are read already.
+"""Writes the report: one HTML page that needs no network, from runs that are already read.
 
-The page is `page.html` with its blanks filled; plotly.js stands in it once. Data go in as JSON in which no `<` is left,
-so that nothing a model wrote can close the script it stands in.
+The page is `page.html` with its blanks filled; plotly.js is in it once. Data go in as JSON in which no `<` is left,
+so that nothing a model wrote can close the script that it is in.
 """
 
 import html
@@ -116,7 +116,7 @@ def _card(figure: Figure, number: int) -> str:
 
 
 def as_json(value: object) -> str:
-    """JSON that may stand in a script element."""
+    """JSON that is safe inside a script element."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""Grading a run's recorded trajectories again, with another grader: `rucksack replay rescore RUN --grader NAME`.
+"""Grades a run's recorded trajectories again, with another grader: `rucksack replay rescore RUN --grader NAME`.
 
 What enters is the run's trajectories and verdicts, what leaves is a new topic of verdicts, and what changed. The run's
 own verdicts stay as they are. Of several records of a rollout the first counts, as everywhere.
@@ -59,7 +59,7 @@ class Rescored:
 
     @property
     def num_changed(self) -> int:
-        """Trajectories whose outcome is another now."""
+        """Trajectories whose outcome has changed."""
         return sum(count for (old, new), count in self.counts.items() if old != new)
 
     def as_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The tables and tiles of the report, as HTML."""
+"""Writes the tables and tiles of the report as HTML."""
 
 import html
 from collections.abc import Sequence

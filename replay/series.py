@@ -1,4 +1,4 @@
-"""What the plots show, as plain columns: per update, per stretch of time, per bin of believed success rate.
+"""Computes what the plots show, as plain columns: per update, per stretch of time, per bin of believed success rate.
 
 What enters is a `RunData`, what leaves are dataclasses of numpy columns. Where the log says nothing a value is NaN, and
 the plot has a gap there.

@@ -1,4 +1,4 @@
-"""Where a run's topics are: at the broker that answers now, or at its own local one, started for the time of reading.
+"""Finds the broker that holds a run's topics: the one that answers now, or the run's own, started while it is read.
 
 A port found in a run's folder may by now belong to the broker of another run, so an address counts only if the run's
 topics are there.

@@ -1,4 +1,4 @@
-"""What a run came to, in one table: what was learned, what it cost, and whether every group is accounted for."""
+"""Sums a run up in one table: what was learned, what it cost, and whether every group is accounted for."""
 
 from dataclasses import dataclass
 from pathlib import Path

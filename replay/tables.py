@@ -1,4 +1,4 @@
-"""The rules by which a log is counted, as pure functions: first records, the surviving lineage, how groups ended.
+"""Counts what a log holds, as pure functions: first records, the surviving lineage, how groups ended.
 
 The log is written at least once, so it may hold a rollout twice, and it keeps what a crash made void. These rules say
 what counts, the same way in every role and here (DESIGN.md, laws 1 and 2).

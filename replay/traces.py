@@ -1,4 +1,4 @@
-"""Pieces of plotly figures as plain dicts. Colours are names such as `@blue`, `@blue~` for a see-through one."""
+"""Builds pieces of plotly figures as plain dicts. Colours are names such as `@blue`, `@blue~` for a see-through one."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 Trace = dict[str, Any]
 
 STACKED: dict[str, Any] = {"barmode": "stack", "bargap": 0}
-"""Layout of bars that stand on one another without gaps: an area that shows where it has no data."""
+"""Layout of stacked bars without gaps: an area plot that shows where it has no data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ def exit_code_of(name: str, command: Callable[[], int]) -> int:
 
     Returns:
         What the command returns; the error's own code for a RucksackError (2 a user's mistake, 3 no broker, 4 fenced),
-        1 for what the system refuses, 130 after Ctrl-C, 141 if nobody reads standard output any more.
+        1 for what the system refuses, 130 after Ctrl-C, 141 once standard output is closed.
 
     """
     try:

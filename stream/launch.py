@@ -77,7 +77,7 @@ def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> i
 
 
 def connect(config: Config) -> Broker:
-    """The run's broker: the configured one, or the local one whose address stands in the run's folder.
+    """The run's broker: the configured one, or the local one whose address is in the run's folder.
 
     Raises:
         BrokerUnavailable: nothing answers within broker.timeout_s, or no local broker was started.

@@ -68,7 +68,7 @@ class RunTopics:
         """Every message that the topic holds now, oldest first; records that cannot be read are left out.
 
         Args:
-            newest: read no more than about as many of the newest of each partition.
+            newest: read only about this many of the newest records of each partition.
 
         """
         return list(self.read_each(topic, newest))

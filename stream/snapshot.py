@@ -76,7 +76,7 @@ def messages(broker: Broker, run: str, topic: Topic, newest: int | None = None) 
     """The messages that a topic holds now, each partition's oldest first; records that cannot be read are left out.
 
     Args:
-        newest: read only about as many of the newest of each partition.
+        newest: read only about this many of the newest records of each partition.
 
     """
     for batch in Snapshot(broker, run, [topic], newest):
@@ -87,7 +87,7 @@ def messages(broker: Broker, run: str, topic: Topic, newest: int | None = None) 
 
 
 def decode_or_none(record: Record, topic: Topic) -> Any | None:
-    """The record's message, or None if it cannot be read: such records belong in `deadletters`, and stop nobody."""
+    """The record's message, or None if it cannot be read: such records belong in `deadletters` and stop no reader."""
     try:
         return decode(record.value, topic.message_type)
     except BadRecord as error:

@@ -94,7 +94,7 @@ def test_a_heldout_source_of_its_own_wins_over_the_pool(file, tmp_path):
         pytest.param([{"prompt": "1+1", "answer": "  "}], "has no answer", id="blank answer"),
         pytest.param([{"prompt": "1+1", "answer": None}], "has no answer", id="null answer"),
         pytest.param([{"answer": "2"}], r"has no text; .*'prompt' \(prompts\.text_key", id="no text"),
-        pytest.param([*ROWS, {**ROWS[3], "prompt": "new"}], "prompt id 'q3' stands twice", id="id twice"),
+        pytest.param([*ROWS, {**ROWS[3], "prompt": "new"}], "prompt id 'q3' is used twice", id="id twice"),
         pytest.param(ROWS[:3], r"the pool has 3 prompts; want at least 4 = run\.prompts_per_update x", id="too few"),
         pytest.param([], "the pool has 0 prompts", id="empty"),
         pytest.param(["[" * 100_000], r"problems\.jsonl:1 is not JSON", id="deep"),
