@@ -33,7 +33,7 @@ def write_recipe(folder: Path, model: Path | str, prompts: str = "codes", extra:
     return recipe
 
 
-def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 2) -> str:
+def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 2) -> str:
     assert main(arguments) == code
     error = capsys.readouterr().err.strip()
     assert "Traceback" not in error
@@ -42,33 +42,33 @@ def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str], code: in
 
 def test_unknown_key_is_named_with_the_one_that_was_meant(tmp_path, model, capsys) -> None:
     recipe = write_recipe(tmp_path, model, extra="[learner]\nlearning_rat = 1e-3\n")
-    error = complaint(capsys, ["up", str(recipe)])
+    error = error_line(capsys, ["up", str(recipe)])
     assert error.startswith(f"rucksack up: {recipe}: unknown key learner.learning_rat; ")
     assert len(error.splitlines()) == 1
 
 
 def test_unknown_key_on_the_command_line_is_refused(tmp_path, model, capsys) -> None:
-    error = complaint(capsys, ["up", str(write_recipe(tmp_path, model)), "--learner.lrr", "1"])
+    error = error_line(capsys, ["up", str(write_recipe(tmp_path, model)), "--learner.lrr", "1"])
     assert "learner.lrr" in error
 
 
 def test_missing_recipe_prompts_and_model_are_named(tmp_path, model, capsys) -> None:
-    assert "configuration file nowhere.toml does not exist" in complaint(capsys, ["up", "nowhere.toml"])
+    assert "configuration file nowhere.toml does not exist" in error_line(capsys, ["up", "nowhere.toml"])
     missing = tmp_path / "missing.jsonl"
-    error = complaint(capsys, ["up", str(write_recipe(tmp_path, model, str(missing)))])
+    error = error_line(capsys, ["up", str(write_recipe(tmp_path, model, str(missing)))])
     assert error == f"rucksack up: prompts file {missing} does not exist; give prompts.source an existing .jsonl file"
-    error = complaint(capsys, ["up", str(write_recipe(tmp_path, tmp_path / "no-model"))])
+    error = error_line(capsys, ["up", str(write_recipe(tmp_path, tmp_path / "no-model"))])
     assert "which is not a folder with a config.json" in error
-    error = complaint(capsys, ["up", str(write_recipe(tmp_path, "facebook/opt-125m"))])
+    error = error_line(capsys, ["up", str(write_recipe(tmp_path, "facebook/opt-125m"))])
     assert "which is not a folder with a config.json" in error
-    assert "configuration file / is not a file" in complaint(capsys, ["up", "/"])
+    assert "configuration file / is not a file" in error_line(capsys, ["up", "/"])
 
 
 def test_a_grader_that_there_is_not_is_named_before_anything_is_started(tmp_path, model, capsys) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"{n} + 1", "answer": n + 1}) + "\n" for n in range(12)))
     recipe = str(write_recipe(tmp_path, model, str(file)))
-    assert "there is no grader 'maths'; known: " in complaint(capsys, ["up", recipe, "--prompts.grader", "maths"])
+    assert "there is no grader 'maths'; known: " in error_line(capsys, ["up", recipe, "--prompts.grader", "maths"])
 
 
 def test_prompt_without_an_answer_is_named_by_number_and_id(tmp_path, model, capsys) -> None:
@@ -78,7 +78,7 @@ def test_prompt_without_an_answer_is_named_by_number_and_id(tmp_path, model, cap
         {"prompt_id": "two", "prompt": "1 + 2", "answer": ""},
     ]
     file.write_text("\n".join(map(json.dumps, rows)))
-    error = complaint(capsys, ["up", str(write_recipe(tmp_path, model, str(file)))])
+    error = error_line(capsys, ["up", str(write_recipe(tmp_path, model, str(file)))])
     assert error == (
         f"rucksack up: {file}: prompt 2 (id two) has no answer; want a non-empty key 'answer' (prompts.answer_key names it)"
     )
@@ -89,7 +89,7 @@ def test_broker_that_is_not_there_is_named_with_the_remedy(tmp_path, model, caps
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     recipe = write_recipe(tmp_path, model, extra=f'bootstrap_servers = "{address}"\n')
-    error = complaint(capsys, ["up", str(recipe)], code=3)
+    error = error_line(capsys, ["up", str(recipe)], code=3)
     assert f"no Kafka broker answers at {address}" in error
     assert "rucksack broker start" in error
 
@@ -99,14 +99,14 @@ def test_port_in_use_is_named(tmp_path, capsys) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        error = complaint(capsys, ["broker", "start", "--data-dir", str(tmp_path / "broker"), "--ports", str(port)])
+        error = error_line(capsys, ["broker", "start", "--data-dir", str(tmp_path / "broker"), "--ports", str(port)])
     assert f"{port} is in use" in error
 
 
 def test_run_name_of_another_config_is_refused(tmp_path, model, capsys) -> None:
     recipe = write_recipe(tmp_path, model, extra='bootstrap_servers = "127.0.0.1:1"\n')
-    complaint(capsys, ["up", str(recipe)], code=3)  # claims the name
-    error = complaint(capsys, ["up", str(recipe), "--learner.lr", "0.5"])
+    error_line(capsys, ["up", str(recipe)], code=3)  # claims the name
+    error = error_line(capsys, ["up", str(recipe), "--learner.lr", "0.5"])
     assert "learner.lr is 0.5, there it is 0.0002; choose another run.name" in error
 
 
@@ -121,14 +121,14 @@ def test_only_producers_and_verifiers_are_scaled(tmp_path, role) -> None:
 
 def test_a_run_without_held_out_prompts_needs_no_evaluator(tmp_path, model, capsys) -> None:
     recipe = str(write_recipe(tmp_path, model, extra='bootstrap_servers = "127.0.0.1:1"\n'))
-    error = complaint(capsys, ["up", recipe, "--prompts.num_heldout", "0"])
+    error = error_line(capsys, ["up", recipe, "--prompts.num_heldout", "0"])
     assert "no held-out prompt to evaluate on: prompts.num_heldout is 0" in error
-    complaint(capsys, ["up", recipe, "--prompts.num_heldout", "0", "--evaluator.enabled", "false"], code=3)
+    error_line(capsys, ["up", recipe, "--prompts.num_heldout", "0", "--evaluator.enabled", "false"], code=3)
 
 
 def test_a_path_that_cannot_be_used_is_named(tmp_path, capsys) -> None:
     (tmp_path / "file").touch()
-    error = complaint(capsys, ["broker", "start", "--data-dir", str(tmp_path / "file")], code=1)
+    error = error_line(capsys, ["broker", "start", "--data-dir", str(tmp_path / "file")], code=1)
     assert error == f"rucksack broker: [Errno 17] File exists: '{tmp_path / 'file'}'"
 
 
@@ -143,11 +143,11 @@ class DyingKafka:
     def restart(self, node: int, wait: bool) -> None:
         self.num_starts += 1
 
-    def complaint(self, node: int) -> str:
+    def last_error(self, node: int) -> str:
         return "No space left on device (see broker.log)"
 
 
-def test_a_broker_that_keeps_dying_ends_the_run_with_its_own_words(tmp_path) -> None:
+def test_a_broker_that_keeps_dying_ends_the_run_with_its_last_error(tmp_path) -> None:
     config = Config(up={"max_restarts": 3, "backoff_s": 1e-6})
     kafka, screen = DyingKafka(), LineScreen(Console(quiet=True))
     run = Run(config, MemoryBroker(), kafka, Placement(config, tmp_path, []), tmp_path, screen)  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ def test_a_broker_that_keeps_dying_ends_the_run_with_its_own_words(tmp_path) -> 
 
 
 def test_unknown_command_and_run_are_named(tmp_path, capsys) -> None:
-    assert "there is no command 'fly'; known: up, status" in complaint(capsys, ["fly"])
-    assert f"no run is up in {tmp_path}" in complaint(capsys, ["status", "--dir", str(tmp_path)])
-    assert "there is no run 'x'" in complaint(capsys, ["replay", "report", "x", "--dir", str(tmp_path)])
-    assert "producers=two" in complaint(capsys, ["scale", "producers=two", "--dir", str(tmp_path)])
+    assert "there is no command 'fly'; known: up, status" in error_line(capsys, ["fly"])
+    assert f"no run is up in {tmp_path}" in error_line(capsys, ["status", "--dir", str(tmp_path)])
+    assert "there is no run 'x'" in error_line(capsys, ["replay", "report", "x", "--dir", str(tmp_path)])
+    assert "producers=two" in error_line(capsys, ["scale", "producers=two", "--dir", str(tmp_path)])
