@@ -1,4 +1,4 @@
-"""`python -m evaluator CONFIG`: the evaluator as a process. What is heavy is imported after the configuration is read."""
+"""Starts the evaluator: `python -m evaluator CONFIG`. Imports transformers only after the configuration is read."""
 
 import sys
 import threading

@@ -1,7 +1,17 @@
-"""The evaluator as a process: policies in; jobs, and from their verdicts evaluations, out.
+"""Runs the evaluator: has policies sampled on sets of prompts, and publishes how many answers are right.
 
-Evaluation rollouts take the same way as training's (same engine, same verifiers), marked by their purpose. Before the
-first update and after the last all sets are evaluated, in between the held-out set every so many updates.
+    policies --> _consider --> queue of scoreboards --> _start --> jobs (to producers and verifiers, marked `eval:SET`)
+                                        |
+    verdicts --> handle --> Scoreboard.record --complete--> _publish --> evaluations
+
+What blocks it, and what unblocks it:
+    - evaluations are made one after the other: each waits for the one before it to be published;
+    - one is published when every rollout has a verdict, or nothing has come for `timeout_s`: then with what there is;
+    - a rollout that older weights have sampled is asked for again.
+
+Before the first update and after the last all sets are evaluated, in between the held-out ones every so many updates. A
+restarted evaluator reads what is published, and begins again the evaluation that was under way; it keeps no verdict of a
+training rollout.
 """
 
 import logging
@@ -20,7 +30,7 @@ from prompts.tokens import tokenize
 from stream.codec import decode
 from stream.config import Config
 from stream.errors import BadRecord, UserError
-from stream.messages import Evaluation, Job, Policy, Prompt, Sampling, Verdict
+from stream.messages import Job, Policy, Prompt, Sampling, Verdict
 from stream.run_topics import RunTopics
 from stream.topics import EVALUATIONS, JOBS, POLICIES, VERDICTS
 from stream.worker import Delivery, run_loop
@@ -45,21 +55,22 @@ class Evaluator:
             for name, prompts in sets.items()
         }
         self._token_ids = token_ids
-        self._followed = ("heldout", *config.evaluator.sets)
-        """Sets that are evaluated again and again."""
-        # Jobs of an evaluator that died meanwhile may still be answered: the session tells them from ours.
+        self._regular_sets = ("heldout", *config.evaluator.sets)
+        """Sets that are evaluated every so many updates."""
+        # Jobs of an evaluator that has died may still be answered: the session tells its verdicts from ours.
         self._session = uuid.uuid4().hex[:8]
         self._queue: deque[Scoreboard] = deque()
-        self._board: Scoreboard | None = None
-        self._heard_s = 0.0
-        """When the newest verdict came."""
+        self._scoreboard: Scoreboard | None = None
+        """Of the evaluation under way."""
+        self._last_verdict_s = 0.0
+        """When its newest verdict came."""
         self._next_partition = 0
-        known = topics.read_all(EVALUATIONS)
-        self._has_base = {evaluation.name for evaluation in known}
-        self._has_final = {evaluation.name for evaluation in known if evaluation.final}
+        published = topics.read_all(EVALUATIONS)
+        self._has_base = {evaluation.name for evaluation in published}
+        self._has_final = {evaluation.name for evaluation in published if evaluation.final}
         self._final_queued = False
         self._last_step = 0
-        self._count = len(known)
+        self._num_evaluations = len(published)
         self._policies = topics.reader(POLICIES)
         self.reader = topics.reader(VERDICTS, from_end=True)
         self.reader.positions()  # fixes where "the end" is before the first job goes out
@@ -74,37 +85,37 @@ class Evaluator:
     @property
     def finished(self) -> bool:
         """The final policy is evaluated on all sets."""
-        return self._final_queued and self._board is None and not self._queue
+        return self._final_queued and self._scoreboard is None and not self._queue
 
     def handle(self, delivery: Delivery) -> None:
-        """A verdict; those of training rollouts are passed over."""
+        """Record a verdict of the evaluation under way; all others are passed over."""
         verdict: Verdict = delivery.message
-        board, job = self._board, verdict.trajectory.job
-        if board is None or not job.group_id.startswith(self._prefix(board)):
+        scoreboard, job = self._scoreboard, verdict.trajectory.job
+        if scoreboard is None or not job.group_id.startswith(self._group_prefix(scoreboard)):
             return
-        self._heard_s = time.monotonic()
-        if not board.record(verdict):
-            self._ask(board, job.prompt, verdict.trajectory.rollout_index, verdict.trajectory.rollout_index + 1)
+        self._last_verdict_s = time.monotonic()
+        if not scoreboard.record(verdict):
+            rollout_index = verdict.trajectory.rollout_index
+            self._send_job(scoreboard, job.prompt, rollout_index, rollout_index + 1)
 
     def work(self) -> bool:
         """Follow the policies; start the next evaluation, or publish one that is complete or overdue."""
         self._follow_policies()
-        if self._board is None and self._queue:
+        if self._scoreboard is None and self._queue:
             self._start(self._queue.popleft())
-        board = self._board
-        if board is not None:
-            silent_s = time.monotonic() - max(board.started_s, self._heard_s)
-            overdue = silent_s > self._config.evaluator.timeout_s
-            if board.complete or overdue:
-                self._publish(board, overdue)
+        scoreboard = self._scoreboard
+        if scoreboard is not None:
+            silent_s = time.monotonic() - max(scoreboard.started_s, self._last_verdict_s)
+            if scoreboard.complete or silent_s > self._config.evaluator.timeout_s:
+                self._publish(scoreboard)
         return False
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
-        return {"evaluator/evaluations": self._count, "evaluator/waiting": len(self._queue)}
+        return {"evaluator/evaluations": self._num_evaluations, "evaluator/waiting": len(self._queue)}
 
     def close(self) -> None:
-        """Free the second reader."""
+        """Free the reader of the policies."""
         self._policies.close()
 
     # -- what is evaluated --------------------------------------------------------------------------------------------
@@ -122,14 +133,14 @@ class Evaluator:
             self._queue_final(policy)
         elif policy.step == 0:
             self._queue_base(policy)
-        elif policy.step >= self._last_step + table.every and self._board is None and not self._queue:
+        elif policy.step >= self._last_step + table.every and self._scoreboard is None and not self._queue:
             self._last_step = policy.step - policy.step % table.every
-            for name in self._followed:
+            for name in self._regular_sets:
                 self._enqueue(name, policy, table.samples, table.temperature)
 
     def _queue_base(self, policy: Policy) -> None:
         table = self._config.evaluator
-        names = (*self._followed, "pool") if table.pool else self._followed
+        names = (*self._regular_sets, "pool") if table.pool else self._regular_sets
         wanted = dict.fromkeys(names, (table.samples, table.temperature))
         if table.base_samples:
             wanted["base"] = (table.base_samples, 1.0)
@@ -141,7 +152,7 @@ class Evaluator:
     def _queue_final(self, policy: Policy) -> None:
         table = self._config.evaluator
         self._final_queued = True
-        for name in (*self._followed, "pool") if table.pool else self._followed:
+        for name in (*self._regular_sets, "pool") if table.pool else self._regular_sets:
             if name not in self._has_final:
                 self._has_final.add(name)
                 self._enqueue(name, policy, table.samples, table.temperature)
@@ -151,6 +162,7 @@ class Evaluator:
             Scoreboard(
                 name=name,
                 policy_version=policy.version,
+                step=policy.step,
                 prompts=self._sets[name],
                 samples=samples,
                 temperature=temperature,
@@ -161,54 +173,56 @@ class Evaluator:
 
     # -- one evaluation -----------------------------------------------------------------------------------------------
 
-    def _start(self, board: Scoreboard) -> None:
-        self._board = board
-        board.started_s = time.monotonic()
-        for prompt in board.prompts:
-            self._ask(board, prompt, 0, board.samples)
+    def _start(self, scoreboard: Scoreboard) -> None:
+        self._scoreboard = scoreboard
+        scoreboard.started_s = time.monotonic()
+        for prompt in scoreboard.prompts:
+            self._send_job(scoreboard, prompt, 0, scoreboard.samples)
 
-    def _ask(self, board: Scoreboard, prompt: Prompt, start: int, stop: int) -> None:
+    def _send_job(self, scoreboard: Scoreboard, prompt: Prompt, start: int, stop: int) -> None:
+        """Ask for rollouts [start, stop) of a prompt."""
         sampling = self._config.sampling
-        greedy = board.temperature == 0.0
+        greedy = scoreboard.temperature == 0.0
         job = Job(
-            group_id=f"{self._prefix(board)}{prompt.prompt_id}",
+            group_id=f"{self._group_prefix(scoreboard)}{prompt.prompt_id}",
             start=start,
             stop=stop,
-            num_rollouts=board.samples,
+            num_rollouts=scoreboard.samples,
             prompt=prompt,
-            prompt_token_ids=self._token_ids[board.name][prompt.prompt_id],
+            prompt_token_ids=self._token_ids[scoreboard.name][prompt.prompt_id],
             sampling=Sampling(
-                temperature=board.temperature,
+                temperature=scoreboard.temperature,
                 top_p=1.0 if greedy else sampling.top_p,
                 top_k=0 if greedy else sampling.top_k,
                 max_tokens=sampling.max_tokens,
             ),
-            purpose=f"eval:{board.name}",
-            min_policy_version=board.policy_version,
+            purpose=f"eval:{scoreboard.name}",
+            min_policy_version=scoreboard.policy_version,
             created_s=time.time(),
         )
         self._next_partition = (self._next_partition + 1) % self._topics.num_partitions(JOBS)
         self._topics.send(JOBS, f"{job.group_id}/{start}", job, partition=self._next_partition)
 
-    def _prefix(self, board: Scoreboard) -> str:
-        return f"eval.{board.name}.v{board.policy_version}.{self._session}/"
+    def _group_prefix(self, scoreboard: Scoreboard) -> str:
+        return f"eval.{scoreboard.name}.v{scoreboard.policy_version}.{self._session}/"
 
-    def _publish(self, board: Scoreboard, overdue: bool) -> None:
-        evaluation: Evaluation = board.result(time.time())
-        missing = len(board.prompts) * board.samples - len(board.verdicts)
-        if overdue and missing:
-            log.error("evaluation incomplete name=%s version=%d missing=%d", board.name, board.policy_version, missing)
-        log.info("evaluated name=%s version=%d accuracy=%.4f", board.name, board.policy_version, evaluation.accuracy)
-        self._topics.send(EVALUATIONS, board.name, evaluation)
-        self._count += 1
-        self._board = None
+    def _publish(self, scoreboard: Scoreboard) -> None:
+        evaluation = scoreboard.result(time.time())
+        name, version = evaluation.name, evaluation.policy_version
+        missing = len(scoreboard.prompts) * scoreboard.samples - len(scoreboard.verdicts)
+        if missing:
+            log.error("evaluation incomplete name=%s version=%d missing=%d", name, version, missing)
+        log.info("evaluated name=%s version=%d accuracy=%.4f", name, version, evaluation.accuracy)
+        self._topics.send(EVALUATIONS, name, evaluation)
+        self._num_evaluations += 1
+        self._scoreboard = None
 
 
 def load_sets(config: Config) -> dict[str, list[Prompt]]:
     """Prompts of every set that may be evaluated, by its name.
 
     Raises:
-        UserError: a set has the name of one that there always is.
+        UserError: evaluator.sets has a name that is taken.
 
     """
     pool, heldout = load_prompts(config)

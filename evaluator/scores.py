@@ -1,4 +1,4 @@
-"""From the rewards and answers of a prompt's samples to pass@k, avg@k and maj@k. Pure.
+"""Computes pass@k, avg@k and maj@k from the rewards and answers of prompts' samples. Pure.
 
 Legend: n samples of one prompt, c of them right (reward 1).
 """
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from math import comb
 
 RIGHT = "\0right"
-"""Stands for every answer that the verifier took for the reference answer: different texts of it vote together."""
+"""Votes for any answer that the verifier took for the reference answer, however it was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One graded sample, or one that never came or was not graded (reward 0, answer None)."""
+    """One graded sample, or one that is missing or not graded (reward 0, answer None)."""
 
     reward: float
     answer: str | None

@@ -287,6 +287,8 @@ class Evaluation:
     """Oldest version that sampled a token."""
     max_policy_version: int
     """Newest; both are policy_version unless weights were swapped meanwhile."""
+    step: int = 0
+    """Updates that had made the policy."""
     accuracy: float
     """Sum of rewards over rollouts asked for."""
     temperature: float

@@ -1,4 +1,4 @@
-"""`python -m tracker CONFIG`: the tracker as a process."""
+"""Starts the tracker: `python -m tracker CONFIG`."""
 
 import sys
 from collections.abc import Sequence

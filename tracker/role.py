@@ -1,7 +1,14 @@
-"""The tracker as a process: updates and evaluations in, figures out to the sinks that `tracking.to` names.
+"""Runs the tracker: sends the figures of updates and evaluations to the services that `tracking.to` names.
 
-It follows the log like any other role, so training never waits for a service, a run that ended long ago can be tracked,
-and a tracker that was restarted goes on where it was. Imports no torch.
+    updates ------+--> handle --> Sinks: a JSONL file, TensorBoard, W&B, trackio
+    evaluations --+
+
+What blocks it, and what unblocks it:
+    - a service that is slow blocks it until it answers; one that fails is given up;
+    - it ends once the final update and all final evaluations are sent.
+
+It reads the log like any other role, so training never waits for a service, a run that ended long ago can be tracked, and
+a restarted tracker continues where it was: progress is committed once the figures are handed over. Imports no torch.
 """
 
 import threading
@@ -22,12 +29,11 @@ class Tracker:
         self._sinks = sinks
         self._topics = topics
         self._step = 0
-        self._count = 0
-        self._steps = {update.version: update.step for update in topics.read_all(UPDATES)}
+        self._num_records = 0
         table = config.evaluator
         self._awaited = {"heldout", *table.sets, *(["pool"] if table.pool else [])} if table.enabled else set[str]()
         self._awaited -= {evaluation.name for evaluation in topics.read_all(EVALUATIONS) if evaluation.final}
-        self._is_over = any(update.final for update in topics.read_all(UPDATES))
+        self._is_over = any(update.final for update in topics.read_each(UPDATES))
         self.reader = topics.reader(UPDATES, EVALUATIONS, consumer_group="tracker")
 
     @property
@@ -41,44 +47,43 @@ class Tracker:
         return self._is_over and not self._awaited and self._is_at_the_end()
 
     def handle(self, delivery: Delivery) -> None:
-        """An update or an evaluation."""
+        """Send the figures of an update or an evaluation."""
         message = delivery.message
         if isinstance(message, Update):
             self._step = message.step
-            self._steps[message.version] = message.step
             self._is_over |= message.final
             self._sinks.write(message.step, {"learner/version": float(message.version), **message.metrics})
         else:
             if message.final:
                 self._awaited.discard(message.name)
-            self._sinks.write(self._steps.get(message.policy_version, 0), evaluation_figures(message))
-        self._count += 1
+            self._sinks.write(message.step, evaluation_figures(message))
+        self._num_records += 1
         delivery.done()
 
     def work(self) -> bool:
-        """Nothing beside the records."""
+        """Nothing to do but handle records."""
         return False
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
-        return {"tracker/records": self._count, "tracker/step": self._step}
+        return {"tracker/records": self._num_records, "tracker/step": self._step}
 
     def close(self) -> None:
-        """Return when all is sent."""
+        """Return once all is sent."""
         self._sinks.close()
 
     def _is_at_the_end(self) -> bool:
-        ends = {topic.of(self._topics.run): topic for topic in (UPDATES, EVALUATIONS)}
+        names = [topic.of(self._topics.run) for topic in (UPDATES, EVALUATIONS)]
         positions = self.reader.positions()
         return bool(positions) and all(
             positions.get((name, partition), 0) >= end
-            for name in ends
+            for name in names
             for partition, end in self._topics.broker.end_offsets(name).items()
         )
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, float]:
-    """Figures of an evaluation: accuracy, pass@k and so on of its set."""
+    """Figures of an evaluation: accuracy, pass@k and so on, under the name of its set."""
     figures = {"accuracy": evaluation.accuracy, **evaluation.metrics}
     return {f"evaluation/{evaluation.name}/{name}": value for name, value in figures.items()}
 

@@ -1,4 +1,4 @@
-"""Where figures may be sent: a JSONL file, TensorBoard, Weights & Biases, trackio. None is needed unless it is asked for.
+"""Sends figures to a JSONL file, TensorBoard, Weights & Biases or trackio, each imported only if it is asked for.
 
 A sink takes one step's figures at a time. A step may come again: after a crash the learner makes it again.
 """
@@ -18,13 +18,13 @@ Figures = Mapping[str, float]
 
 
 class Sink(Protocol):
-    """One place that figures go to."""
+    """A service, or file, that takes figures."""
 
     def write(self, step: int, figures: Figures) -> None:
         """Send the figures of an update."""
 
     def close(self) -> None:
-        """Return when all is sent."""
+        """Return once all is sent."""
 
 
 class Jsonl:
@@ -35,7 +35,7 @@ class Jsonl:
         self._file = (config.run.path / "metrics.jsonl").open("a", encoding="utf-8")
 
     def write(self, step: int, figures: Figures) -> None:
-        """One line, written through."""
+        """Append one line, and flush it."""
         print(json.dumps({"step": step, "time": time.time()} | dict(figures)), file=self._file, flush=True)
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class TensorBoard:
         self._writer = EventFileWriter(str(config.run.path / "tensorboard"))
 
     def write(self, step: int, figures: Figures) -> None:
-        """One event with all figures as scalars."""
+        """Write one event with all figures as scalars."""
         values = [self._summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
         self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
 
@@ -65,12 +65,12 @@ class TensorBoard:
 
 
 def public(config: Config) -> dict[str, Any]:
-    """The configuration as others may see it: the broker's settings hold passwords."""
+    """The configuration without the broker's table, which may hold passwords."""
     return config.model_dump(mode="json", exclude={"broker"})
 
 
 class WeightsAndBiases:
-    """A W&B run named after this run; where it goes is W&B's to say (WANDB_MODE, WANDB_API_KEY, ...)."""
+    """A W&B run named after this run; its environment variables say where it goes (WANDB_MODE, WANDB_API_KEY, ...)."""
 
     def __init__(self, config: Config) -> None:
         import wandb
@@ -82,7 +82,7 @@ class WeightsAndBiases:
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, figures: Figures) -> None:
-        """A row whose x-axis is the update."""
+        """Log a row whose x-axis is the update."""
         self._run.log({"step": step} | dict(figures))
 
     def close(self) -> None:
@@ -145,13 +145,13 @@ class Sinks:
             self._try(name, lambda sink: sink.write(step, figures))
 
     def close(self) -> None:
-        """Return when all is sent."""
+        """Return once all is sent."""
         for name in list(self._open):
             self._try(name, lambda sink: sink.close())
 
     def _try(self, name: str, act: Callable[[Sink], None]) -> None:
         try:
             act(self._open[name])
-        except Exception as error:  # of a service that is not ours, in any way it likes
+        except Exception as error:  # a service may fail in any way
             log.warning("tracker given up name=%s error=%s", name, error)
             del self._open[name]

@@ -161,3 +161,9 @@ def test_sets_are_loaded_by_name() -> None:
     assert sets["base"] == sets["heldout"] == sets["more"]
     with pytest.raises(UserError, match=r"evaluator\.sets has 'pool', which there always is"):
         load_sets(Config(prompts=prompts, evaluator=EvaluatorTable(sets={"pool": "codes"})))
+
+
+def test_an_evaluation_says_how_many_updates_had_made_its_policy() -> None:
+    world = World()
+    world.policy(version=9, step=6)
+    assert [(e.step, e.policy_version) for e in world.work(9)] == [(6, 9), (6, 9)]

@@ -9,6 +9,7 @@ def make_board(samples: int = 2, version: int = 3) -> Scoreboard:
     return Scoreboard(
         name="heldout",
         policy_version=version,
+        step=version,
         prompts=prompts,
         samples=samples,
         temperature=0.0,

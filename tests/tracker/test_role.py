@@ -35,9 +35,9 @@ def update(step: int, version: int, final: bool = False) -> Update:
     return Update(step=step, version=version, parent_version=version - 1, groups=(), metrics=metrics, final=final)
 
 
-def evaluation(version: int, accuracy: float, final: bool = False) -> Evaluation:
+def evaluation(step: int, version: int, accuracy: float, final: bool = False) -> Evaluation:
     return Evaluation(
-        name="heldout", policy_version=version, min_policy_version=version, max_policy_version=version,
+        name="heldout", step=step, policy_version=version, min_policy_version=version, max_policy_version=version,
         accuracy=accuracy, temperature=0.0, scores=(), metrics={"pass@1": accuracy}, final=final,
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_updates_and_evaluations_are_sent_once_at_their_step_until_the_last(tmp_path: Path) -> None:
     world = World(config_of(tmp_path, "jsonl"))
     world.topics.send(UPDATES, "update", update(1, version=4))
-    world.topics.send(EVALUATIONS, "heldout", evaluation(4, 0.5))
+    world.topics.send(EVALUATIONS, "heldout", evaluation(1, 4, 0.5))
     world.follow()
     assert not world.tracker.finished
     world.tracker.close()
@@ -75,7 +75,7 @@ def test_updates_and_evaluations_are_sent_once_at_their_step_until_the_last(tmp_
     world.topics.send(UPDATES, "update", update(2, version=5, final=True))
     world.follow()
     assert not world.tracker.finished
-    world.topics.send(EVALUATIONS, "heldout", evaluation(5, 0.75, final=True))
+    world.topics.send(EVALUATIONS, "heldout", evaluation(2, 5, 0.75, final=True))
     assert not world.tracker.finished
     world.follow()
     assert world.tracker.finished
@@ -93,7 +93,7 @@ def test_updates_and_evaluations_are_sent_once_at_their_step_until_the_last(tmp_
 def test_a_tracker_started_after_the_end_sends_all_and_ends(tmp_path: Path) -> None:
     world = World(config_of(tmp_path, "jsonl"))
     world.topics.send(UPDATES, "update", update(1, version=1, final=True))
-    world.topics.send(EVALUATIONS, "heldout", evaluation(1, 0.5, final=True))
+    world.topics.send(EVALUATIONS, "heldout", evaluation(1, 1, 0.5, final=True))
     world.tracker.close()
     world.tracker = world.start()
     assert not world.tracker.finished
