@@ -1,6 +1,6 @@
-"""Grading outside of training: `rucksack verify [FILE]`, and the same as a function, `grade_answers`.
+"""Grades answers outside of training: `rucksack verify [FILE]`, and the same as a function, `grade_answers`.
 
-JSON lines with `gold` and `answer` in, one JSON line each out, in the same order, as soon as it is known.
+JSON lines with `gold` and `answer` in, one JSON line each out, in the same order, as soon as its grade is known.
 """
 
 import argparse
@@ -14,14 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from stream.errors import UserError
+from stream.json_lines import STANDARD_INPUT, numbered_lines, open_lines, parse_object
 from verifier.grade import Grade
 from verifier.graders import check_name, known_graders
 from verifier.pool import Pool
 
+WANTED = "an object with gold and answer"
 WINDOW = 256
-"""Answers per worker that are under way at once."""
-_SLICE_S = 0.05
+"""Answers per worker that are graded or waiting at once."""
+_POLL_S = 0.05
 
 
 class Graded(NamedTuple):
@@ -77,7 +78,7 @@ def _graded(
                     pool.submit(str(number), grader, *item)
                 number += 1
             if pool.num_pending:
-                for key, grade, elapsed_s in pool.results(_SLICE_S):
+                for key, grade, elapsed_s in pool.results(_POLL_S):
                     waiting[int(key)] = Graded(grade, elapsed_s)
             while waiting and (first := waiting[next(iter(waiting))]) is not None:
                 del waiting[next(iter(waiting))]
@@ -93,8 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`rucksack verify`; returns 0 once all lines are answered."""
     options = _parser().parse_args(argv)
     check_name(options.grader)
-    with _opened(options.file) as file:
-        _run(file, options)
+    with open_lines(options.file, f"{WANTED} on each line") as lines:
+        _run(lines, options)
     return 0
 
 
@@ -104,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Grade answers: JSON lines with `gold` and `answer` in, one JSON line each out, in the same order, "
         "with `outcome` (correct, wrong, unparsable, timeout, error), `reward`, `reason` and `elapsed_ms`.",
     )
-    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="JSON lines (default: standard input)")
+    parser.add_argument(
+        "file", nargs="?", type=Path, default=STANDARD_INPUT, metavar="FILE", help="JSON lines (default: stdin)"
+    )
     parser.add_argument(
         "--grader", default="math", metavar="NAME", help=f"{', '.join(known_graders())} (default: math)"
     )
@@ -121,20 +124,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _opened(name: str) -> BinaryIO:
-    if name == "-":
-        return sys.stdin.buffer
-    try:
-        return Path(name).open("rb")
-    except OSError as error:
-        raise UserError(f"{name} cannot be read: {error.strerror}; give a file of JSON lines, or - for input") from None
-
-
-def _run(file: BinaryIO, options: argparse.Namespace) -> None:
+def _run(lines: BinaryIO, options: argparse.Namespace) -> None:
     started = time.monotonic()
     outcomes: Counter[str] = Counter()
     unreadable: list[int] = []
-    for grade, elapsed_s in _graded(_read(file, unreadable), options.grader, options.workers, options.timeout):
+    for grade, elapsed_s in _graded(_read(lines, unreadable), options.grader, options.workers, options.timeout):
         outcomes[grade.outcome] += 1
         line = {
             "outcome": grade.outcome,
@@ -147,53 +141,43 @@ def _run(file: BinaryIO, options: argparse.Namespace) -> None:
     counts = ", ".join(f"{outcome} {count}" for outcome, count in outcomes.most_common())
     print(f"{outcomes.total()} answers in {time.monotonic() - started:.1f} s: {counts or 'none'}", file=sys.stderr)
     if unreadable:
-        where = ", ".join(map(str, unreadable[:10])) + (", ..." if len(unreadable) > 10 else "")
-        print(f"warning: {len(unreadable)} lines could not be read (line {where}): outcome error", file=sys.stderr)
+        numbers = ", ".join(map(str, unreadable[:10])) + (", ..." if len(unreadable) > 10 else "")
+        print(f"warning: {len(unreadable)} lines could not be read (line {numbers}): outcome error", file=sys.stderr)
 
 
-def _read(file: BinaryIO, unreadable: list[int]) -> Iterator[tuple[str, str] | Grade | None]:
-    """(gold, answer) of each line, or why there is none; None while nothing comes. Blank lines are passed over."""
-    lines: queue.Queue[bytes | None] = queue.Queue(maxsize=WINDOW)
+def _read(lines: BinaryIO, unreadable: list[int]) -> Iterator[tuple[str, str] | Grade | None]:
+    """(gold, answer) of each line, or a Grade for a line that cannot be read; None while nothing comes."""
+    read: queue.Queue[tuple[int, bytes] | None] = queue.Queue(maxsize=WINDOW)
 
     def feed() -> None:
-        for line in file:
-            lines.put(line)
-        lines.put(None)
+        for numbered in numbered_lines(lines):
+            read.put(numbered)
+        read.put(None)
 
     threading.Thread(target=feed, daemon=True).start()
-    number = 0
     while True:
         try:
-            line = lines.get(timeout=_SLICE_S)
+            numbered = read.get(timeout=_POLL_S)
         except queue.Empty:
             yield None
             continue
-        if line is None:
+        if numbered is None:
             return
-        number += 1
-        if line.strip():
-            item = _pair(line, number)
-            if isinstance(item, Grade):
-                unreadable.append(number)
-            yield item
+        number, line = numbered
+        try:
+            yield _pair(line)
+        except ValueError as error:
+            unreadable.append(number)
+            yield Grade("error", 0.0, f"line {number}: {error}; want {WANTED}")
 
 
-def _pair(line: bytes, number: int) -> tuple[str, str] | Grade:
-    def bad(why: str) -> Grade:
-        return Grade("error", 0.0, f"line {number}: {why}; want an object with gold and answer")
-
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return bad(f"not JSON ({str(error)[:100]})")
-    if not isinstance(row, dict):
-        return bad(f"a JSON {type(row).__name__}, no object")
-    texts = []
+def _pair(line: bytes) -> tuple[str, str]:
+    """(gold, answer) of one line; raises ValueError if there are none."""
+    row = parse_object(line)
     for key in ("gold", "answer"):
         if key not in row:
-            return bad(f"no {key!r}")
-        value = row[key]
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return bad(f"{key!r} is {json.dumps(value)[:50]}, no text or number")
-        texts.append(value if isinstance(value, str) else json.dumps(value))
-    return texts[0], texts[1]
+            raise ValueError(f"no {key!r}")
+        if isinstance(row[key], bool) or not isinstance(row[key], str | int | float):
+            raise ValueError(f"{key!r} is {json.dumps(row[key])[:50]}, no text or number")
+    gold, answer = (row[key] if isinstance(row[key], str) else json.dumps(row[key]) for key in ("gold", "answer"))
+    return gold, answer

@@ -70,7 +70,7 @@ def test_mistakes_are_told_and_exit_with_2(tmp_path: Path, capsys: pytest.Captur
         in capsys.readouterr().err
     )
     assert main(["verify", str(tmp_path / "nothing.jsonl")]) == 2
-    assert "nothing.jsonl cannot be read: No such file or directory" in capsys.readouterr().err
+    assert "nothing.jsonl cannot be read (No such file or directory); want a file with" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         main(["verify", "--workers", "0"])
     assert stop.value.code == 2
