@@ -1,1 +1,1 @@
-"""The contract between roles: messages, topics, codec, broker, worker loop, config, errors. Never imports torch."""
+"""Holds the contract between roles: messages, topics, codec, broker, loop, config, errors. Never imports torch."""

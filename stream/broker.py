@@ -1,4 +1,4 @@
-"""What the roles see of a broker: records, readers, writers. `stream.kafka` and `stream.memory` implement it."""
+"""Defines what roles see of a broker: records, readers and writers. `stream.kafka` and `stream.memory` implement it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -43,10 +43,10 @@ class Writer(Protocol):
         """
 
     def flush(self) -> None:
-        """Return when all that was sent is durable; raise BrokerUnavailable if something is not."""
+        """Return when all that was sent is durable; raise BrokerUnavailable if it cannot be."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All that is sent inside becomes visible together, or, on an exception, never (transactional writers only).
+        """What is sent inside becomes visible together, or, on an exception, never (transactional writers only).
 
         Raises:
             Fenced: a newer writer has the same transactional id.
@@ -57,19 +57,19 @@ class Writer(Protocol):
         """Commit consumed offsets as a part of the open transaction."""
 
     def close(self) -> None:
-        """Send what is left, and free the connection."""
+        """Send what is buffered, and free the connection."""
 
 
 class Reader(Protocol):
     """Reads records, only those of committed transactions, each partition in order."""
 
     def poll(self, timeout_s: float, max_records: int = 500) -> list[Record]:
-        """The next records, [] after `timeout_s` without any. Keeps the membership of a consumer group alive."""
+        """The next records, or [] after `timeout_s`. Keeps the membership of a consumer group alive."""
 
     def commit(self, offsets: Offsets) -> bool:
-        """Note progress for the consumer group; False if it was refused, so that it must be tried again.
+        """Commit progress for the consumer group; False if it was refused and must be tried again.
 
-        Partitions that were taken away meanwhile are passed over.
+        Partitions that the group has given to another member meanwhile are left out.
         """
 
     def committed(self) -> dict[TopicPartition, int]:
@@ -92,19 +92,19 @@ class Reader(Protocol):
 
 
 class Broker(Protocol):
-    """A place that keeps topics."""
+    """Keeps topics. All that asks it raises BrokerUnavailable if it does not answer."""
 
     def create_topics(self, run: str, topics: Sequence[Topic], num_partitions: int) -> None:
         """Create the run's topics that do not exist yet."""
 
     def partitions(self, topic: str) -> list[int]:
-        """Partitions of a topic; [] if it does not exist. Raises BrokerUnavailable, as all that asks the broker does."""
+        """Partitions of a topic; [] if it does not exist."""
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset behind the last record of each partition."""
 
     def group_offsets(self, consumer_group: str) -> dict[TopicPartition, int]:
-        """Progress that a consumer group has noted."""
+        """What a consumer group has committed."""
 
     def writer(self, *, name: str, transactional: bool = False) -> Writer:
         """A writer; a transactional one fences any older writer of the same name."""
@@ -119,8 +119,8 @@ class Broker(Protocol):
     ) -> Reader:
         """A reader of all partitions, or, with a consumer group, of those that the group assigns to it.
 
-        `member` names a group member whose restart takes its partitions back at once. Without noted progress reading
-        starts at the first record, or behind the last with `from_end`.
+        `member` names a member of the group: after a restart it takes its partitions back at once. Where nothing is
+        committed, reading starts at the first record, or behind the last with `from_end`.
         """
 
     def close(self) -> None:

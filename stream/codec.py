@@ -1,7 +1,7 @@
-"""Bytes to message and back: msgpack, a schema version on every record, arrays as little-endian bytes.
+"""Turns messages into bytes and back: MessagePack with a schema version on every record, as docs/wire.md describes it.
 
-A record is the array [major, minor, class name, body]. A newer minor version is read (fields that are not known are
-passed over), another major version is refused. Nothing is ever unpickled or evaluated (law 7).
+A record is the array [major, minor, class name, body], arrays of numbers in it are little-endian bytes. A newer minor
+version is read (unknown fields are ignored), another major one is refused. Nothing is unpickled or evaluated (law 7).
 """
 
 from typing import Any, TypeVar

@@ -1,7 +1,7 @@
-"""The errors that people see, in one tree.
+"""Defines the errors that people see, in one tree.
 
 RucksackError
-+- UserError          (also ValueError) a mistake that its text tells how to mend: printed as one line, exit code 2
++- UserError          (also ValueError) a mistake whose text says how to mend it: printed as one line, exit code 2
 |  +- ConfigError     a configuration file or command-line value
 +- BadRecord          (also ValueError) a record that cannot be read: it goes to `deadletters`, the role goes on
 +- BrokerUnavailable  no broker answers, or it answered with an error that does not pass: exit code 3

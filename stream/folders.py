@@ -55,7 +55,7 @@ def drop_folder(folder: Path) -> None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove all that killed processes have left half written or half deleted in a folder that only the caller writes."""
+    """Remove what killed processes left half written or half deleted in a folder that only the caller writes."""
     for hidden in [path for prefix in (WRITING, REPLACED, DROPPING) for path in parent.glob(f"{prefix}*")]:
         _remove_leftovers_of(parent / hidden.name.partition("-")[2])
 

@@ -1,4 +1,4 @@
-"""The broker protocol over Kafka. The only file that knows Kafka; what needs care is said where it is done."""
+"""Implements the broker protocol with kafka-python. The only file of the roles that knows Kafka."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 900_000
-"""How long a transaction may stay open, the broker's longest. The writer outlives a broker that is away meanwhile; what a
-dead writer left open is ended at once by its successor."""
+"""How long a transaction may stay open: the most that brokers allow, so that it outlives a broker that is away. What a
+dead writer left open its successor ends at once."""
 JOIN_S = 1.0
 """How long a poll may wait for the consumer group to be joined."""
 _LARGEST = MAX_RECORD_BYTES + (1 << 20)
-# librdkafka-like batching: 800-byte records went from 4,600 to 24,000 a second with it (issue 3, measured).
+# Batching as in librdkafka: measured here, it raised 800-byte records from 4,600 to 24,000 a second.
 _WRITER = {
     "linger_ms": 20,
     "batch_size": 262_144,
@@ -113,17 +113,19 @@ class KafkaBroker:
         with _answering():
             found = self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED) if wanted else {}
         result: dict[str, dict[int, int]] = {topic: {} for topic in topics}
-        for place, end in found.items():
-            result[place.topic][place.partition] = end.offset
+        for partition, end in found.items():
+            result[partition.topic][partition.partition] = end.offset
         return result
 
     def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
-        """Progress that a consumer group has noted."""
+        """What a consumer group has committed."""
         try:
             found = self._admin.list_group_offsets({consumer_group: None})[consumer_group]
         except KafkaError:  # the coordinator may be loading, or the group is not there yet
             return {}
-        return {(place.topic, place.partition): noted.offset for place, noted in found.items() if noted.offset >= 0}
+        return {
+            (key.topic, key.partition): committed.offset for key, committed in found.items() if committed.offset >= 0
+        }
 
     def writer(self, *, name: str, transactional: bool = False) -> "KafkaWriter":
         """A writer; a transactional one fences any older writer of the same name."""
@@ -150,8 +152,8 @@ class KafkaBroker:
         if consumer_group is None:
             consumer.assign([TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)])
         else:
-            # kafka-python 3.0.12 hands out no partitions, and never notices, where it leads a group whose topics' metadata
-            # arrives while the group forms (5 of 40 times here): so it is fetched first.
+            # Fetch the topics' metadata first: if it arrives while the group forms, a leading kafka-python 3.0.12 hands
+            # out no partitions, and never notices (5 of 40 times here).
             for topic in topics:
                 consumer.partitions_for_topic(topic)
             consumer.subscribe(list(topics))
@@ -163,7 +165,7 @@ class KafkaBroker:
 
 
 def _known_to(client: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that this client of kafka-python takes: each refuses what only another knows."""
+    """The settings that this client of kafka-python takes: a client refuses those of the others."""
     return {key: value for key, value in settings.items() if key in client.DEFAULT_CONFIG}
 
 
@@ -201,7 +203,7 @@ class KafkaWriter:
     ) -> None:
         """Append without waiting."""
         self._raise_failure()
-        with _answering(), _fencing():  # or a record in whose handling the broker was away would be taken for a bad one
+        with _answering(), _fencing():  # else the record being handled would be taken for a bad one
             future = self._producer.send(topic, value=value, key=key, partition=partition)
         future.add_errback(self._fail)
         if on_ack is not None:
@@ -217,7 +219,7 @@ class KafkaWriter:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is sent inside becomes visible together, or never."""
+        """What is sent inside becomes visible together, or never."""
         self._raise_failure()
         with _answering(), _fencing():
             self._producer.begin_transaction()
@@ -245,7 +247,7 @@ class KafkaWriter:
                 self._producer.send_offsets_to_transaction(places, consumer_group)
 
     def close(self) -> None:
-        """Send what is left, and free the connection."""
+        """Send what is buffered, and free the connection."""
         self._producer.close(timeout=10)
 
     def _fail(self, error: BaseException) -> None:
@@ -259,10 +261,10 @@ class KafkaWriter:
 
 
 def _keep_requests(producer: KafkaProducer) -> None:
-    """Let no request of a transaction be lost while its coordinator is away.
+    """Keep requests of a transaction while its coordinator is away.
 
-    kafka-python 3.0.12 repeats a request when its client says that a node is not ready; but the client raises, and then the
-    request is gone, and the commit that it was to make waits for good.
+    kafka-python 3.0.12 repeats a request if its client returns that a node is not ready. But the client raises: the
+    request is dropped, and whoever waits for its commit waits for ever.
     """
     client = producer._sender._client
     await_ready = client.await_ready
@@ -309,25 +311,25 @@ class KafkaReader:
             timeout_s = max(timeout_s, JOIN_S)
         batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         return [
-            Record(place.topic, place.partition, r.offset, r.key or b"", r.value or b"", r.timestamp)
-            for place, records in batches.items()
+            Record(r.topic, r.partition, r.offset, r.key or b"", r.value or b"", r.timestamp)
+            for records in batches.values()
             for r in records
         ]
 
     def commit(self, offsets: Offsets) -> bool:
-        """Note progress for the consumer group; False while the group rebalances, or its coordinator is away.
+        """Commit progress for the consumer group; False while the group rebalances, or its coordinator is away.
 
-        Who keeps a partition reads on where it was, not from what is committed: so what was refused is tried again.
+        A member that keeps a partition reads on where it was, not from what is committed, so it must try again.
         """
-        mine = self._assignment()
-        places = {
-            TopicPartition(*place): OffsetAndMetadata(offset, "", -1)
-            for place, offset in offsets.items()
-            if TopicPartition(*place) in mine
+        assigned = self._assignment()
+        wanted = {
+            TopicPartition(*partition): OffsetAndMetadata(offset, "", -1)
+            for partition, offset in offsets.items()
+            if TopicPartition(*partition) in assigned
         }
         try:
-            if places:
-                self._consumer.commit(places, timeout_ms=10_000)
+            if wanted:
+                self._consumer.commit(wanted, timeout_ms=10_000)
         except KafkaError as error:
             log.warning("commit refused, trying again error=%s", error)
             return False
@@ -340,8 +342,8 @@ class KafkaReader:
 
     def seek(self, offsets: Offsets) -> None:
         """Read on from these offsets."""
-        for place, offset in offsets.items():
-            self._consumer.seek(TopicPartition(*place), offset)
+        for partition, offset in offsets.items():
+            self._consumer.seek(TopicPartition(*partition), offset)
 
     def pause(self) -> None:
         """Poll returns nothing until `resume`."""
@@ -355,18 +357,18 @@ class KafkaReader:
 
     def positions(self) -> dict[tuple[str, int], int]:
         """Next offset of every assigned partition."""
-        return {(place.topic, place.partition): self._consumer.position(place) for place in self._assignment()}
+        return {(key.topic, key.partition): self._consumer.position(key) for key in self._assignment()}
 
     def close(self) -> None:
         """Leave the consumer group and free the connection."""
         self._consumer.close(autocommit=False)
 
     def _must_join(self) -> bool:
-        """Whether the consumer group is to be joined (again).
+        """Whether the consumer group must be joined (again).
 
-        kafka-python 3.0.12 forgets a join that outlasts one short poll: where news of the topics asked for it and newer
-        news took that back, nobody awaits its end, and the member can neither commit nor send heartbeats any more (16 of
-        40 on a busy machine). Then it is asked for again; and a join is given the time that it takes.
+        kafka-python 3.0.12 forgets a join that takes longer than one short poll if fresh metadata cancels the reason
+        for it: the member then never joins, and can neither commit nor send heartbeats (16 of 40 times on a busy
+        machine). So the join is requested again, and `poll` gives it time.
         """
         coordinator = self._consumer._coordinator
         if coordinator.rebalance_in_progress() and not coordinator.need_rejoin():

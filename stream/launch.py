@@ -1,4 +1,4 @@
-"""Starting one role as a process: configuration, logging, broker, signals, exit code.
+"""Starts one role as a process: configuration, logging, broker, signals, exit code.
 
 rucksack learner configs/demo.toml --learner.lr 3e-4        or        python -m learner configs/demo.toml
 """
@@ -43,7 +43,7 @@ def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> in
     0 done, 2 a user's mistake, 3 no broker, 4 fenced, 130 or 143 stopped by SIGINT or SIGTERM before it was done.
 
     Args:
-        main: takes the configuration, the run's log and an event that is set on SIGTERM and SIGINT.
+        main: takes the configuration, the run's topics and an event that is set on SIGTERM and SIGINT.
 
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -69,7 +69,7 @@ def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> i
     try:
         main(config, topics, stop)
     except OSError:
-        log.exception("the system refused something")  # its traceback would be lost: what is printed is one line
+        log.exception("the system refused something")  # only one line is printed: keep the traceback in the log
         raise
     topics.writer.close()
     log.info("ended worker=%s", worker)
@@ -107,7 +107,7 @@ class Stop(threading.Event):
     """Set by SIGTERM and SIGINT."""
 
     signal: int = 0
-    """The first one that came; 0 as long as none has."""
+    """The first that came; 0 if none has."""
     came: float = 0.0
     """When, on the monotonic clock."""
 
@@ -131,10 +131,10 @@ def stop_on_signals() -> Stop:
 
 
 def _end_at_once() -> None:
-    """What the process has started ends with it, as if it had been killed."""
+    """End as if killed; what the process has started ends with it."""
     show_cursor = "\033[?25h" if sys.stderr.isatty() else ""
     print(
-        f"{show_cursor}\nended at once; nothing is lost: what was not yet noted is done again after a restart",
+        f"{show_cursor}\nended at once; nothing is lost: what was not yet committed is done again after a restart",
         file=sys.stderr,
         flush=True,
     )

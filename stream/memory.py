@@ -1,4 +1,4 @@
-"""A broker inside the process, for unit tests: topics are lists, a transaction is a list that is appended at its end."""
+"""Implements the broker protocol in memory, for unit tests: topics are lists, a transaction appends at its end."""
 
 import time
 import zlib
@@ -33,7 +33,7 @@ class MemoryBroker:
         return {partition: len(log) for partition, log in enumerate(self.logs[topic])}
 
     def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
-        """Progress that a consumer group has noted."""
+        """What a consumer group has committed."""
         return dict(self.group_progress[consumer_group])
 
     def writer(self, *, name: str, transactional: bool = False) -> "MemoryWriter":
@@ -145,7 +145,7 @@ class MemoryReader:
         return records
 
     def commit(self, offsets: Offsets) -> bool:
-        """Note progress for the consumer group."""
+        """Commit progress for the consumer group."""
         assert self._group is not None
         self._broker.group_progress[self._group].update(offsets)
         return True

@@ -1,4 +1,4 @@
-"""A worker's figures for Prometheus: the newest heartbeat's, as gauges named after their keys.
+"""Serves a worker's figures to Prometheus: those of the newest heartbeat, as gauges named after their keys.
 
 learner/reward/mean -> rucksack_learner_reward_mean{worker="learner-0"}
 """
@@ -38,7 +38,7 @@ def metric_name(key: str) -> str:
 
 
 def serve(port: int, worker: str) -> Metrics:
-    """Answer scrapes on a port of this machine, from a thread of its own.
+    """Answer scrapes on a port of this machine, in a thread of its own.
 
     Raises:
         UserError: the port is in use.

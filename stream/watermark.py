@@ -6,7 +6,7 @@ from stream.broker import Offsets, TopicPartition
 
 
 class Watermark:
-    """Tracks the records that are under way. A record is started once when polled, and finished once its result is durable.
+    """Tracks the records under way: each is started when polled, and finished once its result is durable.
 
     A record that is delivered again (a rebalance gave its partition away and back) counts as under way again.
     """
@@ -39,7 +39,7 @@ class Watermark:
         }
 
     def moved(self) -> Offsets:
-        """Those of `offsets` that are not committed: what is worth committing."""
+        """Those of `offsets` that are not committed yet."""
         return {
             partition: offset
             for partition, offset in self.offsets().items()
@@ -47,5 +47,5 @@ class Watermark:
         }
 
     def note_committed(self, offsets: Offsets) -> None:
-        """These are committed, or no longer this member's to commit."""
+        """These are committed, or now belong to another member."""
         self._committed.update(offsets)

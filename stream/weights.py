@@ -1,4 +1,4 @@
-"""Folders of published weights: how their digest is taken, so that producer and learner agree. Never imports torch."""
+"""Takes the digest of a folder of published weights, as learner and producers both do. Never imports torch."""
 
 import hashlib
 from pathlib import Path
