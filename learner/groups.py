@@ -44,7 +44,7 @@ class Assembler:
         self.open: dict[str, Group] = {}
         self.ready: list[Group] = []
         self.seen: set[str] = set()
-        """Groups that were complete once: what comes of them later is a duplicate."""
+        """Ids of groups that have been complete, 100 bytes each. Never forgotten: a duplicate may come however late (law 2)."""
         self.num_duplicates = 0
 
     def add(self, verdict: Verdict) -> None:
