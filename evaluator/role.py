@@ -10,8 +10,8 @@ What blocks it, and what unblocks it:
     - a rollout that older weights have sampled is asked for again.
 
 Before the first update and after the last all sets are evaluated, in between the held-out ones every so many updates. A
-restarted evaluator reads what is published, and begins again the evaluation that was under way; it keeps no verdict of a
-training rollout.
+restarted evaluator learns from `evaluations` what is published, and continues with the policies that are still on their
+topic. It keeps no verdict of a training rollout.
 """
 
 import logging

@@ -21,13 +21,13 @@ def one_update_killed_at(model: str, folder: str, kill_at: int) -> None:
     progress = checkpoint.load_newest(Path(folder), trainer)
     step = progress.step if progress else 0
     trainer.update(random_groups(step), version=step, step=step)
-    left = kill_at
+    num_left = kill_at
 
     def count(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
+        nonlocal num_left
         if event.startswith(("open", "os.", "shutil.")) and any(str(a).startswith(folder) for a in arguments):
-            left -= 1
-            if left == 0:
+            num_left -= 1
+            if num_left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)

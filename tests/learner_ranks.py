@@ -39,6 +39,6 @@ def train(model: str, folder: Path, first: int, last: int, **options: Any) -> li
 
 
 if __name__ == "__main__":
-    found = train(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), **json.loads(sys.argv[5]))
-    if found:
-        (Path(sys.argv[2]) / "metrics.json").write_text(json.dumps(found))
+    metrics = train(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), **json.loads(sys.argv[5]))
+    if metrics:
+        (Path(sys.argv[2]) / "metrics.json").write_text(json.dumps(metrics))

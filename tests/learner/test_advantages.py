@@ -70,7 +70,7 @@ def test_groups_of_2_to_128_rollouts_by_the_textbooks_formulas() -> None:
             expected["std"].append((reward - mean) / (statistics.stdev(group.tolist()) + 1e-6))
             expected["leave_one_out"].append(reward - (group.sum() - reward) / (group.size - 1))
             expected["batch_std"].append((reward - mean) / (spread + 1e-6))
-    order = rng.permutation(rewards.size)  # rollouts of a group need not stand together
+    order = rng.permutation(rewards.size)  # rollouts of a group need not be neighbours
     for kind, values in expected.items():
         assert advantages(rewards[order], number[order], kind) == pytest.approx(np.array(values)[order], abs=1e-12), (
             kind

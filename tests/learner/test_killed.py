@@ -44,25 +44,25 @@ def test_a_checkpoint_that_is_being_written_never_hides_the_last_whole_one(tiny_
         trainer.update(random_groups(step - 1), version=step - 1, step=step - 1)
         expected[step] = [{name: value.clone() for name, value in part.items()} for part in trainer.state()]
         learner_killed.save(tmp_path / f"{step}", trainer, step)
-    found: list[int] = []
+    loaded_steps: list[int] = []
     exitcode = -signal.SIGKILL
     while exitcode == -signal.SIGKILL:
-        folder = tmp_path / f"killed{len(found)}"
+        folder = tmp_path / f"killed{len(loaded_steps)}"
         shutil.copytree(tmp_path / "1", folder)
-        process = start(learner_killed.one_update_killed_at, str(tiny_model), str(folder), len(found) + 1)
+        process = start(learner_killed.one_update_killed_at, str(tiny_model), str(folder), len(loaded_steps) + 1)
         process.join()
         exitcode = process.exitcode
         loaded = learner_killed.make_trainer(str(tiny_model))
         progress = checkpoint.load_newest(folder, loaded)
         assert progress is not None
-        found.append(progress.step)
+        loaded_steps.append(progress.step)
         for part, wanted in zip(loaded.state(), expected[progress.step], strict=True):
             assert part.keys() == wanted.keys()
             assert all(torch.equal(part[name], wanted[name]) for name in wanted)
     assert exitcode == 0
-    assert found == sorted(found)
-    assert found.count(1) >= 5  # killed before the new one was in its place
-    assert found.count(2) >= 3  # killed behind that, while the older one was dropped
+    assert loaded_steps == sorted(loaded_steps)
+    assert loaded_steps.count(1) >= 5  # killed before the new one was published
+    assert loaded_steps.count(2) >= 3  # killed after that, while the older one was dropped
 
 
 NUM_UPDATES, PROMPTS_PER_UPDATE = 12, 4
@@ -99,7 +99,7 @@ def recorded_verdicts() -> list[Verdict]:
 
 @contextmanager
 def record(servers: str, run: str, num_partitions: int) -> Iterator[RunTopics]:
-    """Topics of a run whose verdicts are all there from the start, a record that nobody can read among them."""
+    """Topics of a run whose verdicts are all there from the start, a record among them that cannot be read."""
     broker = KafkaBroker(servers)
     broker.create_topics(run, TOPICS, num_partitions)
     topics = RunTopics(broker, run, "recorder")

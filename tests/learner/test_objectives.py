@@ -71,7 +71,7 @@ def test_v3_gspo(low: float, high: float, loss: float, first: float) -> None:
 
 def compositions() -> list[Objective]:
     """Every ratio, level, trust region and correction together, with the options that change the formula."""
-    found = list(PRESETS.values())
+    objectives = list(PRESETS.values())
     for region in ("none", "ppo_clip", "cispo", "tis", "icepop", "dppo"):
         for level in ("token", "sequence_mean", "sequence_product"):
             for ratio, correction in (
@@ -81,7 +81,7 @@ def compositions() -> list[Objective]:
                 ("proximal", "tis"),
                 ("proximal", "icepop"),
             ):
-                found.append(
+                objectives.append(
                     Objective(
                         ratio=ratio,
                         trust_region=region,
@@ -96,9 +96,9 @@ def compositions() -> list[Objective]:
                         dppo_high=0.05,
                     )
                 )
-    found += [Objective(kl_coef=0.3, kl=kl) for kl in ("k1", "k2", "k3")]
-    found += [Objective(behavior_penalty=0.2, opsm=0.1), PRESETS["grpo"].replaced(opsm=0.05)]
-    return found
+    objectives += [Objective(kl_coef=0.3, kl=kl) for kl in ("k1", "k2", "k3")]
+    objectives += [Objective(behavior_penalty=0.2, opsm=0.1), PRESETS["grpo"].replaced(opsm=0.05)]
+    return objectives
 
 
 @pytest.mark.parametrize("objective", compositions())
@@ -152,15 +152,15 @@ def test_what_the_mask_leaves_out_of_advantages_and_weights_does_not_matter() ->
     a, w = torch.tensor(ADVANTAGES, dtype=F64), torch.tensor([0.2, 0.3], dtype=F64)
     hidden = [torch.where(mask.bool(), values[:, None], torch.nan) for values in (a, w)]
     for objective in PRESETS.values():
-        found = []
+        results = []
         for advantages, weights in ((a, w), hidden):
             current = torch.tensor(CURRENT, dtype=F64, requires_grad=True)
             mu, old = (torch.tensor(values, dtype=F64) for values in (MU, OLD))
             loss = policy_loss(objective, current, mu, advantages, mask, token_weights=weights, proximal=old)
             loss.value.backward()
             assert current.grad is not None
-            found.append((loss.value.item(), current.grad.tolist()))
-        assert found[0] == found[1]
+            results.append((loss.value.item(), current.grad.tolist()))
+        assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

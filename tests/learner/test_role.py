@@ -82,11 +82,11 @@ def test_a_learner_that_another_has_replaced_makes_no_version_known(world):
 
 
 def test_a_half_written_checkpoint_does_not_go_on_filling_the_disk(world):
-    left = world.config.run.path / "checkpoints" / ".writing-3"
-    left.mkdir(parents=True)
-    (left / "parameters.safetensors").write_bytes(b"half")
+    half_written = world.config.run.path / "checkpoints" / ".writing-3"
+    half_written.mkdir(parents=True)
+    (half_written / "parameters.safetensors").write_bytes(b"half")
     world.learner()
-    assert not left.exists()
+    assert not half_written.exists()
 
 
 def test_a_learner_that_writes_weights_says_so_first(world):

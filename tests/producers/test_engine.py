@@ -31,7 +31,7 @@ SLOTS = 16
 
 @dataclass
 class Bench:
-    """An engine and the loop it lives in. `weights` are those of each version that was loaded."""
+    """An engine and its event loop. `weights` are those of each version that was loaded."""
 
     engine: Engine
     loop: asyncio.AbstractEventLoop
@@ -78,8 +78,8 @@ def bench(model_folder: Path) -> Iterator[Bench]:
 
 def children() -> set[psutil.Process]:
     """Processes that we started; without multiprocessing's resource tracker, which ends with us."""
-    found = psutil.Process().children(recursive=True)
-    return {process for process in found if "resource_tracker" not in " ".join(process.cmdline())}
+    processes = psutil.Process().children(recursive=True)
+    return {process for process in processes if "resource_tracker" not in " ".join(process.cmdline())}
 
 
 @torch.no_grad()

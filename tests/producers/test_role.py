@@ -114,7 +114,7 @@ def test_progress_waits_for_every_trajectory_of_a_job_to_be_durable(bench):
     assert bench.progress() == 0
     bench.finish("p0.0000/0")
     assert len(bench.trajectories()) == 2
-    assert bench.progress() == 0  # written, but the broker has not said so
+    assert bench.progress() == 0  # written, but not acknowledged
     bench.acknowledge()
     assert bench.progress() == 1
 

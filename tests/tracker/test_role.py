@@ -80,9 +80,9 @@ def test_updates_and_evaluations_are_sent_once_at_their_step_until_the_last(tmp_
     world.follow()
     assert world.tracker.finished
     world.tracker.close()
-    for line in (found := lines(tmp_path)):
+    for line in (sent := lines(tmp_path)):
         assert line.pop("time") > 0
-    assert found == [
+    assert sent == [
         {"step": 1, "learner/version": 4.0, "learner/loss": 0.1},
         {"step": 1, "evaluation/heldout/accuracy": 0.5, "evaluation/heldout/pass@1": 0.5},
         {"step": 2, "learner/version": 5.0, "learner/loss": 0.2},
@@ -178,14 +178,14 @@ def test_a_tracker_that_fails_is_given_up_and_the_others_go_on(tmp_path: Path, m
         def close(self) -> None:
             raise AssertionError("given up already")
 
-    made: list[Down] = []
-    monkeypatch.setitem(SINKS, "wandb", lambda config: made.append(Down(config)) or made[-1])
+    down: list[Down] = []
+    monkeypatch.setitem(SINKS, "wandb", lambda config: down.append(Down(config)) or down[-1])
     sinks = Sinks(config_of(tmp_path, "wandb", "jsonl"))
     sinks.write(1, {"a": 1.0})
     sinks.write(2, {"a": 2.0})
     sinks.close()
     assert [line["a"] for line in lines(tmp_path)] == [1.0, 2.0]
-    assert made[0].tries == 1
+    assert down[0].tries == 1
 
 
 def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
