@@ -354,7 +354,7 @@ def show_flood(console: Console, flood: dict[str, Any]) -> None:
 
 
 def missed_targets(rates: dict[str, tuple[Rate | None, Rate]], flood: dict[str, Any]) -> list[str]:
-    """What falls short of issue 5."""
+    """What falls short of the figures wanted above, and of no answer lost, misjudged or late."""
     missed = []
     for name, (slow, fast) in rates.items():
         wanted = WANTED_INTEGERS if name == "integers" else WANTED_CASES

@@ -1,7 +1,7 @@
 """Counts what a log holds, as pure functions: first records, the surviving lineage, how groups ended.
 
 The log is written at least once, so it may hold a rollout twice, and it keeps what a crash made void. These rules say
-what counts, the same way in every role and here (DESIGN.md, laws 1 and 2).
+what counts, the same way in every role and here (docs/design.md, laws 1 and 2).
 """
 
 from collections import Counter

@@ -9,7 +9,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def test_the_papers_recipe_is_the_papers():
-    """algorithms.md A1, from arXiv 2509.25849 and its scripts."""
+    """Li et al., arXiv 2509.25849: the settings of its code's examples/knapsack_trainer/run_knapsack_grpo_7b.sh."""
     config = load(CONFIGS / "qwen2.5-math-7b.toml")
     assert config.run.model == "models/qwen2.5-math-7b"
     assert (config.run.prompts_per_update, config.run.rollouts_per_prompt) == (32, 8)
