@@ -17,12 +17,22 @@ from numpy.typing import NDArray
 Outcome = Literal["correct", "wrong", "unparsable", "timeout", "error", "abandoned"]
 FinishReason = Literal["stop", "length", "abort", "abandoned"]
 GroupEnding = Literal["trained", "zero_variance", "stale", "abandoned"]
+FoundBy = Literal["", "box", "tag", "hashes", "said", "whole", "last", "none"]
+"""Where a grader found the answer: the last box, an `<answer>`, a line `####`, what prose announces, the completion as a
+whole, its last number or formula, nowhere; empty if the grader does not say."""
+Rule = Literal["", "echo", "timeout"]
+"""A rule that turned an outcome: an expression is no number (echo), timeouts beyond a share are wrong (timeout)."""
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 UNGRADED: tuple[Outcome, ...] = ("timeout", "error", "unparsable")
 """Outcomes of answers that got no real grade: training on silent zeros is what the alarms are for."""
 GRADED: frozenset[str] = frozenset({"correct", "wrong", "unparsable"})
 """Outcomes that say something about the completion: the others carry no reward (law 6)."""
+
+FOUND_BY: tuple[FoundBy, ...] = get_args(FoundBy)
+FOUND_IN_PROSE: frozenset[FoundBy] = frozenset({"said", "last"})
+"""Answers that only rules of language find, which a policy may learn to get past."""
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 TRAINING = "train"
 """`Job.purpose` of rollouts that the learner trains on; an evaluation has another purpose, `eval:<set>`."""
@@ -199,6 +209,12 @@ class Verdict:
     """Of the grading code: a change of it may change grades."""
     elapsed_s: float = 0.0
     """Grading took."""
+    found_by: FoundBy = ""
+    """Where the answer was: `box`, `tag`, `hashes`, `said`, `whole`, `last`, `none`; empty if the grader does not say."""
+    answer: str = ""
+    """The answer that was found, cut to 200 characters; empty if none was, or the grader does not say."""
+    rule: Rule = ""
+    """`echo`, `timeout`: the rule without which the outcome would be another; empty if it hangs on none."""
     created_s: float = 0.0
 
     def __post_init__(self) -> None:

@@ -22,6 +22,8 @@ from verifier.graders import grade, preload, preload_light
 
 MAX_REASON = 500
 """Longest reason that a worker sends, in characters."""
+MAX_ANSWER = 200
+"""Longest answer that a worker sends, in characters."""
 
 
 class TimeUp(BaseException):
@@ -121,8 +123,12 @@ def _result_of(task: Task, timeout_s: int) -> Result:
     except Exception as error:  # a fault of the grader, or one that an answer provokes, is an outcome
         result = Grade("error", 0.0, _described(error))
     elapsed_s = time.perf_counter() - started
-    reason = result.reason[:MAX_REASON].encode("utf-8", "backslashreplace").decode()
-    return Result(task.number, result.outcome, float(result.reward), reason, elapsed_s)
+    reason, answer = _sendable(result.reason, MAX_REASON), _sendable(result.answer, MAX_ANSWER)
+    return Result(task.number, result._replace(reward=float(result.reward), reason=reason, answer=answer), elapsed_s)
+
+
+def _sendable(text: str, limit: int) -> str:
+    return text[:limit].encode("utf-8", "backslashreplace").decode()
 
 
 def _described(error: Exception) -> str:

@@ -5,6 +5,8 @@ Never pickle: what comes from a worker is data, whatever an answer made of that 
 
 import msgspec
 
+from verifier.grade import Grade
+
 FORK, LOAD, KILL = b"F", b"L", b"K"
 """Orders to the forkserver: fork a worker that serves the descriptor that comes along; load sympy; kill the worker whose
 pid follows."""
@@ -22,12 +24,10 @@ class Task(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Result(msgspec.Struct, array_like=True, frozen=True):
-    """A worker's grade of one task; the fields of `verifier.graders.Grade`."""
+    """A worker's grade of one task."""
 
     number: int
-    outcome: str
-    reward: float
-    reason: str
+    grade: Grade
     elapsed_s: float
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from stream.messages import Outcome
+from stream.messages import FoundBy, Outcome, Rule
 
 
 class Grade(NamedTuple):
@@ -12,6 +12,11 @@ class Grade(NamedTuple):
     reward: float
     """In [0, 1]."""
     reason: str
+    found_by: FoundBy = ""
+    answer: str = ""
+    """The answer that was found; empty if none was."""
+    rule: Rule = ""
+    """`echo` if the outcome hangs on the rule that an expression does not count where the gold answer is a number."""
 
 
 class BadGold(ValueError):

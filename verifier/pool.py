@@ -11,12 +11,10 @@ worker. No lock and no queue is shared with a worker.
 import select
 import time
 from collections import deque
-from typing import get_args
 
 import msgspec
 
 from stream.errors import RucksackError
-from stream.messages import Outcome
 from verifier.clients import ForkserverClient, Item, WorkerClient
 from verifier.frames import Result, bytes_of
 from verifier.grade import Grade
@@ -34,7 +32,6 @@ MAX_FAILED_STARTS = 5
 """Workers in a row that die before they are ready: then the installation is at fault, not an answer."""
 _MAX_STEP_S = 0.25
 """Most time between two steps that counts against a deadline: while this process was stopped, results may have come."""
-_OUTCOMES = frozenset(get_args(Outcome))
 
 
 class _BadReply(Exception):
@@ -152,12 +149,11 @@ class Pool:
         """Note a worker's result of its oldest task."""
         if not worker.items or result.number != worker.items[0].number:
             raise _BadReply("it answered what it was not asked")
-        if result.outcome not in _OUTCOMES or not 0.0 <= result.reward <= 1.0:
-            raise _BadReply(f"it sent outcome {result.outcome[:50]!r}, reward {result.reward}")
+        if not 0.0 <= result.grade.reward <= 1.0:
+            raise _BadReply(f"it sent reward {result.grade.reward}")
         worker.head_age_s = 0.0
         worker.task_s += 0.1 * (max(result.elapsed_s, 1e-6) - worker.task_s)
-        grade = Grade(result.outcome, result.reward, result.reason)  # type: ignore[arg-type]
-        self._done.append((worker.items.popleft().key, grade, result.elapsed_s))
+        self._done.append((worker.items.popleft().key, result.grade, result.elapsed_s))
 
     def _end(self, worker: WorkerClient, grade: Grade) -> None:
         """End a worker. Its current task gets this grade, those behind it go back to the head of the queue."""

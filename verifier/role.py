@@ -21,9 +21,9 @@ from stream.messages import Trajectory, Verdict
 from stream.run_topics import RunTopics
 from stream.topics import TRAJECTORIES, VERDICTS
 from stream.worker import Delivery, IdleClock, run_loop
-from verifier.alarm import OutcomeAlarm
 from verifier.grade import Grade
 from verifier.graders import grading_version
+from verifier.outcomes import Outcomes
 from verifier.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Verifier:
         self._pool = pool
         self._deliveries: dict[str, Delivery] = {}
         self._num_handled = 0
-        self._alarm = OutcomeAlarm(config.verifier.alarm_share)
+        self._outcomes = Outcomes(config.verifier.alarm_share, config.verifier.max_timeout_share)
         self._idle = IdleClock()
         self._version = grading_version()
 
@@ -78,18 +78,17 @@ class Verifier:
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
-        outcomes = self._alarm.totals()
-        shares = {
-            f"verifier/task/{task}/ungraded_share": self._alarm.share(task)
-            for task in list(self._alarm.outcomes)[:MAX_TASKS_SHOWN]
-        }
+        outcomes, shown = self._outcomes, self._outcomes.tasks[:MAX_TASKS_SHOWN]
         return {
-            "verifier/verdicts": outcomes.total(),
+            "verifier/verdicts": outcomes.published.total(),
             "verifier/pending": self._pool.num_pending,
-            "verifier/alarms": len(self._alarm.alarms),
+            "verifier/alarms": len(outcomes.alarms),
             "verifier/idle_share": self._idle.share(),
-            **{f"verifier/outcome/{outcome}": count for outcome, count in outcomes.items()},
-            **shares,
+            **{f"verifier/outcome/{outcome}": count for outcome, count in outcomes.published.items()},
+            **{f"verifier/correct_by/{found_by}": count for found_by, count in outcomes.correct_by.items()},
+            **{f"verifier/rule/{rule}": count for rule, count in outcomes.rules.items()},
+            **{f"verifier/task/{task}/ungraded_share": outcomes.ungraded_share(task) for task in shown},
+            **{f"verifier/task/{task}/timeout_share": outcomes.timeout_share(task) for task in shown},
         }
 
     def close(self) -> None:
@@ -100,6 +99,9 @@ class Verifier:
 
     def _publish(self, delivery: Delivery, grade: Grade, elapsed_s: float) -> None:
         trajectory: Trajectory = delivery.message
+        grade, alarms = self._outcomes.judge(trajectory.job.prompt.task or "all", grade)
+        for line in alarms:
+            log.error(line)
         verdict = Verdict(
             trajectory=trajectory,
             outcome=grade.outcome,
@@ -108,12 +110,12 @@ class Verifier:
             grader=trajectory.job.prompt.grader,
             grader_version=self._version,
             elapsed_s=elapsed_s,
+            found_by=grade.found_by,
+            answer=grade.answer,
+            rule=grade.rule,
             created_s=time.time(),
         )
         self._topics.send_of_group(VERDICTS, trajectory.job.group_id, verdict, delivery.done)
-        line = self._alarm.note(trajectory.job.prompt.task or "all", grade.outcome)
-        if line is not None:
-            log.error(line)
 
 
 def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:

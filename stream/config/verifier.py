@@ -16,3 +16,6 @@ class VerifierTable(Table):
     """Whole seconds one answer may take; the worker is killed one second later."""
     alarm_share: Fraction = 0.05
     """Warn when timeout, error or unparsable exceed this share of a task's verdicts."""
+    max_timeout_share: Fraction = 1.0
+    """While more of a task's newest answers than this share time out, a timeout counts as wrong; 1 lets all of them void
+    their samples."""

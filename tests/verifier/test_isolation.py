@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from verifier_helpers import collect
 
+from verifier.grade import Grade
 from verifier.graders import grade
 from verifier.pool import Pool
 
@@ -80,8 +81,8 @@ def test_graders_of_a_package_are_known_by_name(package: Path, make_pool: Callab
     pool.submit("broken", "broken", "gold", "answer")
     pool.submit("math", "math", "1/2", "0.5")
     grades = collect(pool)
-    assert grades["half"] == ("wrong", 0.5, "half: 0.5")
-    assert grades["bad gold"] == ("error", 0.0, "gold: no gold")
+    assert grades["half"] == Grade("wrong", 0.5, "half: 0.5")
+    assert grades["bad gold"] == Grade("error", 0.0, "gold: no gold")
     assert grades["broken"].reason.startswith("grader 'broken' (grudge:nothing) cannot be loaded: AttributeError")
     assert grades["math"].reason == "same number"  # a built-in grader is not replaced
 
