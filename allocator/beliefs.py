@@ -11,6 +11,11 @@ DISCOUNT = 0.5
 """What a group leaves of the weight of those before it: the policy has changed since."""
 
 
+def next_group_id(belief: Belief) -> str:
+    """Id of a prompt's next group: it follows from the belief alone, so a group planned twice is the same group."""
+    return f"{belief.prompt_id}.{belief.num_groups:04d}"
+
+
 def admit(belief: Belief, group: OpenGroup) -> Belief:
     """The prompt gets a group."""
     return replace(belief, num_groups=belief.num_groups + 1, open_group=group)

@@ -1,4 +1,4 @@
-"""The messages that the allocator issues: jobs, and verdicts on rollouts that were given up."""
+"""Issues what the allocator asks for: open groups in; jobs out, and verdicts on rollouts that are given up."""
 
 import time
 from collections.abc import Mapping
@@ -6,13 +6,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from allocator.ledger import Entry
+from allocator.ledger import Entry, Slice
 from stream.config import SamplingTable
 from stream.messages import Job, Prompt, Sampling, Timing, Trajectory, Verdict
+from stream.run_topics import RunTopics
+from stream.topics import JOBS, VERDICTS
 
 
-class JobMaker:
-    """Makes the jobs of a run's groups."""
+class Issuer:
+    """Writes the jobs of a run's groups."""
 
     def __init__(
         self, sampling: SamplingTable, pool: Mapping[str, Prompt], token_ids: Mapping[str, NDArray[np.int32]]
@@ -26,29 +28,20 @@ class JobMaker:
             max_tokens=sampling.max_tokens,
         )
 
-    def job(self, entry: Entry, start: int, stop: int, *, attempt: int, min_policy_version: int) -> Job:
-        """Rollouts [start, stop) of a group."""
-        return Job(
-            group_id=entry.group.group_id,
-            start=start,
-            stop=stop,
-            num_rollouts=entry.group.num_rollouts,
-            prompt=self._pool[entry.prompt_id],
-            prompt_token_ids=self._token_ids[entry.prompt_id],
-            sampling=self._sampling,
-            budgeting=entry.group.budgeting,
-            min_policy_version=min_policy_version,
-            round=entry.group.round,
-            attempt=attempt,
-            created_s=time.time(),
-        )
+    def issue(
+        self, topics: RunTopics, entry: Entry, piece: Slice, policy_version: int, rollouts: range | None = None
+    ) -> None:
+        """Ask for a slice, or for these rollouts of it, to be sampled by weights of this version or a newer one."""
+        asked = range(piece.start, piece.stop) if rollouts is None else rollouts
+        job = self._job(entry, asked, piece.attempt, policy_version)
+        topics.send(JOBS, f"{entry.group.group_id}/{asked.start}", job, partition=piece.partition)
 
-    def abandoned(self, entry: Entry, rollout: int, num_issues: int) -> Verdict:
-        """Closes one rollout by saying that there is none, where its verdict would have stood."""
+    def give_up(self, topics: RunTopics, entry: Entry, rollout_index: int, num_issues: int) -> None:
+        """Close a rollout for which nothing has come by a verdict that says so."""
         trajectory = Trajectory(
-            job=self.job(entry, rollout, rollout + 1, attempt=num_issues, min_policy_version=0),
-            rollout_index=rollout,
-            trajectory_id=f"{entry.group.group_id}/{rollout}/abandoned",
+            job=self._job(entry, range(rollout_index, rollout_index + 1), num_issues, 0),
+            rollout_index=rollout_index,
+            trajectory_id=f"{entry.group.group_id}/{rollout_index}/abandoned",
             token_ids=np.empty(0, dtype=np.int32),
             behavior_logprobs=np.empty(0, dtype=np.float32),
             spans=(),
@@ -59,4 +52,21 @@ class JobMaker:
             created_s=time.time(),
         )
         reason = f"no verdict after {num_issues} issues"
-        return Verdict(trajectory=trajectory, outcome="abandoned", reward=0.0, reason=reason, created_s=time.time())
+        verdict = Verdict(trajectory=trajectory, outcome="abandoned", reward=0.0, reason=reason, created_s=time.time())
+        topics.send_of_group(VERDICTS, entry.group.group_id, verdict)
+
+    def _job(self, entry: Entry, rollouts: range, attempt: int, policy_version: int) -> Job:
+        return Job(
+            group_id=entry.group.group_id,
+            start=rollouts.start,
+            stop=rollouts.stop,
+            num_rollouts=entry.group.num_rollouts,
+            prompt=self._pool[entry.prompt_id],
+            prompt_token_ids=self._token_ids[entry.prompt_id],
+            sampling=self._sampling,
+            budgeting=entry.group.budgeting,
+            min_policy_version=policy_version,
+            round=entry.group.round,
+            attempt=attempt,
+            created_s=time.time(),
+        )

@@ -1,8 +1,11 @@
-"""Every open group, rollout by rollout: what has come back, what must be issued again, what is given up. No clock of
-its own: times are passed in, in seconds of any one clock.
+"""Keeps account of every open group, rollout by rollout: groups and verdicts in; complete groups and overdue slices out.
+
+A rollout counts once, whatever comes of it again (law 2). No clock of its own: times are passed in, in seconds of any one
+clock.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stream.messages import OpenGroup, Verdict
@@ -31,11 +34,17 @@ class Entry:
     num_sampled: int = 0
     num_tokens: int = 0
     """Rollouts that were sampled (the abandoned were not), and their tokens."""
+    pass_offsets: list[Callable[[], None]] = field(default_factory=list)
+    """To be called once the verdicts are in the belief: before that their offsets may not be passed."""
 
     @property
     def complete(self) -> bool:
         """Every rollout has a verdict."""
         return len(self.rewards) == self.group.num_rollouts
+
+    def awaits(self, rollout_index: int) -> bool:
+        """Whether a verdict of this rollout would count."""
+        return rollout_index < self.group.num_rollouts and rollout_index not in self.rewards
 
     def missing(self, piece: Slice) -> list[int]:
         """Rollouts of a slice that have no verdict."""
@@ -45,16 +54,19 @@ class Entry:
 class Ledger:
     """The open groups of one allocator, by group id."""
 
-    def __init__(self) -> None:
+    def __init__(self, slice_rollouts: int, num_partitions: int) -> None:
+        """Cut groups in slices of so many rollouts, for so many partitions of jobs."""
+        self._slice_rollouts = slice_rollouts
+        self._num_partitions = num_partitions
         self.entries: dict[str, Entry] = {}
         self._outstanding: dict[int, int] = defaultdict(int)
 
-    def open(self, prompt_id: str, group: OpenGroup, slice_rollouts: int, num_partitions: int, now_s: float) -> Entry:
+    def open(self, prompt_id: str, group: OpenGroup, now_s: float) -> Entry:
         """Admit a group, cut in slices, each on the partition with the fewest outstanding rollouts."""
         entry = Entry(prompt_id=prompt_id, group=group, slices=[])
-        for start in range(0, group.num_rollouts, slice_rollouts):
-            stop = min(start + slice_rollouts, group.num_rollouts)
-            partition = min(range(num_partitions), key=lambda number: self._outstanding[number])
+        for start in range(0, group.num_rollouts, self._slice_rollouts):
+            stop = min(start + self._slice_rollouts, group.num_rollouts)
+            partition = min(range(self._num_partitions), key=lambda number: self._outstanding[number])
             self._outstanding[partition] += stop - start
             entry.slices.append(Slice(start=start, stop=stop, partition=partition, issued_s=now_s))
         self.entries[group.group_id] = entry
@@ -64,7 +76,7 @@ class Ledger:
         """Count a verdict; returns its group if this completed it. The first verdict of a rollout counts (law 2)."""
         job, rollout_index = verdict.trajectory.job, verdict.trajectory.rollout_index
         entry = self.entries.get(job.group_id)
-        if entry is None or rollout_index in entry.rewards or rollout_index >= entry.group.num_rollouts:
+        if entry is None or not entry.awaits(rollout_index):
             return None
         entry.rewards[rollout_index] = verdict.reward if verdict.graded else None
         if verdict.outcome != "abandoned":

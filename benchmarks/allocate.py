@@ -229,6 +229,7 @@ def write_beliefs(servers: str, num_prompts: int) -> dict[str, Any]:
 
 def restore(servers: str, num_prompts: int) -> dict[str, Any]:
     """The allocator from its pool to being ready."""
+    from allocator.admission import admission_of
     from allocator.role import Allocator
 
     pool = [
@@ -248,7 +249,7 @@ def restore(servers: str, num_prompts: int) -> dict[str, Any]:
     log = RunTopics(broker, RUN, "allocator-0")
     before_mb = peak_mb()
     begin = time.perf_counter()
-    allocator = Allocator(config, log, pool, tokens)
+    allocator = Allocator(config, log, pool, tokens, admission_of(config))
     seconds = time.perf_counter() - begin
     groups = allocator.metrics()["allocator/groups"]
     assert groups == 2 * num_prompts + -(-num_prompts // 1000), groups

@@ -22,7 +22,8 @@ import numpy as np
 from allocator.beliefs import DISCOUNT, WINDOW
 from allocator.budget import Floats, Ints, solve
 from allocator.evidence import Evidence
-from allocator.rounds import Turns, plan_round
+from allocator.modes import MODES
+from allocator.prompt_queue import PromptQueue
 from allocator.values import PlugIn, Shared, Value
 from stream.messages import Belief, Prompt, Visit
 
@@ -53,7 +54,7 @@ class Pool:
         self._ids = list(self.place)
         self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._ids}
         self._evidence = Evidence(prompts)
-        self._turns = Turns(self._beliefs, seed)
+        self._queue = PromptQueue(self._beliefs, seed)
         self._rng = np.random.default_rng(seed)
         self._group, self._low, self._high = group, low, high
         self._discount = discount
@@ -69,17 +70,16 @@ class Pool:
             allocation, prompts = rule, prompts * WIDE[wide]
         if allocation in CHOOSERS or allocation == "oracle choose":
             return self._choose(allocation, prompts, budget, rates)
-        chosen = self._turns.take(prompts)
+        chosen = self._queue.take(prompts)
+        low, high = np.full(prompts, self._low), np.full(prompts, self._high)
         if allocation == "oracle":
             assert rates is not None
             value = PlugIn(rates[[self.place[prompt_id] for prompt_id in chosen]])
-            bounds = np.full(prompts, self._low), np.full(prompts, self._high)
-            return dict(zip(chosen, solve(value.marginal, budget, *bounds).num_rollouts.tolist(), strict=True))
-        plan = plan_round(
-            chosen, self._beliefs, self._evidence.beliefs(chosen, self._beliefs), mode=allocation,
-            budget=budget, low=self._low, high=self._high, round_number=0,
-        )  # fmt: skip
-        return {i: group.num_rollouts for i, group in zip(plan.prompt_ids, plan.groups, strict=True)}
+            rollouts = solve(value.marginal, budget, low, high).num_rollouts
+        else:
+            believed = self._evidence.beliefs(chosen, self._beliefs)
+            rollouts = MODES[allocation](believed, budget, low, high, None).num_rollouts
+        return dict(zip(chosen, rollouts.tolist(), strict=True))
 
     def _choose(self, allocation: str, prompts: int, budget: int, rates: Floats | None) -> dict[str, int]:
         shuffled = self._rng.permutation(len(self._ids))  # ties: anyone's
@@ -96,7 +96,7 @@ class Pool:
             rollouts = np.zeros(len(order), dtype=np.int64)
             rollouts[np.argsort(-worth, kind="stable")[:prompts]] = self._group
         else:
-            turn = set(self._turns.take(prompts)) if allocation == "rehearse" else set()
+            turn = set(self._queue.take(prompts)) if allocation == "rehearse" else set()
             low = np.array([self._low if prompt_id in turn else 0 for prompt_id in order])
             rollouts = choose(value, budget, low, self._high)
         return {order[i]: int(rollouts[i]) for i in np.flatnonzero(rollouts)}
@@ -105,7 +105,7 @@ class Pool:
         """A group is graded and over."""
         self._beliefs[prompt_id] = belief = after_group(self._beliefs[prompt_id], correct, graded, self._discount)
         self._evidence.note(belief)
-        self._turns.put(belief)
+        self._queue.put(belief)
 
 
 def after_group(belief: Belief, correct: float, graded: int, discount: float) -> Belief:

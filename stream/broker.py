@@ -53,9 +53,6 @@ class Writer(Protocol):
 
         """
 
-    def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:
-        """Commit consumed offsets as a part of the open transaction."""
-
     def close(self) -> None:
         """Send what is buffered, and free the connection."""
 
@@ -71,9 +68,6 @@ class Reader(Protocol):
 
         Partitions that the group has given to another member meanwhile are left out.
         """
-
-    def committed(self) -> dict[TopicPartition, int]:
-        """Progress noted for the consumer group on the assigned partitions (those with none are left out)."""
 
     def seek(self, offsets: Offsets) -> None:
         """Read on from these offsets (assigned partitions only)."""

@@ -239,13 +239,6 @@ class KafkaWriter:
                 raise BrokerUnavailable(f"a transaction was not committed: {error}") from error
             raise
 
-    def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:
-        """Commit consumed offsets as a part of the open transaction."""
-        places = {TopicPartition(*place): OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()}
-        if places:
-            with _fencing():
-                self._producer.send_offsets_to_transaction(places, consumer_group)
-
     def close(self) -> None:
         """Send what is buffered, and free the connection."""
         self._producer.close(timeout=10)
@@ -334,11 +327,6 @@ class KafkaReader:
             log.warning("commit refused, trying again error=%s", error)
             return False
         return True
-
-    def committed(self) -> dict[tuple[str, int], int]:
-        """Progress noted for the consumer group on the assigned partitions."""
-        noted = {place: self._consumer.committed(place) for place in self._assignment()}
-        return {(place.topic, place.partition): offset for place, offset in noted.items() if offset is not None}
 
     def seek(self, offsets: Offsets) -> None:
         """Read on from these offsets."""

@@ -72,7 +72,6 @@ class MemoryWriter:
         self._name = name
         self._epoch = epoch
         self._pending: list[tuple[str, bytes, bytes, int | None]] | None = None
-        self._pending_offsets: list[tuple[str, Offsets]] = []
 
     def send(
         self,
@@ -97,20 +96,14 @@ class MemoryWriter:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing."""
-        self._pending, self._pending_offsets = [], []
+        self._pending = []
         try:
             yield
             self._check_epoch()
             for topic, key, value, partition in self._pending:
                 self._broker.append(topic, key, value, partition)
-            for group, offsets in self._pending_offsets:
-                self._broker.group_progress[group].update(offsets)
         finally:
             self._pending = None
-
-    def send_offsets(self, offsets: Offsets, consumer_group: str) -> None:
-        """Commit consumed offsets with the transaction."""
-        self._pending_offsets.append((consumer_group, dict(offsets)))
 
     def close(self) -> None:
         """Nothing to free."""
@@ -149,11 +142,6 @@ class MemoryReader:
         assert self._group is not None
         self._broker.group_progress[self._group].update(offsets)
         return True
-
-    def committed(self) -> dict[tuple[str, int], int]:
-        """Progress noted for the consumer group."""
-        assert self._group is not None
-        return self._broker.group_offsets(self._group)
 
     def seek(self, offsets: Offsets) -> None:
         """Read on from these offsets."""

@@ -122,13 +122,14 @@ def _commit(reader: Reader, progress: Watermark | None) -> None:
 
 def hand_over(role: Role, topics: RunTopics, record: Record, progress: Watermark | None = None) -> None:
     """Decode one record and let the role handle it; one that cannot be used goes to `deadletters` (law 8)."""
+    partition, offset = (record.topic, record.partition), record.offset
 
-    def done() -> None:
+    def done() -> None:  # holds no more than it needs: a role may keep it for long
         if progress is not None:
-            progress.finish((record.topic, record.partition), record.offset)
+            progress.finish(partition, offset)
 
     if progress is not None:
-        progress.start((record.topic, record.partition), record.offset)
+        progress.start(partition, offset)
     topic = topic_of(record.topic)
     try:
         role.handle(Delivery(topic, decode(record.value, topic.message_type), record, done))

@@ -9,6 +9,7 @@ from allocator_world import PROMPTS, TOKENS, World, make_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allocator.admission import admission_of
 from allocator.role import Allocator
 from stream.config import Config
 from stream.run_topics import RunTopics
@@ -30,14 +31,14 @@ class Life:
         self.broker.left = operations
         topics = RunTopics(self.broker, "r", "allocator-0")
         try:
-            role = Allocator(self.config, topics, PROMPTS, TOKENS)
+            role = Allocator(self.config, topics, PROMPTS, TOKENS, admission_of(self.config))
             for _ in range(500):
                 for record in role.reader.poll(0):
-                    hand_over(role, topics, record)
+                    hand_over(role, topics, record, role.watermark)
                 while role.work():
                     pass
                 if not self.world.turn() and not role.finished:
-                    role._recover_overdue(time.monotonic() + 1e6)
+                    role.renew_leases(time.monotonic() + 1e6)
                 if role.finished:
                     role.close()
                     return True

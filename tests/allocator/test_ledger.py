@@ -11,19 +11,19 @@ def group_of(prompt_id: str, num_rollouts: int) -> OpenGroup:
 
 
 def test_slices_go_to_the_partition_with_the_fewest_outstanding_rollouts() -> None:
-    ledger = Ledger()
-    first = ledger.open("a", group_of("a", 20), 8, 3, now_s=0.0)
+    ledger = Ledger(slice_rollouts=8, num_partitions=3)
+    first = ledger.open("a", group_of("a", 20), now_s=0.0)
     assert [(s.start, s.stop, s.partition) for s in first.slices] == [(0, 8, 0), (8, 16, 1), (16, 20, 2)]
-    second = ledger.open("b", group_of("b", 8), 8, 3, now_s=0.0)
+    second = ledger.open("b", group_of("b", 8), now_s=0.0)
     assert second.slices[0].partition == 2
     for rollout in range(8):
         ledger.record(make_verdict("a.0000", rollout, num_rollouts=20))
-    assert ledger.open("c", group_of("c", 4), 8, 3, now_s=0.0).slices[0].partition == 0
+    assert ledger.open("c", group_of("c", 4), now_s=0.0).slices[0].partition == 0
 
 
 def test_first_verdict_of_a_rollout_counts_and_the_last_one_completes() -> None:
-    ledger = Ledger()
-    ledger.open("a", group_of("a", 2), 8, 1, now_s=0.0)
+    ledger = Ledger(slice_rollouts=8, num_partitions=1)
+    ledger.open("a", group_of("a", 2), now_s=0.0)
     assert ledger.record(make_verdict("a.0000", 0, reward=1.0, num_rollouts=2)) is None
     assert ledger.record(make_verdict("a.0000", 0, reward=0.0, num_rollouts=2)) is None
     entry = ledger.record(make_verdict("a.0000", 1, reward=0.0, outcome="timeout", num_rollouts=2))
@@ -33,8 +33,8 @@ def test_first_verdict_of_a_rollout_counts_and_the_last_one_completes() -> None:
 
 
 def test_only_missing_rollouts_of_an_old_slice_are_overdue() -> None:
-    ledger = Ledger()
-    entry = ledger.open("a", group_of("a", 4), 2, 1, now_s=0.0)
+    ledger = Ledger(slice_rollouts=2, num_partitions=1)
+    entry = ledger.open("a", group_of("a", 4), now_s=0.0)
     ledger.record(make_verdict("a.0000", 0))
     ledger.record(make_verdict("a.0000", 1))
     ledger.record(make_verdict("a.0000", 3))
@@ -45,9 +45,9 @@ def test_only_missing_rollouts_of_an_old_slice_are_overdue() -> None:
 
 
 def test_closing_frees_what_was_outstanding() -> None:
-    ledger = Ledger()
-    ledger.open("a", group_of("a", 8), 8, 2, now_s=0.0)
+    ledger = Ledger(slice_rollouts=8, num_partitions=2)
+    ledger.open("a", group_of("a", 8), now_s=0.0)
     assert ledger.num_open_rollouts == 8
     ledger.close("a.0000")
     assert ledger.num_open_rollouts == 0
-    assert ledger.open("b", group_of("b", 2), 8, 2, now_s=0.0).slices[0].partition == 0
+    assert ledger.open("b", group_of("b", 2), now_s=0.0).slices[0].partition == 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from factories import make_prompt, make_trajectory
 
+from allocator.admission import admission_of
 from allocator.role import Allocator
 from stream.config import Config
 from stream.errors import UserError
@@ -43,11 +44,11 @@ class Bench:
 
     def start(self) -> None:
         self.topics = RunTopics(self.broker, "r", "allocator-0")
-        self.role = Allocator(self.config, self.topics, PROMPTS, TOKENS)
+        self.role = Allocator(self.config, self.topics, PROMPTS, TOKENS, admission_of(self.config))
 
     def turn(self) -> None:
         for record in self.role.reader.poll(0):
-            hand_over(self.role, self.topics, record)
+            hand_over(self.role, self.topics, record, self.role.watermark)
         while self.role.work():
             pass
 
@@ -117,10 +118,11 @@ def test_too_few_prompts_that_are_short_enough_are_refused() -> None:
     broker = MemoryBroker()
     broker.create_topics("r", TOPICS, 2)
     few = {name: TOKENS[name] for name in ("p0", "p1", "p2")}
+    config = make_config()
     with pytest.raises(
         UserError, match=r"3 prompts are short enough; want at least run\.prompts_per_update, which is 4"
     ):
-        Allocator(make_config(), RunTopics(broker, "r", "allocator-0"), PROMPTS, few)
+        Allocator(config, RunTopics(broker, "r", "allocator-0"), PROMPTS, few, admission_of(config))
 
 
 def test_every_prompt_takes_part_before_any_takes_part_again_and_the_run_ends() -> None:
@@ -152,16 +154,16 @@ def test_crash_between_rounds_issues_no_group_twice_and_keeps_beliefs() -> None:
     first = bench.jobs()
     bench.answer(first[: len(first) // 2], reward=1.0)
     bench.turn()
-    beliefs = dict(bench.role._beliefs)
+    beliefs = dict(bench.role.state.beliefs)
     bench.start()  # as after kill -9: nothing of memory is left
     bench.turn()
     assert groups_of(bench.jobs()) == groups_of(first)
     assert len(bench.jobs()) == len(first)
-    assert bench.role._beliefs == beliefs
+    assert bench.role.state.beliefs == beliefs
     bench.answer(first[len(first) // 2 :], reward=1.0)
     bench.end(groups_of(first))
     bench.turn()
-    trials = {belief.prompt_id: belief.num_trials for belief in bench.role._beliefs.values()}
+    trials = {belief.prompt_id: belief.num_trials for belief in bench.role.state.beliefs.values()}
     assert {trials[group_id.partition(".")[0]] for group_id in groups_of(first)} == {6}
 
 
@@ -171,7 +173,7 @@ def test_verdicts_delivered_twice_are_counted_once() -> None:
     bench.answer(bench.jobs())
     bench.answer(bench.jobs(), reward=0.0)
     bench.turn()
-    seen = [belief for belief in bench.role._beliefs.values() if belief.num_trials]
+    seen = [belief for belief in bench.role.state.beliefs.values() if belief.num_trials]
     assert {(belief.num_trials, belief.num_correct) for belief in seen} == {(6, 6.0)}
 
 
@@ -183,7 +185,7 @@ def test_an_update_seen_before_the_verdicts_does_not_lose_them() -> None:
     bench.turn()
     bench.answer(first)
     bench.turn()
-    trials = {bench.role._beliefs[group.partition(".")[0]].num_trials for group in groups_of(first)}
+    trials = {bench.role.state.beliefs[group.partition(".")[0]].num_trials for group in groups_of(first)}
     assert trials == {6}
 
 
@@ -224,16 +226,16 @@ def test_overdue_rollouts_are_issued_again_and_given_up_in_the_end() -> None:
     kept = replace(lost, start=1, stop=6)
     bench.answer([kept])
     for record in bench.role.reader.poll(0):
-        hand_over(bench.role, bench.topics, record)
-    bench.role._recover_overdue(now_s=1e12)
+        hand_over(bench.role, bench.topics, record, bench.role.watermark)
+    bench.role.renew_leases(now_s=1e12)
     again = [job for job in bench.jobs() if job.attempt == 1]
     assert [(job.group_id, job.start, job.stop) for job in again] == [(lost.group_id, 0, 1)]
-    bench.role._recover_overdue(now_s=2e12)
+    bench.role.renew_leases(now_s=2e12)
     abandoned = [verdict for verdict in bench.world.read_all(VERDICTS) if verdict.outcome == "abandoned"]
     assert [(v.trajectory.job.group_id, v.trajectory.rollout_index) for v in abandoned] == [(lost.group_id, 0)]
     assert not abandoned[0].graded
     bench.turn()
-    assert bench.role._beliefs[lost.prompt.prompt_id].num_trials == 5
+    assert bench.role.state.beliefs[lost.prompt.prompt_id].num_trials == 5
 
 
 def test_first_round_waits_for_the_evaluation_of_the_base_policy() -> None:
@@ -251,16 +253,33 @@ def test_first_round_waits_for_the_evaluation_of_the_base_policy() -> None:
     )
     bench.world.send(EVALUATIONS, "heldout", evaluation)
     bench.turn()
-    assert len(groups_of(bench.jobs())) == 8
+    first = bench.jobs()
+    assert len(groups_of(first)) == 8
+    bench.answer(first)
+    bench.end(groups_of(first))
+    bench.turn()
+    bench.start()  # as after kill -9: the evaluation is passed, and not read again
+    assert bench.role.reader.positions()[EVALUATIONS.of("r"), 0] == 1
+    second = [job for job in bench.jobs() if job.round >= 2]
+    bench.answer(second)
+    bench.end(groups_of(second))
+    bench.turn()
+    assert len(groups_of(bench.jobs())) == 12
+    assert bench.role.finished
 
 
 def test_jobs_beliefs_and_offsets_appear_together_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(make_config())
 
-    def fail(*_: object) -> None:
-        raise OSError("broker went away")
+    writer = bench.role.transactions.writer
+    send = writer.send
 
-    monkeypatch.setattr(bench.role._rounds.writer, "send_offsets", fail)
+    def send_no_belief(topic: str, *record: Any, **how: Any) -> None:
+        if topic == BELIEFS.of("r"):
+            raise OSError("broker went away")
+        send(topic, *record, **how)
+
+    monkeypatch.setattr(writer, "send", send_no_belief)
     with pytest.raises(OSError, match="broker went away"):
         bench.role.work()
     assert bench.jobs() == []
@@ -268,3 +287,27 @@ def test_jobs_beliefs_and_offsets_appear_together_or_not_at_all(monkeypatch: pyt
     bench.start()
     bench.turn()
     assert len(groups_of(bench.jobs())) == 8
+
+
+def test_jobs_of_two_rounds_without_their_beliefs_are_taken_on_with_what_has_come_of_them() -> None:
+    run = {"name": "r", "num_updates": 2, "prompts_per_update": 4, "rollouts_per_prompt": 6, "max_staleness": 1}
+    config = make_config(run=run, allocator={"mode": "bayes", "pacing": "stream"})
+    whole = Bench(config)
+    whole.turn()
+    jobs = whole.jobs()
+    assert {job.round for job in jobs} == {0, 1}
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 2)
+    log = RunTopics(broker, "r", "allocator-0")
+    for job in jobs:
+        log.send(JOBS, job.group_id, job)
+    torn = Bench(config, broker)
+    torn.answer(jobs)
+    torn.end(groups_of(jobs))
+    torn.turn()
+    torn.turn()
+    assert torn.role.finished
+    assert len(torn.jobs()) == len(jobs)
+    sizes = {group.partition(".")[0]: size for group, size in {job.group_id: job.num_rollouts for job in jobs}.items()}
+    assert {i: belief.num_trials for i, belief in torn.role.state.beliefs.items() if belief.num_trials} == sizes
+    assert torn.role.watermark.num_pending == 0

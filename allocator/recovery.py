@@ -1,0 +1,192 @@
+"""Brings the allocator back after a crash: all that it has to know of what a crash leaves behind.
+
+Beliefs, updates and jobs in; the state as of the last transaction out, and the offsets to read on from. What came after
+that transaction is in the log still, and is read again.
+
+A transaction (jobs, beliefs, offsets) is to become visible as a whole or not at all, and brokers were found to tear some
+(Jepsen, of the protocol before KIP-890). No law rests on it:
+    - offsets are in the record of a belief, so they cannot part from the beliefs that rest on them;
+    - jobs without their belief are found here as partial groups, and are admitted as they are; records that concern them
+      are held until then;
+    - a belief without its jobs has slices whose lease runs out, so they are issued again;
+    - beliefs are written twice, by the transaction that changes them and by the next one.
+"""
+
+import gc
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from allocator.admission import first_evaluations
+from allocator.beliefs import next_group_id
+from allocator.evidence import Evidence
+from allocator.ledger import Ledger
+from allocator.prompt_queue import PromptQueue
+from allocator.state import PartialGroup, State
+from stream.broker import Offsets
+from stream.config import Config
+from stream.messages import TRAINING, Belief, Job, OpenGroup, Pace, Position, Prompt, Update, Verdict
+from stream.run_topics import RunTopics
+from stream.topics import BELIEFS, JOBS, UPDATES
+from stream.worker import Delivery
+
+log = logging.getLogger(__name__)
+
+NEWEST_UPDATES = 8
+"""Updates that are read again at the start, for the newest version: some offsets hold no record."""
+NEWEST_ROUNDS = 4
+"""Rounds' worth of newest jobs that are looked through for partial groups."""
+
+
+class Recovery:
+    """What one life of the allocator leaves to the next, and takes over from the last."""
+
+    def __init__(self, config: Config, topics: RunTopics) -> None:
+        self._config = config
+        self._topics = topics
+        self.offsets: Offsets = {}
+        """Where to read on, as of the last transaction of the life before."""
+        self._newest_jobs: list[Job] = []
+        self._unbelieved: set[str] = set()
+        """Ids of the groups whose jobs are in the log, though no belief tells of them."""
+        self._held: list[Delivery] = []
+        self._just_written: set[str] = set()
+
+    # -- coming back --------------------------------------------------------------------------------------------------
+
+    def restore(self, pool: Mapping[str, Prompt]) -> State:
+        """The state as of the last transaction."""
+        with _uncollected():
+            state = self._restored(pool)
+        if not state.num_admitted:
+            state.awaited_evaluations = first_evaluations(self._config)
+        for update in self._topics.read_all(UPDATES, newest=NEWEST_UPDATES):
+            state.policy_version = max(state.policy_version, update.version)
+        table, run = self._config.allocator, self._config.run
+        most_jobs = run.prompts_per_update * -(-table.max_rollouts // table.slice_rollouts)
+        self._newest_jobs = self._topics.read_all(JOBS, newest=NEWEST_ROUNDS * most_jobs)
+        self._find_partial_groups(state)
+        if state.num_admitted or state.partial_groups:
+            log.info(
+                "restored round=%d open_groups=%d partial_groups=%d",
+                state.next_round,
+                len(state.ledger.entries),
+                len(state.partial_groups),
+            )
+        return state
+
+    def _restored(self, pool: Mapping[str, Prompt]) -> State:
+        beliefs, pace = self._read_beliefs(pool)
+        table, sampling = self._config.allocator, self._config.sampling
+        state = State(
+            beliefs=beliefs,
+            evidence=Evidence(list(pool.values()), table.prior, most_tokens=sampling.max_tokens),
+            ledger=Ledger(table.slice_rollouts, self._topics.num_partitions(JOBS)),
+            queue=PromptQueue(beliefs, self._config.run.seed),
+            prompts_per_update=self._config.run.prompts_per_update,
+            num_admitted=sum(belief.num_groups for belief in beliefs.values()),
+            pace=pace,
+        )
+        state.evidence.note_all(beliefs.values())
+        for belief in beliefs.values():
+            if belief.open_group is not None:
+                entry = state.ledger.open(belief.prompt_id, belief.open_group, time.monotonic())
+                if belief.open_group.observed:
+                    state.ledger.settle(entry)
+        return state
+
+    def _read_beliefs(self, pool: Mapping[str, Prompt]) -> tuple[dict[str, Belief], Pace | None]:
+        beliefs, pace = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in pool}, None
+        for belief in self._topics.read_each(BELIEFS):
+            if belief.positions or belief.pace is not None:
+                pace = belief.pace
+                self.offsets = {(place.topic, place.partition): place.offset for place in belief.positions}
+            if belief.prompt_id in beliefs:
+                beliefs[belief.prompt_id] = belief
+        return beliefs, pace
+
+    # -- partial groups -----------------------------------------------------------------------------------------------
+
+    def hold(self, delivery: Delivery) -> bool:
+        """Keep a record that concerns a partial group until the group is admitted; whether it does.
+
+        Its offset is not passed before that: the record is not `done`.
+        """
+        match delivery.message:
+            case Verdict() as verdict:
+                concerned = verdict.trajectory.job.group_id in self._unbelieved
+            case Update() as update:
+                concerned = any(end.group_id in self._unbelieved for end in update.groups)
+            case _:
+                concerned = False
+        if concerned:
+            self._held.append(delivery)
+        return concerned
+
+    def release(self, state: State) -> list[Delivery]:
+        """The partial groups of the state are admitted: find those of the next round, and hand out what was held."""
+        self._find_partial_groups(state)
+        held, self._held = self._held, []
+        return held
+
+    def _find_partial_groups(self, state: State) -> None:
+        self._newest_jobs = [job for job in self._newest_jobs if _is_unbelieved(job, state.beliefs)]
+        self._unbelieved = {job.group_id for job in self._newest_jobs}
+        state.partial_groups = partial_groups(self._newest_jobs, state.beliefs)
+
+    # -- beliefs ------------------------------------------------------------------------------------------------------
+
+    def write_beliefs(self, topics: RunTopics, state: State, offsets: Offsets) -> None:
+        """Write what changed since the last transaction, and again what that one wrote, as a part of the open one.
+
+        Args:
+            offsets: what has been read since the start, as far as it is in the beliefs. They go with the last belief.
+
+        """
+        written = sorted(self._just_written | state.changed)
+        positions = tuple(
+            Position(topic=topic, partition=partition, offset=offset)
+            for (topic, partition), offset in {**self.offsets, **offsets}.items()
+        )
+        for prompt_id in written:
+            belief = state.beliefs[prompt_id]
+            if prompt_id == written[-1]:
+                belief = replace(belief, positions=positions, pace=state.pace)
+            topics.send(BELIEFS, prompt_id, belief)
+        self._just_written, state.changed = state.changed, set()
+
+
+def partial_groups(unbelieved: Iterable[Job], beliefs: Mapping[str, Belief]) -> dict[str, PartialGroup]:
+    """The next group, by prompt id, of each prompt that has such jobs."""
+    found: dict[str, PartialGroup] = {}
+    for job in unbelieved:
+        prompt_id = job.prompt.prompt_id
+        if job.budgeting is None or job.group_id != next_group_id(beliefs[prompt_id]):
+            continue
+        group = OpenGroup(
+            group_id=job.group_id, num_rollouts=job.num_rollouts, round=job.round, budgeting=job.budgeting
+        )
+        issued = found[prompt_id].issued if prompt_id in found else frozenset()
+        found[prompt_id] = PartialGroup(group=group, issued=issued | set(range(job.start, job.stop)))
+    return found
+
+
+def _is_unbelieved(job: Job, beliefs: Mapping[str, Belief]) -> bool:
+    """Whether a group for training has a job, but is not in its prompt's belief."""
+    belief = beliefs.get(job.prompt.prompt_id)
+    if belief is None or job.purpose != TRAINING:
+        return False
+    following = next_group_id(belief)
+    return (len(job.group_id), job.group_id) >= (len(following), following)  # ids end in numbers
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage among millions of objects that are being made to stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,79 @@
+"""Holds what the allocator knows of its run. Plain data: no broker, no clock, no configuration.
+
+Beliefs, evidence, ledger and queue tell of the same groups, so whatever changes a belief goes through `admit` or `believe`:
+a prompt is in the ledger while its belief has an open group, and in the queue while it has none.
+"""
+
+from dataclasses import dataclass, field
+
+from allocator import beliefs as belief_rules
+from allocator.evidence import Evidence
+from allocator.ledger import Entry, Ledger
+from allocator.prompt_queue import PromptQueue
+from stream.messages import Belief, OpenGroup, Pace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialGroup:
+    """A group of which a torn transaction has left the jobs, or some, but not the belief. It is admitted as it is."""
+
+    group: OpenGroup
+    issued: frozenset[int]
+    """Rollouts that its jobs ask for."""
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """Everything that a plan may depend on."""
+
+    beliefs: dict[str, Belief]
+    """By prompt id, for the whole pool."""
+    evidence: Evidence
+    """The counts of the beliefs, as arrays."""
+    ledger: Ledger
+    """The open groups, rollout by rollout."""
+    queue: PromptQueue
+    """The prompts without an open group."""
+    prompts_per_update: int
+    num_admitted: int = 0
+    """Groups admitted since the run began."""
+    pace: Pace | None = None
+    """Price and debt of a stream; None for rounds."""
+    policy_version: int = 0
+    """The newest that an update has told of: older weights may not sample what is admitted from now on."""
+    awaited_evaluations: set[str] = field(default_factory=set)
+    """Names of the evaluations that the first round waits for."""
+    partial_groups: dict[str, PartialGroup] = field(default_factory=dict)
+    """By prompt id: the first things to be admitted after a crash; empty otherwise."""
+    changed: set[str] = field(default_factory=set)
+    """Prompts whose beliefs have changed since the last transaction."""
+
+    def issued(self, prompt_id: str) -> frozenset[int]:
+        """Rollouts of a prompt's next group that the log asks for already."""
+        partial = self.partial_groups.get(prompt_id)
+        return frozenset() if partial is None else partial.issued
+
+    @property
+    def next_round(self) -> int:
+        """Number of the round that is admitted next, from 0."""
+        return self.num_admitted // self.prompts_per_update
+
+    def admit(self, prompt_id: str, group: OpenGroup, now_s: float) -> Entry:
+        """A prompt gets a group."""
+        self.num_admitted += 1
+        self.beliefs[prompt_id] = belief_rules.admit(self.beliefs[prompt_id], group)
+        self.changed.add(prompt_id)
+        return self.ledger.open(prompt_id, group, now_s)
+
+    def believe(self, belief: Belief) -> None:
+        """What is believed of a prompt with an open group changes; once the group is over, the prompt waits for another."""
+        group = self.beliefs[belief.prompt_id].open_group
+        assert group is not None
+        self.beliefs[belief.prompt_id] = belief
+        self.evidence.note(belief)
+        self.changed.add(belief.prompt_id)
+        if belief.open_group is None:
+            self.ledger.close(group.group_id)
+            self.queue.put(belief)
+        else:
+            self.ledger.entries[group.group_id].group = belief.open_group
