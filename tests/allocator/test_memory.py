@@ -1,13 +1,13 @@
 """The allocator keeps nothing for the life of the process: 100,000 records through its loop leave nothing behind."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from allocator_world import World, make_config
 from factories import make_prompt, make_trajectory
+from growth import container_sizes
 
 from allocator.admission import admission_of
 from allocator.role import Allocator
@@ -61,22 +61,6 @@ class WorldlyReader:
         return self._reader.poll(timeout_s, 10_000)
 
 
-def containers(root: object) -> Iterator[Any]:
-    """All lists, sets and dicts that an object holds, at any depth; not what belongs to the broker."""
-    seen: set[int] = set()
-    waiting = [root]
-    while waiting:
-        each = waiting.pop()
-        if id(each) in seen or isinstance(each, MemoryBroker | np.ndarray | str | bytes | type):
-            continue
-        seen.add(id(each))
-        if isinstance(each, dict | list | set | frozenset | tuple):
-            yield each
-            waiting += [*each.keys(), *each.values()] if isinstance(each, dict) else [*each]
-        waiting += vars(each).values() if hasattr(each, "__dict__") else []
-        waiting += [getattr(each, name) for name in getattr(each, "__slots__", ()) if hasattr(each, name)]
-
-
 def test_a_hundred_thousand_records_leave_nothing_pending_and_nothing_that_grows() -> None:
     run = {"name": "r", "num_updates": 420, "prompts_per_update": 4, "rollouts_per_prompt": 16, "max_staleness": 1}
     config = make_config(run=run, allocator={"mode": "bayes", "slice_rollouts": 8, "max_rollouts": 32})
@@ -90,6 +74,6 @@ def test_a_hundred_thousand_records_leave_nothing_pending_and_nothing_that_grows
     assert role.state.num_admitted == 4 * 420
     assert world.log.read_all(DEADLETTERS) == []
     assert role.watermark.num_pending == 0
-    sizes = [len(container) for container in containers(role)]
-    assert len(sizes) > len(PROMPTS)
-    assert max(sizes) <= len(PROMPTS)
+    sizes = container_sizes(role)
+    assert sizes["state.beliefs"] == len(PROMPTS)
+    assert {name: size for name, size in sizes.items() if size > len(PROMPTS)} == {}
