@@ -12,10 +12,9 @@ from stream.messages import UNGRADED, Evaluation, Heartbeat, Update
 
 RATE_WINDOW_S = 15.0
 CLOCKS_AGREE_S = 5.0
-"""A heartbeat further than this from the others' is of a clock that is set otherwise, or has jumped."""
-AWAY = ("closing", "saving")
-"""States in which a worker may be silent: to write a large model takes what it takes."""
-NUM_EVENTS = 6
+"""A heartbeat further than this from the others' comes from a clock that is set differently, or has jumped."""
+MAY_BE_SILENT = ("closing", "saving")
+"""States without heartbeats: writing a large model may take long."""
 COUNTERS = ("producer/rollouts", "producer/tokens")
 
 
@@ -35,7 +34,7 @@ class Board:
     num_updates: int
     step: int = 0
     update: Update | None = None
-    """The newest in which something happened."""
+    """The newest one that ended groups."""
     rewards: list[float] = field(default_factory=list)
     """Mean reward of each update."""
     heldout: list[tuple[int, float]] = field(default_factory=list)
@@ -45,13 +44,12 @@ class Board:
     """By worker."""
     lag: dict[str, int] = field(default_factory=dict)
     """Topic to records that its consumer group has not finished."""
-    events: deque[str] = field(default_factory=lambda: deque(maxlen=NUM_EVENTS))
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0.0))
     """Rollouts and tokens since this board began."""
     _now_s: float = 0.0
-    """Time of the run: it goes on with the heartbeats, and at no machine's clock."""
+    """Time of the run: it advances with the heartbeats, not with a machine's clock."""
     _shifts: dict[str, float] = field(default_factory=dict)
-    """By worker, from its machine's clock to the run's."""
+    """By worker, what to add to its machine's clock to get the run's time."""
     _heard_s: dict[str, float] = field(default_factory=dict)
     """By worker, when its newest heartbeat came."""
     _samples: deque[tuple[float, dict[str, float]]] = field(default_factory=deque)
@@ -122,16 +120,16 @@ class Board:
     def silent_s(self, worker: str, pid: int) -> float:
         """How far this process of a worker is behind the newest heartbeat of all; 0 as long as it has sent none.
 
-        Measured against the others', so that no worker is taken for dead when the broker is away, the machine
-        that slept, or a clock that was set.
+        Measured against the other workers, so that none is taken for dead when the broker is away, the machine has
+        slept, or a clock was set.
         """
-        mine = self.heartbeats.get(worker)
-        if mine is None or mine.pid != pid or mine.state in AWAY:
+        heartbeat = self.heartbeats.get(worker)
+        if heartbeat is None or heartbeat.pid != pid or heartbeat.state in MAY_BE_SILENT:
             return 0.0
         return self._now_s - self._heard_s[worker]
 
     def ungraded(self) -> Share:
-        """Over all verifiers that were heard of."""
+        """Answers without a grade, over all verifiers."""
         counts: dict[str, float] = {}
         for heartbeat in self.heartbeats.values():
             for key, value in heartbeat.metrics.items():

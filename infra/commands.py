@@ -114,13 +114,13 @@ def _folder(options: argparse.Namespace) -> Path:
     if options.run:
         named: Path = options.dir / options.run
         return named if named.is_dir() or not Path(options.run).is_dir() else Path(options.run)
-    found: list[Path] = sorted(file.parent for file in options.dir.glob(f"*/{SOCKET_FILE}") if is_up(file.parent))
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(folder.name for folder in found)
+    up: list[Path] = sorted(file.parent for file in options.dir.glob(f"*/{SOCKET_FILE}") if is_up(file.parent))
+    if len(up) == 1:
+        return up[0]
+    names = ", ".join(folder.name for folder in up)
     raise UserError(
-        f"{len(found)} runs are up in {options.dir} ({names}); say which"
-        if found
+        f"{len(up)} runs are up in {options.dir} ({names}); say which"
+        if up
         else f"no run is up in {options.dir}; start one with `rucksack up CONFIG`, or say where with --dir"
     )
 

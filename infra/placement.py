@@ -22,7 +22,7 @@ PACKAGES = {
 }
 """Role to the package that `python -m` runs."""
 SCALABLE = ("producer", "verifier")
-"""Roles of which any number may run; of the others there is one."""
+"""Roles that may have any number of workers; every other role has one."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -58,7 +58,7 @@ class Placement:
             roles.append("evaluator")
         if self._config.tracking.to:
             roles.append("tracker")
-        return [self.spec(role, roles[:place].count(role)) for place, role in enumerate(roles)]
+        return [self.spec(role, roles[:position].count(role)) for position, role in enumerate(roles)]
 
     def spec(self, role: str, index: int) -> WorkerSpec:
         """One worker."""
@@ -93,13 +93,13 @@ class Placement:
         if role != "producer":
             return []
         size = self._config.producer.tensor_parallel_size
-        mine = self._gpus[1 + index * size : 1 + (index + 1) * size]
-        if len(mine) < size:
+        own = self._gpus[1 + index * size : 1 + (index + 1) * size]
+        if len(own) < size:
             raise UserError(
                 f"producer-{index} needs {size} GPUs beside the learner's one; this machine shows {len(self._gpus)}: "
                 "lower producer.replicas or producer.tensor_parallel_size"
             )
-        return mine
+        return own
 
 
 def visible_gpus() -> list[str]:

@@ -24,7 +24,7 @@ from stream.config import Config
 from stream.errors import UserError
 
 MAY_CHANGE = ("up", "broker.timeout_s", "producer.replicas", "verifier.replicas", "run.dir")
-"""Tables and keys that a run may be resumed with in another setting: none changes what is learned."""
+"""Tables and keys that may differ when a run is resumed: none changes what is learned."""
 
 
 @contextmanager
@@ -64,17 +64,17 @@ def _settle_config(folder: Path, config: Config) -> None:
         temporary.rename(file)
         return
     try:
-        found = _flat(json.loads(file.read_text()))
+        saved = _flat(json.loads(file.read_text()))
     except (ValueError, AttributeError) as error:
         raise UserError(f"{file} cannot be read ({error}); remove {folder}, or choose another run.name") from None
-    changed = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
+    changed = [key for key in sorted(wanted.keys() | saved.keys()) if wanted.get(key) != saved.get(key)]
     changed = [key for key in changed if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)]
     if changed:
         key = changed[0]
         more = f" (and {len(changed) - 1} keys more)" if len(changed) > 1 else ""
         raise UserError(
             f"run {config.run.name} exists in {folder} with another configuration: {key} is {wanted.get(key)!r}, there it "
-            f"is {found.get(key)!r}{more}; choose another run.name, resume with the old values, or remove the folder"
+            f"is {saved.get(key)!r}{more}; choose another run.name, resume with the old values, or remove the folder"
         )
 
 

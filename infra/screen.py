@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -15,23 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.board import Board
+from infra.supervisor import WorkerRow
 
 BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY_S = 15.0
 TWO_COLUMNS = 108
 """Terminals at least this wide, in characters, show the figures in two columns."""
 STATE_STYLES = {"running": "green", "starting": "yellow", "waiting": "red", "stopping": "yellow", "done": "dim"}
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """A worker as the screen shows it."""
-
-    name: str
-    state: str
-    pid: int | None
-    uptime_s: float
-    restarts: int
 
 
 class Screen(Protocol):

@@ -18,8 +18,8 @@ from stream.parent_death import command_that_dies_with_parent
 
 log = logging.getLogger(__name__)
 
-HOPELESS = (UserError.exit_code, Fenced.exit_code)
-"""Exit codes after which a restart would end the same way."""
+FINAL_EXIT_CODES = (UserError.exit_code, Fenced.exit_code)
+"""Exit codes of workers that are not restarted: they would end the same way."""
 NUM_LOG_LINES = 3
 
 
@@ -54,6 +54,17 @@ class Worker:
         return "done" if self.exit_code == 0 else "failed"
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker as people see it."""
+
+    name: str
+    state: str
+    pid: int | None
+    uptime_s: float
+    restarts: int
+
+
 class Supervisor:
     """The workers of one run. To be used from the main thread: workers are killed when the thread that started them ends."""
 
@@ -84,6 +95,28 @@ class Supervisor:
         """The workers of a role that are to stay, by index."""
         workers = [w for w in self.workers.values() if w.spec.role == role and not w.leaving]
         return sorted(workers, key=lambda worker: worker.spec.index)
+
+    def running(self) -> list[tuple[str, int]]:
+        """(name, pid) of the workers that run and are to stay."""
+        return [
+            (name, worker.process.pid)
+            for name, worker in self.workers.items()
+            if worker.process is not None and not worker.leaving and worker.process.poll() is None
+        ]
+
+    def rows(self) -> list[WorkerRow]:
+        """All workers, by name."""
+        now = time.monotonic()
+        return [
+            WorkerRow(
+                name=name,
+                state=worker.state,
+                pid=worker.process.pid if worker.process else None,
+                uptime_s=now - worker.started,
+                restarts=worker.restarts.total,
+            )
+            for name, worker in sorted(self.workers.items())
+        ]
 
     def step(self, *, endless: Iterable[str] = ()) -> None:
         """Notice workers that died, and start those whose back-off is over.
@@ -152,7 +185,7 @@ class Supervisor:
         if code == 0 and not endless:
             return
         name = worker.spec.name
-        if code in HOPELESS:
+        if code in FINAL_EXIT_CODES:
             self.failure = f"{name} gave up: {last_error(worker)}"
             return
         delay = worker.restarts.delay_s(now)

@@ -1,38 +1,24 @@
-"""Runs `rucksack up CONFIG`: checks, broker, workers, screen, report; answers `status`, `scale` and `down` meanwhile."""
+"""Runs `rucksack up CONFIG` from its checks to its report: folder, broker, topics, the run itself (`infra.run`)."""
 
-import contextlib
 import logging
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from infra.board import Board
-from infra.control import Control
-from infra.placement import SCALABLE, Placement, visible_gpus
-from infra.restarts import Restarts
+from infra.placement import Placement, visible_gpus
+from infra.run import Run
 from infra.run_folder import claimed
-from infra.screen import Screen, WorkerRow, screen_for
-from infra.supervisor import Supervisor
+from infra.screen import screen_for
 from localkafka.local import LocalKafka
 from prompts.sources import load_prompts
-from stream.broker import Broker, Reader
-from stream.codec import decode
+from stream.broker import Broker
 from stream.config import Config, load
-from stream.errors import BadRecord, BrokerUnavailable, RucksackError, UserError
-from stream.launch import ADDRESS_FILE, KAFKA_FOLDER, Stop, connect, stop_on_signals
+from stream.errors import RucksackError, UserError
+from stream.launch import ADDRESS_FILE, KAFKA_FOLDER, connect, stop_on_signals
 from stream.snapshot import messages
-from stream.topics import EVALUATIONS, HEARTBEATS, JOBS, TOPICS, TRAJECTORIES, UPDATES, topic_of
-
-log = logging.getLogger(__name__)
-
-CONSUMER_GROUPS = {JOBS: "producers", TRAJECTORIES: "verifiers"}
-LAG_EVERY_S = 2.0
-ALIASES = {f"{role}s": role for role in SCALABLE} | {role: role for role in SCALABLE}
+from stream.topics import EVALUATIONS, TOPICS, UPDATES
 
 
 def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
@@ -72,8 +58,8 @@ def is_done(config: Config, broker: Broker) -> bool:
     if not (config.run.path / "model").is_dir() or not any(u.final for u in messages(broker, name, UPDATES)):
         return False
     wanted = {"heldout", "pool"} if config.evaluator.pool else {"heldout"}
-    found = {evaluation.name for evaluation in messages(broker, name, EVALUATIONS) if evaluation.final}
-    return not config.evaluator.enabled or wanted <= found
+    final = {evaluation.name for evaluation in messages(broker, name, EVALUATIONS) if evaluation.final}
+    return not config.evaluator.enabled or wanted <= final
 
 
 def check(config: Config) -> None:
@@ -141,186 +127,6 @@ def local_broker(config: Config, folder: Path, console: Console) -> Iterator[Loc
     finally:
         kafka.stop()
         address.unlink(missing_ok=True)
-
-
-class Run:
-    """One run under supervision."""
-
-    def __init__(
-        self,
-        config: Config,
-        broker: Broker,
-        kafka: LocalKafka | None,
-        placement: Placement,
-        folder: Path,
-        screen: Screen,
-    ) -> None:
-        self._config = config
-        self._broker = broker
-        self._kafka = kafka
-        self._placement = placement
-        self._folder = folder
-        self._screen = screen
-        self._board = Board(config.run.name, config.run.num_updates)
-        self._supervisor = Supervisor(config.up, self._say)
-        self._next_lag = 0.0
-        table = config.up
-        self._node_restarts: dict[int, Restarts] = defaultdict(
-            lambda: Restarts(table.max_restarts, table.restart_window_s, table.backoff_s)
-        )
-        self._node_due: dict[int, float] = {}
-        """Broker nodes that are dead, and when each is started again."""
-        self._asked_down = False
-
-    def until_over(self, stop: Stop) -> int:
-        """Start the workers and keep them going until the run has ended; returns the exit code."""
-        reader = self._broker.reader([topic.of(self._config.run.name) for topic in (UPDATES, EVALUATIONS, HEARTBEATS)])
-        with Control(self._folder) as control, self._screen:
-            try:
-                for spec in self._placement.initial():
-                    self._supervisor.add(spec)
-                while not (self._over or self._supervisor.failure or stop.is_set() or self._asked_down):
-                    self._supervisor.step(endless=SCALABLE)
-                    self._watch_broker()
-                    self._follow(reader)
-                    self._watch_for_hangs()
-                    control.poll(self._handle)
-                    self._screen.show(self._board, self._rows())
-                    stop.wait(0.2)
-                self._follow(reader)
-                self._screen.show(self._board, self._rows())
-                if stop.is_set():
-                    self._say("stopping (Ctrl-C again: at once)")
-            finally:
-                self._supervisor.stop(self._config.up.stop_timeout_s)
-                reader.close()
-            self._say(self._ending(stop))
-        if self._supervisor.failure:
-            return 1
-        return 128 + stop.signal if stop.signal else 130 if self._asked_down else 0
-
-    @property
-    def _over(self) -> bool:
-        """Whether all that has an end has come to it."""
-        ending = [worker for worker in self._supervisor.workers.values() if worker.spec.role not in SCALABLE]
-        return all(worker.done for worker in ending)
-
-    def _ending(self, stop: Stop) -> str:
-        if self._supervisor.failure:
-            return f"run {self._config.run.name} given up: {self._supervisor.failure}"
-        if stop.is_set() or self._asked_down:
-            return f"run {self._config.run.name} stopped at update {self._board.step}; the same command resumes it"
-        return f"run {self._config.run.name} is done"
-
-    def _say(self, text: str) -> None:
-        log.info("%s", text)
-        self._screen.say(text)
-
-    # -- what is watched ----------------------------------------------------------------------------------------------
-
-    def _watch_broker(self) -> None:
-        if self._kafka is None:
-            return
-        for node in self._kafka.dead_nodes():
-            if node not in self._node_due:
-                self._note_dead(self._kafka, node)
-            elif time.monotonic() >= self._node_due[node]:
-                del self._node_due[node]
-                try:
-                    self._kafka.restart(node, wait=False)
-                except OSError as error:  # a full disk
-                    self._supervisor.failure = f"broker node {node} cannot be started: {error}"
-
-    def _note_dead(self, kafka: LocalKafka, node: int) -> None:
-        delay = self._node_restarts[node].delay_s(time.monotonic())
-        if delay is None:  # a full disk, a broken log: restarting would go on for ever
-            self._supervisor.failure = f"broker node {node} keeps dying; it says: {kafka.last_error(node)}"
-            return
-        self._node_due[node] = time.monotonic() + delay
-        self._say(f"broker node {node} died; restarted in {delay:.1f} s")
-
-    def _watch_for_hangs(self) -> None:
-        for name, worker in self._supervisor.workers.items():
-            if worker.process is None or worker.leaving or worker.process.poll() is not None:
-                continue
-            silent_s = self._board.silent_s(name, worker.process.pid)
-            if silent_s > self._config.up.hang_s:
-                self._supervisor.kill(name, f"has sent no heartbeat for {silent_s:.0f} s")
-
-    def _follow(self, reader: Reader) -> None:
-        try:
-            for record in reader.poll(0.0):
-                with contextlib.suppress(BadRecord):  # the role that reads it sends it to `deadletters`
-                    self._board.note(decode(record.value, topic_of(record.topic).message_type))
-            if time.monotonic() >= self._next_lag:
-                self._next_lag = time.monotonic() + LAG_EVERY_S
-                self._board.lag = {topic.name: self._lag(topic.name, group) for topic, group in CONSUMER_GROUPS.items()}
-        except BrokerUnavailable as error:  # the workers wait for it, and so do we
-            log.warning("broker does not answer error=%s", error)
-
-    def _lag(self, topic: str, consumer_group: str) -> int:
-        name = f"{self._config.run.name}.{topic}"
-        done = self._broker.group_offsets(f"{self._config.run.name}.{consumer_group}")
-        ends = self._broker.end_offsets(name)
-        return sum(max(0, end - done.get((name, partition), 0)) for partition, end in ends.items())
-
-    def _rows(self) -> list[WorkerRow]:
-        now = time.monotonic()
-        return [
-            WorkerRow(
-                name=name,
-                state=worker.state,
-                pid=worker.process.pid if worker.process else None,
-                uptime_s=now - worker.started,
-                restarts=worker.restarts.total,
-            )
-            for name, worker in sorted(self._supervisor.workers.items())
-        ]
-
-    # -- what is asked ------------------------------------------------------------------------------------------------
-
-    def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        command = request.get("command")
-        if command == "status":
-            rows = [
-                {
-                    "name": row.name,
-                    "state": row.state,
-                    "pid": row.pid,
-                    "uptime_s": row.uptime_s,
-                    "restarts": row.restarts,
-                }
-                for row in self._rows()
-            ]
-            return {"status": self._board.status(), "workers": rows}
-        if command == "scale":
-            return self._scale(request.get("role"), request.get("replicas"))
-        if command == "down":
-            self._asked_down = True
-            return {"stopping": self._config.run.name}
-        raise UserError(f"command is {command!r}; want status, scale or down")
-
-    def _scale(self, role_name: object, replicas: object) -> dict[str, Any]:
-        role = ALIASES.get(str(role_name))
-        if role is None:
-            raise UserError(f"role is {role_name!r}; want producers or verifiers: of the others there is one")
-        if not isinstance(replicas, int) or not 0 <= replicas <= 1024:
-            raise UserError(f"{role}s={replicas!r}; want a whole number from 0 to 1024")
-        workers = self._supervisor.of_role(role)
-        taken = {w.spec.index for w in self._supervisor.workers.values() if w.spec.role == role}
-        free = (index for index in range(len(taken) + replicas + 1) if index not in taken)
-        for _ in range(replicas - len(workers)):
-            self._supervisor.add(self._placement.spec(role, next(free)))
-        for worker in workers[replicas:]:
-            self._supervisor.remove(worker.spec.name)
-        self._say(f"{role}s: {len(workers)} -> {replicas}")
-        reply: dict[str, Any] = {"role": role, "before": len(workers), "replicas": replicas}
-        if replicas > self._config.broker.partitions:
-            reply["warning"] = (
-                f"the topics have {self._config.broker.partitions} partitions: no more {role}s than that have work "
-                "(broker.partitions, for a new run)"
-            )
-        return reply
 
 
 def report(config: Config, broker: Broker, folder: Path, console: Console) -> None:

@@ -2,7 +2,8 @@ import pytest
 from rich.console import Console
 
 from infra.board import Board
-from infra.screen import WorkerRow, one_line, render, spark, time_text
+from infra.screen import one_line, render, spark, time_text
+from infra.supervisor import WorkerRow
 from stream.messages import Evaluation, GroupEnd, Heartbeat, Update
 
 

@@ -8,13 +8,15 @@ import pytest
 from rich.console import Console
 from tiny_models import make_model, make_tokenizer
 
+from infra.broker_nodes import BrokerNodes
 from infra.cli import main
 from infra.placement import Placement
+from infra.run import Run
 from infra.screen import LineScreen
-from infra.up import Run
-from stream.config import Config
+from stream.config import Config, UpTable
 from stream.errors import UserError
 from stream.memory import MemoryBroker
+from stream.topics import TOPICS
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +114,12 @@ def test_run_name_of_another_config_is_refused(tmp_path, model, capsys) -> None:
 
 @pytest.mark.parametrize("role", ["allocators", "learners"])
 def test_only_producers_and_verifiers_are_scaled(tmp_path, role) -> None:
-    config = Config()
+    config, broker = Config(), MemoryBroker()
+    broker.create_topics(config.run.name, TOPICS, 1)
     screen = LineScreen(Console(quiet=True))
-    run = Run(config, MemoryBroker(), None, Placement(config, tmp_path, []), tmp_path, screen)
-    with pytest.raises(UserError, match=f"role is '{role}'; want producers or verifiers: of the others there is one"):
-        run._handle({"command": "scale", "role": role, "replicas": 2})
+    run = Run(config, broker, None, Placement(config, tmp_path, []), tmp_path, screen)
+    with pytest.raises(UserError, match=f"role is '{role}'; want producers or verifiers: every other role has"):
+        run.answer({"command": "scale", "role": role, "replicas": 2})
 
 
 def test_a_run_without_held_out_prompts_needs_no_evaluator(tmp_path, model, capsys) -> None:
@@ -147,14 +150,14 @@ class DyingKafka:
         return "No space left on device (see broker.log)"
 
 
-def test_a_broker_that_keeps_dying_ends_the_run_with_its_last_error(tmp_path) -> None:
-    config = Config(up={"max_restarts": 3, "backoff_s": 1e-6})
-    kafka, screen = DyingKafka(), LineScreen(Console(quiet=True))
-    run = Run(config, MemoryBroker(), kafka, Placement(config, tmp_path, []), tmp_path, screen)  # type: ignore[arg-type]
-    while not run._supervisor.failure and kafka.num_starts < 10:
-        run._watch_broker()
+def test_a_broker_that_keeps_dying_ends_the_run_with_its_last_error() -> None:
+    kafka, events = DyingKafka(), []
+    nodes = BrokerNodes(kafka, UpTable(max_restarts=3, backoff_s=1e-6), events.append)  # type: ignore[arg-type]
+    while not nodes.failure and kafka.num_starts < 10:
+        nodes.step()
     assert kafka.num_starts == 3
-    assert run._supervisor.failure == "broker node 1 keeps dying; it says: No space left on device (see broker.log)"
+    assert nodes.failure == "broker node 1 keeps dying; it says: No space left on device (see broker.log)"
+    assert events == ["broker node 1 died; restarted in 0.0 s"] * 3
 
 
 def test_unknown_command_and_run_are_named(tmp_path, capsys) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from factories import make_job
 
-from infra.supervisor import HOPELESS
+from infra.supervisor import FINAL_EXIT_CODES
 from producers.engine import EngineDied
 from stream.codec import decode
 from stream.kafka import KafkaBroker
@@ -143,7 +143,7 @@ def test_nothing_is_lost_when_engines_and_producers_die(world, producers):
 
     engine_dies.helpers[0].kill()
     assert engine_dies.wait() == EngineDied.exit_code
-    assert EngineDied.exit_code not in (0, *HOPELESS)
+    assert EngineDied.exit_code not in (0, *FINAL_EXIT_CODES)
     assert "the engine cannot be used any more" in engine_dies.log.read_text()
 
     is_killed.process.kill()

@@ -1,0 +1,45 @@
+"""Restarts the nodes of a run's own broker that died, with back-off, and gives up on one that keeps dying."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+from infra.restarts import Restarts
+from localkafka.local import LocalKafka
+from stream.config import UpTable
+
+
+class BrokerNodes:
+    """The nodes of a local broker under supervision."""
+
+    def __init__(self, kafka: LocalKafka, table: UpTable, say: Callable[[str], None]) -> None:
+        """`say` tells people what happened."""
+        self._kafka = kafka
+        self._say = say
+        self._restarts: dict[int, Restarts] = defaultdict(
+            lambda: Restarts(table.max_restarts, table.restart_window_s, table.backoff_s)
+        )
+        self._start_at: dict[int, float] = {}
+        """Dead node to when it is started again."""
+        self.failure: str | None = None
+        """Why the run cannot go on."""
+
+    def step(self) -> None:
+        """Notice nodes that died, and start those whose back-off is over."""
+        for node in self._kafka.dead_nodes():
+            if node not in self._start_at:
+                self._plan_restart(node)
+            elif time.monotonic() >= self._start_at[node]:
+                del self._start_at[node]
+                try:
+                    self._kafka.restart(node, wait=False)
+                except OSError as error:  # a full disk
+                    self.failure = f"broker node {node} cannot be started: {error}"
+
+    def _plan_restart(self, node: int) -> None:
+        delay = self._restarts[node].delay_s(time.monotonic())
+        if delay is None:  # a full disk, a broken log: restarting would go on for ever
+            self.failure = f"broker node {node} keeps dying; it says: {self._kafka.last_error(node)}"
+            return
+        self._start_at[node] = time.monotonic() + delay
+        self._say(f"broker node {node} died; restarted in {delay:.1f} s")
