@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from replay.examples import choose_examples
 from replay.tables import BASE_VERSION, FirstRecords, Lineage, lineage_of
 from stream.broker import Broker
-from stream.messages import OUTCOMES, TRAINING, DeadLetter, Evaluation, Job, Update, Verdict
+from stream.messages import FOUND_BY, OUTCOMES, RULES, TRAINING, DeadLetter, Evaluation, Job, Update, Verdict
 from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import DEADLETTERS, EVALUATIONS, JOBS, UPDATES, VERDICTS, Topic
 
@@ -33,6 +33,8 @@ ROLLOUT = np.dtype(
         ("job_created_s", "f8"),
         ("trajectory_created_s", "f8"),
         ("created_s", "f8"),
+        ("found_by", "i1"),  # index into FOUND_BY
+        ("rule", "i1"),  # index into RULES
     ]
 )
 SPAN = np.dtype([("group", "i4"), ("policy_version", "i8"), ("num_tokens", "i8")])
@@ -228,4 +230,6 @@ def _rollout_of(verdict: Verdict, group: Group) -> tuple[Any, ...]:
         trajectory.job.created_s,
         trajectory.created_s,
         verdict.created_s,
+        FOUND_BY.index(verdict.found_by),
+        RULES.index(verdict.rule),
     )

@@ -16,6 +16,7 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from replay import figures, optimisation, sections
+from replay.answers import tables_of
 from replay.compare import compare
 from replay.examples_page import examples
 from replay.figures import View, view_of
@@ -71,6 +72,7 @@ def render(runs: Sequence[RunData]) -> str:
         "bands": sections.bands_table(main.summary),
         "examples": examples(main.data),
         "figures": sections.figures_table(main.summary),
+        "answers": tables_of(main.summary.answers),
         "evaluations": sections.evaluations_table(main.data),
         "rolled_back": sections.updates_table(main.data),
         "topics": sections.topics_table(main.data),

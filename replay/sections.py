@@ -4,6 +4,7 @@ import html
 from collections.abc import Sequence
 
 from replay.accuracy import Accuracy
+from replay.answers import answers_of, warning_of
 from replay.compare import Standing, times_of
 from replay.load import RunData
 from replay.markup import safe, table
@@ -156,6 +157,8 @@ def warnings(data: RunData, shares: dict[str, float], alarm_share: float) -> str
         for name, share in shares.items()
         if share > alarm_share and name in ("timeout", "error", "unparsable")
     ]
+    if warning := warning_of(answers_of(data)):
+        loud.append(f"<b>Answers in prose</b>: {html.escape(warning)}")
     if not data.lineage.complete:
         loud.append("<b>The log has lost its beginning</b>: the oldest update was not made from the base policy")
     return "".join(f'<div class="alarm">{text}</div>' for text in loud)

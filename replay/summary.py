@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from replay.accuracy import HELDOUT, POOL, Accuracy, Band, accuracy_of, bands_of
+from replay.answers import Answers, answers_of, figures_of
 from replay.load import RunData
 from replay.tables import LawCheck, check_law
 from stream.ratios import GradientRatios, gradient_ratios
@@ -36,6 +37,8 @@ class Summary:
     """Sampled in training rollouts."""
     ratios: GradientRatios
     """Both effective-gradient ratios over the groups that ended."""
+    answers: Answers
+    """Of the training rollouts."""
     law: LawCheck
     num_duplicates: int
     """Verdicts of a rollout that had one."""
@@ -79,6 +82,7 @@ def summarize(data: RunData, folder: Path | None = None) -> Summary:
         num_evaluation_rollouts=len(data.rollouts) - num_training,
         num_tokens=int(data.training["num_tokens"].sum()),
         ratios=gradient_ratios(ended),
+        answers=answers_of(data),
         law=check_law(data.admitted, ended, finished=data.lineage.finished),
         num_duplicates=sum(count.num_duplicates for count in data.counts.values()),
         num_dead_letters=len(data.dead_letters),
@@ -155,6 +159,7 @@ def figures(summary: Summary) -> list[tuple[str, str]]:
         ("duplicates dropped", f"{summary.num_duplicates:,}"),
         ("dead letters", f"{summary.num_dead_letters:,}"),
         ("wall time", f"{summary.wall_s:,.0f} s ({summary.rollouts_per_s:,.1f} rollouts/s)"),
+        *figures_of(summary.answers),
     ]
     if summary.num_unreadable:
         pairs.append(("unreadable records", f"{summary.num_unreadable:,}"))
@@ -179,5 +184,5 @@ def _figures_table(summary: Summary) -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     for name, text in figures(summary):
-        table.add_row(name, escape(text), style="bold red" if "BROKEN" in text else "")
+        table.add_row(name, escape(text), style="bold red" if "BROKEN" in text or name == "WARNING" else "")
     return table
