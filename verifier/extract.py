@@ -28,6 +28,23 @@ _NAMED_GLUE = re.compile(
     re.DOTALL,
 )
 _WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
+_REASONING = re.compile(r"<(?:think|thinking|thought|reasoning|reason|scratchpad)>", re.IGNORECASE)
+_REASONING_END = re.compile(r"</(?:think|thinking|thought|reasoning|reason|scratchpad)>", re.IGNORECASE)
+_CHANNEL = "<|channel|>"
+_FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|constrain\|>\w*)?<\|message\|>")
+"""gpt-oss writes its reasoning in channels of its own; only the last `final` one is for the reader."""
+_BOX_DENIED = re.compile(
+    r"[\s$.)*\\]{0,6}(?:is|was|isn't|wasn't|can(?:not|'t) be|would be)?\s*(?:not|never|n't|wrong|incorrect|false)\b"
+    r"|[\s$.)*\\]{0,6}(?:isn't|wasn't|can't be|cannot be)\b",
+    re.IGNORECASE,
+)
+CORRECTION_CHARS = 80
+_CORRECTED = re.compile(
+    r"\b(?:correct(?:ed|ion|s)?|instead|actually|rather|should|mistake|wait|wrong|no,|not|fix(?:ed)?|revised?)\b",
+    re.IGNORECASE,
+)
+_PYTHON = re.compile(r"\w\([^()]*\)\s+(?:or|and|if|else)\s|\bif\s+\S+\s+else\s|\belse\s+[-\d]", re.IGNORECASE)
+"""An expression of Python, such as `run() or 8` and `5 if False else 8`: code is no answer."""
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
 _REPLY = re.compile(r"^A(?:nswer)?:[ \t]*(\S.*)$", re.MULTILINE)
@@ -64,19 +81,19 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
         return Found("", "none")
     if text.isascii() and text.isdigit():
         return Found(text, "whole")
-    boxes = last_boxes(text)
-    if boxes is not None:
-        return Found(boxes, "box" if boxes.strip() else "none")
     tagged = _last_tagged(text)
     if tagged is not None:
         inner = find_answer(tagged, numeric=numeric)
         return Found(inner.text, "tag" if inner.by != "none" else "none")
+    boxes = last_boxes(text)
+    if boxes is not None:
+        return Found("", "none") if _is_denied(text) else Found(boxes, "box" if boxes.strip() else "none")
     hashes = _HASHES.findall(text)
     if hashes:
         return Found(hashes[-1], "hashes")
     text = text.partition("<|")[0].strip() or text
     text = _TAG.sub(" ", _CODE_LINE.sub("", text)).strip()
-    if not text:
+    if not text or (len(text) <= MAX_CANDIDATE and _PYTHON.search(text)):
         return Found("", "none")
     if text.startswith("Q") and (replies := _REPLY.findall(text)):
         text = replies[-1]
@@ -92,11 +109,14 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
 
 
 def after_thinking(text: str) -> str:
-    """What follows the thinking; nothing if the thinking never ended."""
-    head, end, tail = text.rpartition("</think>")
-    if end:
-        return tail
-    return "" if "<think>" in head + tail else text
+    """What follows the reasoning; what precedes it, if that never ended (nothing, as a rule)."""
+    if _CHANNEL in text:
+        final = _FINAL_CHANNEL.split(text)
+        text = final[-1] if len(final) > 1 else text.partition(_CHANNEL)[0]
+    closing = [*_REASONING_END.finditer(text)]
+    text = text[closing[-1].end() :] if closing else text
+    opening = _REASONING.search(text)
+    return text[: opening.start()] if opening else text
 
 
 def last_boxes(text: str) -> str | None:
@@ -115,6 +135,15 @@ def last_boxes(text: str) -> str | None:
             boxes.insert(0, content)
         after = match.start()
     return ", ".join(boxes) if boxes else None
+
+
+def _is_denied(text: str) -> bool:
+    """Whether the last whole box is denied at once, or corrected by one that was cut off."""
+    matches = [*_BOX.finditer(text)]
+    content, end = _content(text, matches[-1].end())
+    if content is not None:
+        return _BOX_DENIED.match(text, end) is not None
+    return _CORRECTED.search(text[: matches[-1].start()][-CORRECTION_CHARS:]) is not None
 
 
 def _last_tagged(text: str) -> str | None:

@@ -84,6 +84,7 @@ _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z(\[{])")
 _ENVIRONMENT = re.compile(r"\\begin\{(?:[pbvBV]?matrix|smallmatrix|array|cases|aligned)\}")
 _SQRT_PLAIN = re.compile(r"(?<![A-Za-z\\])sqrt(?![A-Za-z])")
+_CIRCLED = re.compile(r"[\u2460-\u2473\u2776-\u277f\u24ea]{2,}")
 
 
 def clean(text: str) -> str:
@@ -105,6 +106,7 @@ def _ascii(text: str) -> str:
     text = re.sub(f"[{''.join(_SUPERSCRIPTS)}]+", lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
     text = re.sub(f"[{''.join(_SUBSCRIPTS)}]+", lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
     text = "".join(_CHARACTERS.get(character, character) for character in text)
+    text = _CIRCLED.sub(lambda digits: ", ".join(digits[0]), text)  # NFKC would make one number of several
     text = unicodedata.normalize("NFKC", text)
     return "".join(str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in text)
 

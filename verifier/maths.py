@@ -17,12 +17,16 @@ from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.literals import Literal, literal, same_number, too_many_digits
+from verifier.notation import differ_in_marks
 from verifier.prose import MAX_CANDIDATE, is_prose
 from verifier.shapes import Chain, Leaf, Many, Named, Row, Shape, Union, Words, shape_of
 
 MAX_CLEAN_DEPTH = 40
 _TWO_INTEGERS = re.compile(r"-?\d+,-?\d+", re.ASCII)
 """A decimal with a comma, or a list of two: whichever agrees."""
+_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+", re.ASCII)
+_WRITTEN_OUT = re.compile(r"-?\d+[.,]\d+", re.ASCII)
+"""A decimal: the only number that a gold such as `3,4` may be taken for."""
 _PLAIN_NUMBER = re.compile(r"\s*[-+]?[\d.,/]{1,100}\s*", re.ASCII)
 """What needs no cleaning: most answers."""
 _TEXT_BEFORE = re.compile(
@@ -63,7 +67,8 @@ def grade_math(gold: str, answer: str) -> Grade:
     if not answer.strip():
         return unparsable("the answer is empty")
     found = find_answer(answer, numeric=wanted.literal is not None)
-    if wanted.literal is not None and _PLAIN_NUMBER.fullmatch(found.text) and (number := literal(found.text)):
+    is_plain = _PLAIN_NUMBER.fullmatch(found.text) and not _may_be_a_list(wanted.text)
+    if wanted.literal is not None and is_plain and (number := literal(found.text)):
         return _number_grade(same_number(wanted.literal, number), found.text)
     if found.by == "none":
         return unparsable("no answer found")
@@ -96,6 +101,11 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
         if _also_rounded(text, gold.literal):
             return correct("the same number, also rounded")
         number = literal(_number_text(text))
+        if number is not None and _may_be_a_list(gold.text):
+            if _may_be_a_list(text) and sorted(text.split(",")) == sorted(gold.text.split(",")):
+                return correct("the same two numbers")
+            if not _WRITTEN_OUT.fullmatch(text.strip()):
+                return wrong(f"the gold answer may be a list, this is one number: {show(text)}")
         if number is not None:
             return _number_grade(same_number(gold.literal, number), text)
         if _TWO_INTEGERS.fullmatch(gold.text) and same(shape_of(gold.text.replace(",", ", ")), shape_of(text)):
@@ -109,6 +119,8 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
         plain = without_text(text).strip()
         choice = _CHOICE.match(plain) or _OPTION.fullmatch(plain)
         text = next(filter(None, choice.groups())) if choice else text
+    if differ_in_marks(gold.text, text):
+        return wrong(f"another notation: {show(text)}")
     shape = shape_of(text)
     if same(_alone(gold.shape), _alone(shape)) or _same_with_other_comma(gold, text):
         return correct("equal")
@@ -117,6 +129,11 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
     if isinstance(shape, Leaf) and not re.search(r"[A-Za-z]{2}", text) and symbols.parse(shape.text) is None:
         return unparsable(f"does not parse: {show(text)}")
     return wrong(f"not equal: {show(text)}")
+
+
+def _may_be_a_list(text: str) -> bool:
+    """`3,4` is a list or a decimal; `3,400` has a comma of thousands."""
+    return _TWO_INTEGERS.fullmatch(text) is not None and _THOUSANDS.fullmatch(text) is None
 
 
 def _chosen(gold: str, answer: str) -> tuple[str, str] | None:

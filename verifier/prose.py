@@ -170,6 +170,15 @@ def said_answer(text: str, numeric: bool) -> str:
     return denied
 
 
+_COUNTED = re.compile(
+    r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?)(?:\s+(?!(?:or|and|to|times|plus|minus|over|choose|remainder|of|mod)\b)"
+    r"[A-Za-z]{2,20}){1,3}?\s+(?:for|at|with|from|among|during|within|every|each|after|in(?!\s+base))\s"
+    r"(?!.*\b(?:if|when|unless|or|and|otherwise|remainder)\b)",
+    re.IGNORECASE,
+)
+"""A number with what it counts, and a circumstance: `90 euros for 6 tickets`. A later number is not the answer."""
+
+
 def _stated(rest: str, numeric: bool) -> str:
     """The answer at the beginning of a text."""
     sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
@@ -181,6 +190,8 @@ def _stated(rest: str, numeric: bool) -> str:
         return _formula_text(formula, rest)
     if sentence.strip() and not is_prose(sentence) and not introduces(sentence, numeric):
         return unwrap(sentence)
+    if numeric and (first := _COUNTED.match(sentence)):
+        return first["number"]
     return last_answer(sentence, numeric) or (unwrap(sentence) if _DENIED.search(sentence) else "")
 
 

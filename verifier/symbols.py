@@ -31,6 +31,8 @@ _NORMALIZE = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
 _DIGITS = 30
+MAX_COMPARED = 180
+"""Digits before the point of the largest constants that are compared by their values."""
 _CONSTANT = "1e-28"
 """How far apart, relatively, equal numbers may be after rounding to so many digits; values at points are less exact."""
 _POINTS = (
@@ -56,6 +58,13 @@ _UNIT_WORDS = re.compile(
 )
 
 
+_BARE_ARGUMENT = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|arcsin|arccos|arctan|ln|lg|log)(?![a-z])"
+    r"(?:\s*[\^_]\s*(?:\{[^{}]*\}|\w))*)"
+    r"\s*((?:\d+(?:\.\d+)?|[A-Za-z]|\\(?:pi|theta|alpha|beta|phi|varphi|omega|lambda)(?![a-z])|\s|\^\s*(?:\{[^{}]*\}|\w)"
+    r"|\\frac\s*\{[^{}]*\}\s*\{[^{}]*\}|\\sqrt\s*\{[^{}]*\}){1,30}?)\s*(?=\\cdot|\\times|\*)"
+)
+r"""A function's argument without parentheses, which a sign of multiplication ends: `\sin x \cdot y` is sin(x) y."""
 _SUBSCRIPT = re.compile(r"([A-Z]|(?<![A-Za-z\\])[a-z])\s*_\s*(?:\{\s*\\([a-z]+)\s*\}|\\([a-z]+))")
 _ENERGY = re.compile(r"\\[A-Za-z]+|\\?begin\{[^{}]*\}|\{[A-Za-z]{2,}\}|E|(?<![A-Za-z])e(?=\s*_)")
 
@@ -95,7 +104,8 @@ def parse(text: str, *, complex_i: bool = False, fold_case: bool = False) -> Any
 
     """
     check_size(text)
-    return _parse(_known_names(_without_unit(text)), complex_i, fold_case)
+    bounded = _BARE_ARGUMENT.sub(r"\1(\2) ", text)
+    return _parse(_known_names(_without_unit(bounded)), complex_i, fold_case)
 
 
 @lru_cache(maxsize=2000)
@@ -264,7 +274,9 @@ def _equal_at_points(a: Any, b: Any) -> bool | None:
         if p is not None and q is not None:
             return p == q
         x, y = evaluate(a, {}), evaluate(b, {})
-        return None if x is None or y is None else _near(x, y, "1e-10" if rounded else _CONSTANT)
+        if x is None or y is None:
+            return None
+        return _near(x, y, "1e-10") if rounded else _near(x, y, _CONSTANT) and _near_in_full(a, b, x)
     tolerance = "1e-10" if rounded else "1e-20"
     num_real = num_complex = 0
     points = points_for(symbols)
@@ -297,6 +309,24 @@ def _near(x: Any, y: Any, tolerance: str) -> bool:
     )
 
 
+def _near_in_full(a: Any, b: Any, value: Any) -> bool:
+    """Whether two constants agree far behind the point as well: sqrt(10^62 + 3) is not 10^31.
+
+    Of a number with k digits before the point 2k + 28 are compared; beyond MAX_COMPARED only the same expression counts.
+    """
+    size = abs(value)
+    if size < 1000:
+        return True
+    num_digits = int(sympy.log(size, 10).evalf(15)) + 1
+    if num_digits > MAX_COMPARED:
+        return bool(a == b)
+    try:
+        difference = sympy.N(abs(a - b), 2 * num_digits + 40, maxn=4 * num_digits + 200)
+    except Exception:
+        return False
+    return bool(difference <= size * sympy.Rational(1, 10 ** (2 * num_digits + 28)))
+
+
 def near_literal(gold: str, answer: Literal) -> bool:
     """Whether a decimal of six places or more, or an exact number, is what a formula comes to."""
     value = value_of(gold)
@@ -307,7 +337,7 @@ def near_literal(gold: str, answer: Literal) -> bool:
         return True
     for exact in {number, number / 100} if answer.percent else {number}:
         if _near(value, sympy.Float(exact, _DIGITS), _CONSTANT):
-            return True
+            return _near_in_full(parse(gold), exact, value)
         if answer.decimals is not None and answer.decimals >= 6 and not answer.percent:
             return bool(abs(value - exact) <= sympy.Rational(1, 2) / 10**answer.decimals)
     return False
