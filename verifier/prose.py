@@ -1,7 +1,7 @@
 """The answer of a message that marks none: what its words and formulas state.
 
-Words that deny, bound, suppose or hedge what follows make it another thing than the answer (docs/verifier.md, sets 11 to
-14). Rules of language have no end: ask for a box.
+Words that deny, bound, suppose or hedge what follows make it another thing than the answer (docs/verifier-study.md,
+sets 11 to 14). Rules of language have no end: ask for a box.
 """
 
 import re
