@@ -58,7 +58,7 @@ class Scoreboard:
 
     def _samples(self, prompt: Prompt) -> list[Sample]:
         return [
-            Sample(verdict.reward, answer_of(verdict.trajectory.text)) if verdict is not None else Sample(0.0, None)
+            Sample(verdict.reward, answer_of(verdict)) if verdict is not None else Sample(0.0, None)
             for verdict in self._graded(prompt)
         ]
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
+from stream.messages import Verdict
+
 RIGHT = "\0right"
 """Votes for any answer that the verifier took for the reference answer, however it was written."""
 
@@ -69,18 +71,8 @@ def metrics_of(prompts: Sequence[Sequence[Sample]]) -> dict[str, float]:
     return metrics
 
 
-def answer_of(text: str) -> str:
-    r"""What a wrong completion answers, to tell wrong answers apart in a vote: the last \boxed{}, or the last line."""
-    start = text.rfind(r"\boxed{")
-    if start >= 0:
-        depth, begin = 0, start + len(r"\boxed")
-        for place in range(begin, len(text)):
-            depth += (text[place] == "{") - (text[place] == "}")
-            if depth == 0:
-                return _plain(text[begin + 1 : place])
-    lines = [line for line in text.splitlines() if line.strip()]
-    return _plain(lines[-1]) if lines else ""
-
-
-def _plain(text: str) -> str:
+def answer_of(verdict: Verdict) -> str:
+    """What a completion answers, to tell wrong answers apart in a vote: what its grader found, or its last line."""
+    lines = [line for line in verdict.trajectory.text.splitlines() if line.strip()]
+    text = verdict.answer or (lines[-1] if lines else "")
     return re.sub(r"\s+", "", text).casefold()[:200]

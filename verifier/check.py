@@ -31,7 +31,7 @@ LIKELY_KEYS = {
 """Keys of public data sets that hold the text or the answer."""
 READS_LATEX = frozenset({"math", "math_strict"})
 """Graders whose gold answer is LaTeX."""
-ANSWERS_ITSELF = frozenset({"choice", "integer", "math", "string"})
+ANSWERS_ITSELF = frozenset({"choice", "integer", "math", "string"})  # math_strict wants its answers marked
 """Graders whose gold answer is an answer, and must be a correct one."""
 
 

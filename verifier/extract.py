@@ -8,6 +8,7 @@ collect the reward by one of them being right.
 import re
 from dataclasses import dataclass
 
+from stream.messages import FoundBy
 from verifier.latex import unwrap
 from verifier.prose import (
     BOLD_PART,
@@ -48,6 +49,9 @@ _PYTHON = re.compile(r"\w\([^()]*\)\s+(?:or|and|if|else)\s|\bif\s+\S+\s+else\s|\
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
 _REPLY = re.compile(r"^A(?:nswer)?:[ \t]*(\S.*)$", re.MULTILINE)
+_ANSWER_LINE = re.compile(
+    r"^[ \t]*(?:\*\*)?(?:Final )?Answer:(?:\*\*)?[ \t]*(\S.*?)[ \t]*$", re.MULTILINE | re.IGNORECASE
+)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _CODE_LINE = re.compile(
     r"^[ \t]*(?:(?:def|class)\s+\w+.*:|(?:return|assert|raise|import|from\s+\w+\s+import)\s.*|lambda\b.*:.*|"
@@ -63,15 +67,15 @@ class Found:
     """A candidate, and by what it was found."""
 
     text: str
-    by: str
-    """box, tag, hashes, said, whole, last or none."""
+    by: FoundBy
 
 
-def find_answer(message: str, *, numeric: bool = False) -> Found:
+def find_answer(message: str, *, numeric: bool = False, strict: bool = False) -> Found:
     """The text in the message that is its answer; `by` is "none" if there is none.
 
     Args:
         numeric: the gold answer is a number, so that the last number may stand for an answer that nothing announces.
+        strict: only the last box, an `<answer>` tag, a line `####` or a line `Answer:` counts.
 
     """
     text = after_thinking(message.rstrip())[-TAIL_CHARS:].strip()
@@ -79,7 +83,7 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
         text = _STRUCK.sub(" ", text).strip()
     if not text:
         return Found("", "none")
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and not strict:
         return Found(text, "whole")
     tagged = _last_tagged(text)
     if tagged is not None:
@@ -91,6 +95,9 @@ def find_answer(message: str, *, numeric: bool = False) -> Found:
     hashes = _HASHES.findall(text)
     if hashes:
         return Found(hashes[-1], "hashes")
+    if strict:
+        marked = _ANSWER_LINE.findall(text)
+        return Found(unwrap(marked[-1].strip()), "said") if marked else Found("", "none")
     text = text.partition("<|")[0].strip() or text
     text = _TAG.sub(" ", _CODE_LINE.sub("", text)).strip()
     if not text or (len(text) <= MAX_CANDIDATE and _PYTHON.search(text)):

@@ -49,6 +49,13 @@ def math(gold: str, answer: str) -> Grade:
     return grade_math(gold, answer)
 
 
+def math_strict(gold: str, answer: str) -> Grade:
+    """As math, but only what is in the last box, an `<answer>` tag, a line `####` or a line `Answer:` counts."""
+    from verifier.maths import grade_math
+
+    return grade_math(gold, answer, strict=True)
+
+
 def choice(gold: str, answer: str) -> Grade:
     """The answer is the gold letter of a multiple choice, or, for a gold such as `A, C`, exactly those letters."""
     from verifier.choices import grade_choice
@@ -83,7 +90,7 @@ def reasoning_gym(gold: str, answer: str) -> Grade:
 
 
 BUILT_IN: dict[str, Grader] = {
-    grader.__name__: grader for grader in (choice, integer, math, reasoning_gym, regex, string)
+    grader.__name__: grader for grader in (choice, integer, math, math_strict, reasoning_gym, regex, string)
 }
 
 

@@ -22,8 +22,11 @@ from verifier.prose import MAX_CANDIDATE, is_prose
 from verifier.shapes import Chain, Leaf, Many, Named, Row, Shape, Union, Words, shape_of
 
 MAX_CLEAN_DEPTH = 40
+ANSWER_CHARS = 200
+"""Of the answer that was found, as the grade carries it."""
 _TWO_INTEGERS = re.compile(r"-?\d+,-?\d+", re.ASCII)
 """A decimal with a comma, or a list of two: whichever agrees."""
+_ARITHMETIC = re.compile(r"(?:[\d\s.,+*/^!(){}-]|\\(?:cdot|times|frac|sqrt|binom)(?![a-z])){1,100}", re.ASCII)
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+", re.ASCII)
 _WRITTEN_OUT = re.compile(r"-?\d+[.,]\d+", re.ASCII)
 """A decimal: the only number that a gold such as `3,4` may be taken for."""
@@ -61,12 +64,21 @@ class Gold:
     """If the answer is a number."""
 
 
-def grade_math(gold: str, answer: str) -> Grade:
-    """See `verifier.graders.math`."""
+def grade_math(gold: str, answer: str, *, strict: bool = False) -> Grade:
+    """See `verifier.graders.math`.
+
+    Args:
+        strict: only what is in the last box, an `<answer>` tag, a line `####` or `Answer:` counts.
+
+    """
     wanted = read_gold(gold)
     if not answer.strip():
         return unparsable("the answer is empty")
-    found = find_answer(answer, numeric=wanted.literal is not None)
+    found = find_answer(answer, numeric=wanted.literal is not None, strict=strict)
+    return _grade_found(wanted, found)._replace(found_by=found.by, answer=found.text[:ANSWER_CHARS])
+
+
+def _grade_found(wanted: Gold, found: Found) -> Grade:
     is_plain = _PLAIN_NUMBER.fullmatch(found.text) and not _may_be_a_list(wanted.text)
     if wanted.literal is not None and is_plain and (number := literal(found.text)):
         return _number_grade(same_number(wanted.literal, number), found.text)
@@ -112,7 +124,8 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
             return correct("the same two numbers")
         if _listed_twice(text, gold.literal):
             return correct("the same number, repeated")
-        return no_number(found, text)
+        grade = no_number(found, text)
+        return grade._replace(rule="echo") if _comes_to(gold.text, text) else grade
     if normal(gold.text) == normal(text) and not _is_void(text):
         return correct("same text")
     if isinstance(gold.shape, Leaf | Words) and re.fullmatch(r"[A-J]", gold.shape.text):
@@ -129,6 +142,14 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
     if isinstance(shape, Leaf) and not re.search(r"[A-Za-z]{2}", text) and symbols.parse(shape.text) is None:
         return unparsable(f"does not parse: {show(text)}")
     return wrong(f"not equal: {show(text)}")
+
+
+def _comes_to(gold: str, text: str) -> bool:
+    """Whether an expression such as `6 + 10` or `5!` has the gold number as its value."""
+    try:
+        return _ARITHMETIC.fullmatch(text) is not None and symbols.same_expression(gold, text)
+    except symbols.TooLarge:
+        return False
 
 
 def _may_be_a_list(text: str) -> bool:

@@ -1,7 +1,9 @@
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
+from factories import make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,14 +54,13 @@ def test_metrics_of_two_prompts_with_three_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    ("text", "found", "answer"),
     [
-        (r"so \boxed{\frac{1}{2}} it is", r"\frac{1}{2}"),
-        (r"\boxed{1} no, \boxed{ 2 }", "2"),
-        ("thinking\nThe answer is 7\n\n", "theansweris7"),
-        (r"\boxed{cut off", r"\boxed{cutoff"),
-        ("", ""),
+        ("so \\boxed{A B}", "A B", "ab"),
+        ("first\n Last line \n\n", "", "lastline"),
+        ("", "", ""),
+        ("x" * 500, "", "x" * 200),
     ],
 )
-def test_answers_of_wrong_completions(text: str, answer: str) -> None:
-    assert answer_of(text) == answer
+def test_a_vote_is_for_what_the_grader_found_or_the_last_line(text: str, found: str, answer: str) -> None:
+    assert answer_of(replace(make_verdict(text=text), answer=found)) == answer

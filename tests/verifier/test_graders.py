@@ -96,7 +96,7 @@ def test_reasoning_gym_counts_a_score_of_one_alone() -> None:
     pytest.importorskip("reasoning_gym")
     assert reasoning_gym(entry("chain_sum", "-4"), "-4").outcome == "correct"
     assert reasoning_gym(entry("chain_sum", "-4"), "The answer is -4.").outcome == "correct"
-    assert reasoning_gym(entry("chain_sum", "-4"), "1 2 3 -4 5") == ("wrong", 0.0, "score 0.2; only 1.0 counts")
+    assert reasoning_gym(entry("chain_sum", "-4"), "1 2 3 -4 5")[:3] == ("wrong", 0.0, "score 0.2; only 1.0 counts")
     assert reasoning_gym(entry("chain_sum", "-4"), "").outcome == "unparsable"
 
 

@@ -85,3 +85,31 @@ KINDS: dict[str, list[tuple[str, str, bool]]] = {
 )
 def test_kinds_of_wrong_answers_are_refused_and_right_ones_stay(gold: str, answer: str, is_right: bool) -> None:
     assert (grade("math", gold, answer).outcome == "correct") == is_right
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_right", "found_by"),
+    [
+        (r"so \boxed{16}", True, "box"),
+        ("work <answer>16</answer>", True, "tag"),
+        ("work\n#### 16", True, "hashes"),
+        ("work\nAnswer: 16", True, "said"),
+        ("work\n**Answer:** 16", True, "said"),
+        ("The answer is 16.", False, "none"),
+        ("16", False, "none"),
+        ("It must be 16", False, "none"),
+        (r"\boxed{15} no, Answer: 16", False, "box"),
+    ],
+)
+def test_strict_counts_only_what_is_marked(answer: str, is_right: bool, found_by: str) -> None:
+    strict = grade("math_strict", "16", answer)
+    assert (strict.outcome == "correct", strict.found_by) == (is_right, found_by)
+
+
+def test_a_grade_says_where_its_answer_was_and_whether_it_hangs_on_the_echo_rule() -> None:
+    assert grade("math", "16", r"so \boxed{16}")[3:] == ("box", "16", "")
+    assert grade("math", "16", "The answer is 16.")[3:] == ("said", "16", "")
+    assert grade("math", "16", r"\boxed{6 + 10}")[3:] == ("box", "6 + 10", "echo")
+    assert grade("math", "120", r"\boxed{5!}").rule == "echo"
+    assert grade("math", "16", r"\boxed{6 + 11}").rule == ""
+    assert len(grade("math", "16", r"\boxed{" + "1+" * 150 + "1}").answer) == 200

@@ -66,7 +66,7 @@ def test_an_answer_comes_out_while_input_is_still_open() -> None:
 def test_mistakes_are_told_and_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--grader", "nope"]) == 2
     assert (
-        "there is no grader 'nope'; known: choice, integer, math, reasoning_gym, regex, string"
+        "there is no grader 'nope'; known: choice, integer, math, math_strict, reasoning_gym, regex, string"
         in capsys.readouterr().err
     )
     assert main(["verify", str(tmp_path / "nothing.jsonl")]) == 2
