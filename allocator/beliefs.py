@@ -1,4 +1,4 @@
-"""What is believed of a prompt, and how a graded group changes it. Pure: a belief in, a belief out."""
+"""Changes what is believed of a prompt: a belief and what happened to its group in, the belief after it out. Pure."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ from allocator.modes import MIN_TRIALS
 from stream.messages import Belief, OpenGroup, Visit
 
 WINDOW = 16
-"""Rollouts that the paper's estimate looks back on (reward_buffer_length of its code, algorithms.md A1)."""
+"""Rollouts that the estimate of Li et al. (arXiv 2509.25849) looks back on: reward_buffer_length of their code."""
 DISCOUNT = 0.5
-"""What a group leaves of the weight of those before it: the policy has changed since."""
+"""Factor on the weight of earlier groups with every new one: the policy has changed since."""
 
 
 def next_group_id(belief: Belief) -> str:
@@ -17,7 +17,7 @@ def next_group_id(belief: Belief) -> str:
 
 
 def admit(belief: Belief, group: OpenGroup) -> Belief:
-    """The prompt gets a group."""
+    """The belief once the prompt has got a group."""
     return replace(belief, num_groups=belief.num_groups + 1, open_group=group)
 
 
@@ -30,9 +30,14 @@ def observe(
     num_tokens: int = 0,
     discount: float = DISCOUNT,
 ) -> Belief:
-    """The open group's verdicts are all there; ungraded rollouts say nothing of the success rate (law 6).
+    """The belief once the open group's verdicts are all there. Ungraded rollouts say nothing of the success rate (law 6).
 
-    A reward between 0 and 1 counts as that part of a success.
+    Args:
+        num_correct: sum of the rewards; one between 0 and 1 counts as that part of a success.
+        num_graded: rollouts that carry a reward.
+        num_sampled, num_tokens: rollouts that were sampled, graded or not, and their tokens.
+        discount: see DISCOUNT.
+
     """
     assert belief.open_group is not None and not belief.open_group.observed
     observed = replace(belief, open_group=replace(belief.open_group, observed=True))
@@ -55,31 +60,35 @@ def observe(
 
 
 def end(belief: Belief) -> Belief:
-    """The learner has ended the open group."""
+    """The belief once the learner has ended the open group."""
     assert belief.open_group is not None
     return _close_if_over(replace(belief, open_group=replace(belief.open_group, ended=True)))
 
 
 def _close_if_over(belief: Belief) -> Belief:
-    """A group is closed when it is both observed and ended, whichever comes first (they stand on different topics)."""
+    """A group is closed when it is both observed and ended, whichever comes first (two topics tell of it)."""
     group = belief.open_group
     return replace(belief, open_group=None) if group is not None and group.observed and group.ended else belief
 
 
 def success_rate(belief: Belief) -> float:
-    """The paper's estimate: nan if unseen, the last visit's mean if it had 16 rollouts, else that of the newest 16."""
+    """The plug-in estimate of the success rate, as the code of arXiv 2509.25849 makes it.
+
+    nan if the prompt is unseen (fewer than MIN_TRIALS rollouts); the last visit's mean if that had WINDOW rollouts or more;
+    otherwise the mean of the newest WINDOW rollouts, where each visit's count with the visit's mean.
+    """
     if belief.num_trials < MIN_TRIALS:
         return float("nan")
-    correct, left = 0.0, WINDOW
+    correct, num_left = 0.0, WINDOW
     for visit in reversed(belief.visits):
-        if left == WINDOW and visit.num_graded >= WINDOW:
+        if num_left == WINDOW and visit.num_graded >= WINDOW:
             return visit.num_correct / visit.num_graded
-        taken = min(left, visit.num_graded)
+        taken = min(num_left, visit.num_graded)
         correct += visit.num_correct / visit.num_graded * taken
-        left -= taken
-        if left == 0:
+        num_left -= taken
+        if num_left == 0:
             break
-    return correct / (WINDOW - left)
+    return correct / (WINDOW - num_left)
 
 
 def _newest(visits: tuple[Visit, ...]) -> tuple[Visit, ...]:

@@ -1,12 +1,14 @@
-"""Exact budgets: the integers N_i in [low_i, high_i] that maximise the sum of concave values V_i(N_i) under a budget.
+"""Spends a budget: finds the integers N_i in [low_i, high_i] that maximise the sum of concave values V_i(N_i).
 
-Increments V_i(n+1) - V_i(n) that never rise in n make the largest increments an exact optimum (prefixes are taken in
-order), so no dynamic program is needed (algorithms.md A4). Which increments are the largest is found as in Floyd and
-Rivest's SELECT (1975), over M falling columns that are never written down: a sample of the increments brackets the
-price, the bracket decides all but few of them, and the few are sorted. Time O(M log N), memory O(M).
+Where no increment V_i(n+1) - V_i(n) rises in n, the largest increments are an exact optimum (each prompt's are taken in
+order), so no dynamic program is needed: marginal analysis (Fox, Management Science 13, 1966). Which increments are the
+largest is found as in Floyd and Rivest's SELECT (CACM 18, 1975), over M falling columns that are never written down: a
+sample of the increments brackets the price, the bracket decides all but few of them, and the few are sorted. Time
+O(M log N), memory O(M).
 
-With costs c_i the increments are ranked by value per cost: the greedy solution of the linear relaxation, then a fill
-step, with a certified gap to the optimum (A6). Legend: M prompts, K of them, U undecided increments.
+With costs c_i the increments are ranked by value per cost: Dantzig's greedy solution of the linear relaxation, then a fill
+step. The first increment that does not fit bounds what the optimum can be above that: the certified gap. Legend: M prompts,
+K of them, U undecided increments.
 """
 
 from collections.abc import Callable
@@ -134,7 +136,7 @@ def demand(density: Marginal, price: float, low: Ints, high: Ints) -> Ints:
 
     Each prompt is searched by steps that double from the low end, then by bisection.
     """
-    found = low.copy()
+    rollouts = low.copy()
     prompts = np.flatnonzero(low < high)
     left, right = low[prompts], high[prompts]
     step = 0
@@ -145,10 +147,10 @@ def demand(density: Marginal, price: float, low: Ints, high: Ints) -> Ints:
         np.copyto(left, middle + 1, where=buys)
         undecided = left < right
         if not undecided.all():
-            found[prompts] = left
+            rollouts[prompts] = left
             prompts, left, right = prompts[undecided], left[undecided], right[undecided]
         step = min(2 * step + 1, MAX_BUDGET)
-    return found
+    return rollouts
 
 
 class _Purchase:
@@ -202,12 +204,12 @@ class _Purchase:
     def _bracket(self, size: int) -> tuple[float, float]:
         """Two prices that the budget's price is most likely between, from an even sample of undecided increments."""
         ends = np.cumsum(self.right - self.left)
-        # One place in each of `size` even stretches, shifted by the golden ratio: an even step could meet all columns
-        # at the same height.
+        # One position in each of `size` even stretches, shifted by the golden ratio: an even step could meet all columns at
+        # the same height.
         steps = np.arange(size)
-        places = ((steps + steps * GOLDEN % 1.0) * (ends[-1] / size)).astype(np.int64)
-        prompts = np.searchsorted(ends, places, side="right")
-        rollouts = self.right[prompts] - (ends[prompts] - places)
+        positions = ((steps + steps * GOLDEN % 1.0) * (ends[-1] / size)).astype(np.int64)
+        prompts = np.searchsorted(ends, positions, side="right")
+        rollouts = self.right[prompts] - (ends[prompts] - positions)
         density = self.density(prompts, rollouts)
         _check_numbers(density, prompts)
         order = np.argsort(-density)
@@ -282,15 +284,15 @@ class _Purchase:
             best = int(np.argmax(np.where(cost <= self._rest, density, -np.inf)))
             if cost[best] > self._rest or density[best] <= 0:
                 break
-            one = prompts[best : best + 1]
-            self.left[one] += 1
+            prompt = prompts[best : best + 1]  # [1]
+            self.left[prompt] += 1
             if self.spent() > self._budget:  # by a rounding error of the sum
-                self.left[one] -= 1
+                self.left[prompt] -= 1
                 density[best] = -np.inf
                 continue
             gained += float(density[best] * cost[best])
-            room = self.left[one] < self._high[one]
-            density[best] = self.density(one, self.left[one])[0] if room.all() else -np.inf
+            has_room = self.left[prompt] < self._high[prompt]
+            density[best] = self.density(prompt, self.left[prompt])[0] if has_room.all() else -np.inf
         return gained
 
 

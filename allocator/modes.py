@@ -1,5 +1,7 @@
-"""The rules that turn beliefs into budgets. Every one spends the budget exactly, within the bounds (law 4); with costs
-it spends at most the budget. `allocate` is the whole of it as one function, numpy in and out.
+"""Turns beliefs into budgets: beliefs, a budget and bounds in, rollouts out.
+
+Every mode spends the budget exactly, within the bounds (law 4); with costs it spends at most the budget. `allocate` is the
+whole of it as one function, numpy in and out.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from allocator.budget import MAX_BUDGET, Floats, Ints, check_budget, level, solve, spread, total_cost
-from allocator.prior import learn_prior
+from allocator.prior import learn_prior, numbered
 from allocator.values import NO_GAIN, PAPER_GAIN, Gain, PlugIn, Shared, Value, VarianceRemoved, rollouts_needed
 
 MIN_TRIALS = 8
@@ -87,7 +89,7 @@ def allocate(
         raise ValueError(f"mode is {mode!r}; want one of {', '.join(MODES)}")
     wins, counts = _numbers("successes", successes), _numbers("trials", trials)
     check_counts(wins, counts)
-    low, high = (_bounds(name, of, counts.size) for name, of in (("min", min_rollouts), ("max", max_rollouts)))
+    low, high = _bounds("min", min_rollouts, counts.size), _bounds("max", max_rollouts, counts.size)
     costs = None if cost is None else _numbers("cost", cost, counts.size)
     check_budget(budget, low, high, costs)
     a, b = _prior(wins, counts, _labels("task", task, counts.size), _labels("level", level, counts.size), prior)
@@ -107,7 +109,10 @@ def uniform(beliefs: Beliefs, budget: float, low: Ints, high: Ints, cost: Floats
 
 
 def paper(beliefs: Beliefs, budget: float, low: Ints, high: Ints, cost: Floats | None = None) -> Allocation:
-    """The published rule with its fallback, and its code's defects mended (algorithms.md A1, A2).
+    """The rule of Li et al. (arXiv 2509.25849) with its fallback, without the defects of their code.
+
+    (The code, KnapsackRL at ca5d5f5, scores the lower bound as worth nothing, lets unseen prompts take fallback, does not keep
+    max_rollouts there, and fails where all prompts are effective and need less than the budget.)
 
     Unseen prompts get what `uniform` would give them. Those never or always solved (p = 0, p = 1) get the lower bound.
     The rest is spent by the knapsack on the others, up to what Theorem 1 says they need; a surplus (the fallback) goes
@@ -121,15 +126,15 @@ def paper(beliefs: Beliefs, budget: float, low: Ints, high: Ints, cost: Floats |
     even = level(low, high, budget - total_cost(low, cost), cost)
     rollouts, price = np.where(np.isnan(rate), even, low), 0.0
     if effective.any():
-        p, of_these = rate[effective], (low[effective], high[effective], None if cost is None else cost[effective])
-        needed = np.clip(np.floor(rollouts_needed(p)), low[effective], high[effective]).astype(np.int64)
+        p, least, most = rate[effective], low[effective], high[effective]
+        costs = None if cost is None else cost[effective]
+        needed = np.clip(np.floor(rollouts_needed(p)), least, most).astype(np.int64)
         available = budget - total_cost(np.where(effective, 0, rollouts), cost)
-        share = min(available, total_cost(needed, of_these[2]))
-        solution = solve(PlugIn(p).marginal, share, *of_these)
+        solution = solve(PlugIn(p).marginal, min(available, total_cost(needed, costs)), least, most, costs)
         rollouts[effective], price = solution.num_rollouts, solution.price
-    left = budget - total_cost(rollouts, cost)
+    surplus = budget - total_cost(rollouts, cost)
     for among in (never, ~effective, effective):
-        left = spread(rollouts, among, left, high, cost)
+        surplus = spread(rollouts, among, surplus, high, cost)
     return _plug_in(beliefs, rollouts, cost, price if np.isfinite(price) else 0.0)
 
 
@@ -159,7 +164,7 @@ VALUES: dict[str, ValueOf] = {
     "p_nonzero": _expected(NO_GAIN),
     "variance": lambda beliefs, low, high: VarianceRemoved(beliefs.a, beliefs.b),
 }
-"""What the modes maximise that maximise anything."""
+"""The value functions of the modes that maximise one: they have a price."""
 
 
 def _optimal(value_of: ValueOf) -> Mode:
@@ -223,9 +228,9 @@ def _numbers(name: str, values: ArrayLike, size: int | None = None) -> Floats:
     return numbers
 
 
-def _bounds(name: str, of: ArrayLike, size: int) -> Ints:
+def _bounds(name: str, bounds: ArrayLike, size: int) -> Ints:
     try:
-        numbers = np.asarray(of, dtype=np.float64)
+        numbers = np.asarray(bounds, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name}_rollouts is not a number ({error})") from None
     if numbers.ndim > 1 or (numbers.ndim == 1 and numbers.size != size):
@@ -243,9 +248,8 @@ def _labels(name: str, values: Sequence[Any] | ArrayLike | None, size: int) -> I
     labels: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)  # type: ignore[arg-type]
     if len(labels) != size:
         raise ValueError(f"{name} has {len(labels)} labels; want one per prompt, {size}")
-    numbers: dict[Any, int] = {}
     try:
-        return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+        return numbered(labels)
     except TypeError as error:
         raise ValueError(f"{name} has labels that cannot be told apart ({error}); want strings or numbers") from None
 
@@ -254,12 +258,12 @@ def _prior(
     successes: Floats, trials: Floats, task: Ints, level: Ints, fixed: tuple[float, float] | None
 ) -> tuple[Floats, Floats]:
     if fixed is not None:
-        a_b = _numbers("the prior's numbers", fixed)
-        if a_b.size != 2 or not (np.isfinite(a_b) & (a_b > 0)).all():
+        pair = _numbers("the prior's numbers", fixed)
+        if pair.size != 2 or not (np.isfinite(pair) & (pair > 0)).all():
             raise ValueError(
-                f"the prior is Beta({', '.join(f'{x:g}' for x in a_b)}); want two positive, finite numbers"
+                f"the prior is Beta({', '.join(f'{x:g}' for x in pair)}); want two positive, finite numbers"
             )
-        return np.full(trials.size, a_b[0]), np.full(trials.size, a_b[1])
+        return np.full(trials.size, pair[0]), np.full(trials.size, pair[1])
     if trials.size == 0:
         return trials, trials
     _, level_of_task = np.unique(task * (int(level.max()) + 1) + level, return_inverse=True)

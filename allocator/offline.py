@@ -8,7 +8,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +22,7 @@ from stream.json_lines import has_lone_surrogate, read_objects, source_name
 
 KEYS = "prompt_id, successes and trials"
 OUT_SUFFIXES = (".jsonl", ".parquet")
-PLOT_SUFFIXES = (".html", ".pdf", ".png", ".svg")
+PLOT_SUFFIXES = (".html",)
 
 DESCRIPTION = """\
 Decide how many rollouts each prompt gets, from what is known of it.
@@ -85,9 +85,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--out", type=_file(OUT_SUFFIXES), metavar="FILE", help="write here, .jsonl or .parquet, instead of printing"
     )
-    made.add_argument(
-        "--plot", type=_file(PLOT_SUFFIXES), metavar="FILE", help="draw the allocation: .png, .svg, .pdf or .html"
-    )
+    made.add_argument("--plot", type=_file(PLOT_SUFFIXES), metavar="FILE", help="draw the allocation on a page, .html")
     return made
 
 
@@ -104,8 +102,8 @@ def run(options: argparse.Namespace) -> None:
             min_rollouts=options.min,
             max_rollouts=options.max,
             cost=costs,  # type: ignore[arg-type]
-            task=_labels(line.task for line in lines),
-            level=_labels(line.level for line in lines),
+            task=[line.task for line in lines],
+            level=[line.level for line in lines],
             prior=options.prior,
         )
     except ValueError as error:
@@ -177,12 +175,6 @@ def _mistake(row: dict[str, Any], error: Exception) -> str:
         if key in row and (isinstance(row[key], bool) or not isinstance(row[key], int | float)):
             return f"has {key} {json.dumps(row[key])}; want a number"
     return f"cannot be read ({error})"
-
-
-def _labels(labels: Iterable[Any]) -> list[int]:
-    """Equal labels get equal numbers."""
-    numbers: dict[Any, int] = {}
-    return [numbers.setdefault(label, len(numbers)) for label in labels]
 
 
 # -- out --------------------------------------------------------------------------------------------------------------

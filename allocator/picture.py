@@ -1,12 +1,11 @@
-"""A picture of an allocation: who got how many rollouts. What is drawn is data; nothing is decided here."""
+"""Draws an allocation as a page: who got how many rollouts. Nothing is decided here."""
 
-import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from allocator.budget import Floats
 from allocator.modes import Allocation
@@ -14,60 +13,48 @@ from allocator.modes import Allocation
 BLUE, ORANGE, GRAY = "#2a6fbb", "#d9822b", "#8a8f98"
 MOST_POINTS = 20_000
 UNSEEN = -0.15
-"""Where prompts without an estimate stand on the axis of success rates."""
+"""Where prompts without an estimate are on the axis of success rates."""
 
 
 def draw(file: Path, allocation: Allocation, trials: Floats, title: str) -> None:
-    """Write the picture; the name's end gives the kind, .html being a page with the .svg in it."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    figure.suptitle(title)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    _rollouts_by_rate(left, allocation, trials)
-    _histogram(right, allocation)
-    if file.suffix != ".html":
-        figure.savefig(file, dpi=150)
-        return
-    picture = io.StringIO()
-    figure.savefig(picture, format="svg")
-    svg = picture.getvalue()
-    page = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n{svg[svg.index("<svg") :]}</html>\n'
-    file.write_text(page, encoding="utf-8")
+    """Write the page, which needs nothing but a browser."""
+    figure = make_subplots(rows=1, cols=2, column_widths=[0.6, 0.4])
+    for trace in _rollouts_by_rate(allocation, trials):
+        figure.add_trace(trace, row=1, col=1)
+    figure.add_trace(_histogram(allocation), row=1, col=2)
+    mean = float(allocation.num_rollouts.mean())
+    figure.add_vline(mean, line={"color": GRAY, "dash": "dash"}, annotation_text=f"mean {mean:.3g}", row=1, col=2)
+    ticks = [UNSEEN, 0.0, 0.25, 0.5, 0.75, 1.0]
+    labels = ["unseen", *(f"{tick:.0%}" for tick in ticks[1:])]
+    figure.update_xaxes(title="believed success rate", tickvals=ticks, ticktext=labels, row=1, col=1)
+    figure.update_yaxes(title="rollouts", rangemode="tozero", row=1, col=1)
+    figure.update_xaxes(title="rollouts", row=1, col=2)
+    figure.update_yaxes(title="prompts", type="log", row=1, col=2)
+    figure.update_layout(title=title, template="simple_white", height=480)
+    page: str = figure.to_html(include_plotlyjs=True)
+    file.write_text(f"<!doctype html>\n{page}", encoding="utf-8")
 
 
-def _rollouts_by_rate(axes: Axes, allocation: Allocation, trials: Floats) -> None:
+def _rollouts_by_rate(allocation: Allocation, trials: Floats) -> list[Any]:
     shown = np.linspace(0, trials.size - 1, min(trials.size, MOST_POINTS)).astype(np.int64)
     rate = np.where(np.isnan(allocation.success_rate), UNSEEN, allocation.success_rate)[shown]
     rollouts, seen = allocation.num_rollouts[shown], trials[shown] > 0
-    for kind, colour, label in ((seen, BLUE, "seen before"), (~seen, ORANGE, "never seen")):
-        if kind.any():
-            axes.scatter(rate[kind], rollouts[kind], s=14, color=colour, alpha=0.5, linewidths=0, label=label)
-    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-    labels = [f"{tick:.0%}" for tick in ticks]
-    if (rate == UNSEEN).any():
-        ticks, labels = [UNSEEN, *ticks], ["unseen", *labels]
-    axes.set_xticks(ticks, labels)
-    axes.set_xlim(min(ticks) - 0.04, 1.04)
-    axes.set_ylim(0, None)
-    axes.set(xlabel="believed success rate", ylabel="rollouts")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
-    _plain(axes)
+    return [
+        go.Scattergl(
+            x=rate[kind],
+            y=rollouts[kind],
+            mode="markers",
+            name=name,
+            marker={"color": color, "opacity": 0.5, "size": 5},
+        )
+        for kind, color, name in ((seen, BLUE, "seen before"), (~seen, ORANGE, "never seen"))
+        if kind.any()
+    ]
 
 
-def _histogram(axes: Axes, allocation: Allocation) -> None:
+def _histogram(allocation: Allocation) -> Any:
     rollouts = allocation.num_rollouts
     width = max(1, int(np.ptp(rollouts)) // 40 + 1)
-    edges = np.arange(rollouts.min(), rollouts.max() + width + 1, width) - 0.5
-    axes.hist(rollouts, bins=edges.tolist(), color=BLUE)
-    axes.axvline(float(rollouts.mean()), color=GRAY, linestyle="--", label=f"mean {rollouts.mean():.3g}")
-    axes.set(xlabel="rollouts", ylabel="prompts", yscale="log")
-    axes.set_ylim(0.8, None)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
-    _plain(axes)
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e6ea", linewidth=0.8)
-    axes.set_axisbelow(True)
+    edges = np.arange(rollouts.min(), rollouts.max() + width + 1, width)
+    counts, _ = np.histogram(rollouts, bins=edges - 0.5)
+    return go.Bar(x=edges[:-1] + (width - 1) / 2, y=counts, width=width, marker={"color": BLUE}, showlegend=False)

@@ -1,7 +1,7 @@
 """Decides prompts one by one, by a price that follows what is spent.
 
 At a price a prompt buys every increment worth it: N_i(price) = low_i + #{n: V_i(n+1) - V_i(n) >= price}. At the right
-price that is the solution of the knapsack, as the increments are falling, and nobody has to know the other prompts.
+price that is the solution of the knapsack, as the increments fall in n, and no prompt has to know of the others.
 """
 
 import math
@@ -13,7 +13,7 @@ from allocator.budget import Marginal, check_bounds
 LEARNING = 1 / 128
 """How fast the price's base learns: the share of the debt (in units of the most) that it moves by a prompt."""
 FORCED = 1 / 8
-"""What the log of the base moves by where the most debt, not the price, has decided: then the price is far off."""
+"""What the log of the base moves by where the bound on the debt, not the price, has decided: then the price is far off."""
 
 
 class Pacer:
@@ -25,7 +25,7 @@ class Pacer:
     """
 
     def __init__(self, mean: float, price: float, most_debt: float = 80.0, debt: float = 0.0) -> None:
-        """Start at a price: any > 0 will do, that of the first prompts' solution (`solve`) loses no time.
+        """Start at a price; any > 0 will do, but one near the right price needs no time to get there.
 
         Args:
             mean: rollouts allowed for each prompt.
@@ -76,7 +76,7 @@ class Pacer:
         return decided
 
     def note(self, num_rollouts: int) -> None:
-        """A prompt of the stream gets as many, by this pacer's decision or another's."""
+        """Count the rollouts that a prompt of the stream gets."""
         self.debt += num_rollouts - self.mean
         step = LEARNING * min(max(self.debt / self._most_debt, -1.0), 1.0)
         self._log_base = min(max(self._log_base + step, -700.0), 700.0)

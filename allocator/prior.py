@@ -1,12 +1,14 @@
-"""What is believed of a prompt before it was ever sampled: learned from all others, most from those of its kind.
+"""Learns what to believe of a prompt before it was sampled: from the counts of all prompts, most from those like it.
 
 The prompts form a tree, all -> task -> level -> prompt. At each stage a child's success rate is drawn around its
 parent's, p_child ~ Beta(k p_parent, k (1 - p_parent)), with one strength k a stage. Strengths and rates are learned by
 empirical Bayes with the method of moments: two rollouts of one child differ more rarely than two of different children
-of one parent, and how much more rarely says how alike the children are. Closed forms, O(M), and counts may be fractions.
-Legend: M prompts; at a stage, C children of P parents.
+of one parent, and how much more rarely says how alike the children are: 1 / (k + 1) is the correlation of two rollouts of one
+child. The children's weights are Kleinman's (Proportions with Extraneous Variance, JASA 68, 1973). Closed forms, O(M), and
+counts may be fractions. Legend: M prompts; at a stage, C children of P parents.
 """
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +36,14 @@ class Prior:
     strengths: tuple[float, float, float]
 
 
+def numbered(labels: Iterable[Hashable]) -> Ints:
+    """Numbers for labels, from 0 in order of their first appearance; equal labels get equal numbers. [M]"""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+
+
 def learn_prior(successes: Floats, trials: Floats, task: Ints, level: Ints) -> Prior:
-    """The prior of every prompt, from the counts of all; prompts with no trials are fine.
+    """The prior of every prompt, from the counts of all; a prompt may have no trials.
 
     Args:
         successes, trials: [M] counts, which may be discounted.
@@ -68,7 +76,7 @@ def learn_costs(tokens: Floats, sampled: Floats, task: Ints, level: Ints, most: 
     for kind in (task, level, np.arange(tokens.size)):
         num = int(kind.max()) + 1
         above = np.broadcast_to(mean, tokens.size)
-        # A kind's parent's mean stands at each of its prompts; any of them will do.
+        # Every prompt of a kind has the same parent, whose mean is `above` at that prompt: any of them will do.
         parent = np.empty(num)
         parent[kind] = above
         of_kind = _sums(kind, tokens, num), _sums(kind, sampled, num)

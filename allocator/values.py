@@ -1,8 +1,8 @@
-"""What rollouts on a prompt are worth: functions of N that are concave, so that `allocator.budget` solves them exactly.
+"""Gives the value of rollouts on a prompt: concave functions of N, so that `allocator.budget` solves them exactly.
 
-The paper's (Li et al., arXiv 2509.25849): V(N) = P(the group has both outcomes) x information gain
-= (1 - p^N - q^N) p q^2, q = 1 - p. Its increments (p^n q + q^n p) p q^2 are sums of falling geometric sequences, and so
-is their mean over any belief in p (algorithms.md A4, A6). Legend: M prompts, K of them.
+That of Li et al. (Knapsack RL, arXiv 2509.25849): V(N) = P(the group has both outcomes) x information gain
+= (1 - p^N - q^N) p q^2, q = 1 - p. Its increments (p^n q + q^n p) p q^2 are sums of falling geometric sequences, so they fall
+in n, and so does their mean over any belief in p. Legend: M prompts, K of them.
 """
 
 from functools import cached_property
@@ -51,25 +51,14 @@ def paper_value(p: Floats, num_rollouts: Ints) -> Floats:
     return p_nonzero(p, num_rollouts) * p * (1.0 - p) ** 2
 
 
-def paper_marginal(p: Floats, num_rollouts: Ints) -> Floats:
-    """V(N+1) - V(N) of the paper. [M]"""
-    q = 1.0 - p
-    return (p**num_rollouts * q + q**num_rollouts * p) * p * q**2
-
-
 def rollouts_needed(p: Floats, confidence: float = 0.9) -> Floats:
-    """Rollouts that Theorem 1 asks for: ln(1-confidence) / ln(max(p, q)); inf at p = 0 and 1. [M]
+    """Rollouts that Theorem 1 of arXiv 2509.25849 asks for: ln(1-confidence) / ln(max(p, q)); inf at p = 0 and 1. [M]
 
-    A necessary bound, not a sufficient one: at p = .5 it gives 4, with which both outcomes show in 87.5 % (A5).
+    A necessary bound, not a sufficient one, as max(p, q)^N <= p^N + q^N: at p = .5 it gives 4, with which both outcomes show in
+    87.5 % of groups.
     """
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(1.0 - confidence) / np.log(np.maximum(p, 1.0 - p)))
-
-
-def rollouts_enough(p: Floats, confidence: float = 0.9) -> Floats:
-    """Rollouts that suffice for both outcomes: ln((1-confidence)/2) / ln(max(p, q)), as p^N + q^N <= 2 max^N. [M]"""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log((1.0 - confidence) / 2.0) / np.log(np.maximum(p, 1.0 - p)))
 
 
 class PlugIn:
@@ -108,7 +97,7 @@ def _check(name: str, values: Floats, good: NDArray[np.bool_], wanted: str) -> N
 
 
 class Expected:
-    """E[P(both outcomes) p^g q^h] over beliefs p ~ Beta(a, b) [M]: the paper's value with g, h = 1, 2 (algorithms.md A6).
+    """E[P(both outcomes) p^g q^h] over beliefs p ~ Beta(a, b) [M]: in expectation, the paper's value with g, h = 1, 2.
 
     No special case for 0, 1 or unseen. With moments m(i, j) = E[p^i q^j] = (a)_i (b)_j / (a+b)_(i+j), rising
     factorials: V(N) = m(g, h) - m(N+g, h) - m(g, N+h), and V(n+1) - V(n) = m(n+g, h+1) + m(g+1, n+h).
@@ -119,8 +108,8 @@ class Expected:
     """
 
     def __init__(self, a: Floats, b: Floats, gain: Gain = PAPER_GAIN) -> None:
-        for name, of in (("a", a), ("b", b)):
-            _check(f"belief's {name}", of, (of > 0) & np.isfinite(of), "a positive, finite number")
+        for name, numbers in (("a", a), ("b", b)):
+            _check(f"belief's {name}", numbers, (numbers > 0) & np.isfinite(numbers), "a positive, finite number")
         self._a, self._b, self._s = a, b, a + b
         self._gain = gain
         self._rising = _Rising(a), _Rising(b), _Rising(a + b)
@@ -164,14 +153,15 @@ class Expected:
 
     def _powers(self, prompts: Ints, m: Ints) -> tuple[Floats, Floats]:
         """E[p^m] = (a)_m / (a+b)_m, and E[q^m] = (b)_m / (a+b)_m. [K] each"""
-        of_a, of_b, of_s = self._rising
-        log_s, ten_s = of_s.at(prompts, m)
-        powers = []
-        for of in (of_a, of_b):
-            log_x, ten_x = of.at(prompts, m)
-            exponent = log_x - log_s + m * (of.log_y[prompts] - of_s.log_y[prompts])
-            powers.append(np.exp(exponent) * (ten_s / ten_x))
-        return powers[0], powers[1]
+        rising_a, rising_b, rising_s = self._rising
+        log_s, ten_s = rising_s.at(prompts, m)
+
+        def ratio(rising: _Rising) -> Floats:
+            log_x, ten_x = rising.at(prompts, m)
+            exponent = log_x - log_s + m * (rising.log_y[prompts] - rising_s.log_y[prompts])
+            return np.asarray(np.exp(exponent) * (ten_s / ten_x))
+
+        return ratio(rising_a), ratio(rising_b)
 
 
 def _times(product: Floats, x: Floats, s: Floats, num: int) -> Floats:
@@ -216,14 +206,14 @@ def _ten_factors(x: Floats) -> Floats:
 
 
 class Shared:
-    """`Expected` for n from low to high, worked out once for all prompts of one belief, as a table where it is small."""
+    """`Expected` for n from low to high, computed once for all prompts of one belief, as a table where it is small."""
 
     def __init__(self, a: Floats, b: Floats, low: int, high: int, gain: Gain = PAPER_GAIN) -> None:
         kinds, self._kind = _kinds(a, b)
-        self._of_kind = Expected(a[kinds], b[kinds], gain)
+        self._expected = Expected(a[kinds], b[kinds], gain)
         self._low = low
         small = high - low <= MAX_ROWS and kinds.size * (high - low) <= MAX_TABLE
-        self._table = self._of_kind.table(low, high) if small else None
+        self._table = self._expected.table(low, high) if small else None
 
     @cached_property
     def _values(self) -> Floats:
@@ -231,29 +221,29 @@ class Shared:
         assert self._table is not None
         kinds = np.arange(self._table.shape[1])
         if self._low <= FEW_ROWS:
-            first = self._of_kind.table(1, self._low).sum(axis=0)
+            first = self._expected.table(1, self._low).sum(axis=0)
         else:
-            first = self._of_kind.value(kinds, np.full(kinds.size, self._low))
+            first = self._expected.value(kinds, np.full(kinds.size, self._low))
         return np.cumsum(np.vstack([first, self._table]), axis=0)
 
     def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
         """E[V(N)]. [K]"""
         if self._table is None:
-            return self._of_kind.value(self._kind[prompts], num_rollouts)
+            return self._expected.value(self._kind[prompts], num_rollouts)
         return np.asarray(self._values[num_rollouts - self._low, self._kind[prompts]])
 
     def marginal(self, prompts: Ints, num_rollouts: Ints) -> Floats:
         """E[V(n+1) - V(n)]. [K]"""
         if self._table is None:
-            return self._of_kind.marginal(self._kind[prompts], num_rollouts)
+            return self._expected.marginal(self._kind[prompts], num_rollouts)
         return np.asarray(self._table[num_rollouts - self._low, self._kind[prompts]])
 
 
 def _kinds(a: Floats, b: Floats) -> tuple[Ints, Ints]:
     """One prompt of each kind of belief, and the kind of every prompt. [kinds], [M]"""
-    _, of_a = np.unique(a, return_inverse=True)
-    _, of_b = np.unique(b, return_inverse=True)
-    _, kinds, kind = np.unique(of_a * (int(of_b.max()) + 1) + of_b, return_index=True, return_inverse=True)
+    _, kind_a = np.unique(a, return_inverse=True)
+    _, kind_b = np.unique(b, return_inverse=True)
+    _, kinds, kind = np.unique(kind_a * (int(kind_b.max()) + 1) + kind_b, return_index=True, return_inverse=True)
     return kinds, kind
 
 

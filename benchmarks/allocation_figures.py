@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from allocator.theorem import expected_rollouts, least_rollouts
-from allocator.values import PlugIn, p_nonzero, paper_value, rollouts_enough, rollouts_needed
+from allocator.values import PlugIn, p_nonzero, paper_value, rollouts_needed
+from benchmarks.theorem import expected_rollouts, least_rollouts, rollouts_enough
 from stream.console import make_console
 
 MODES = ("uniform", "paper", "bayes", "p_nonzero", "variance")

@@ -62,7 +62,7 @@ def test_paper_gives_unseen_the_mean_and_solved_the_least() -> None:
 
 
 def test_fallback_gives_the_surplus_to_prompts_never_solved_not_to_unseen_ones() -> None:
-    # Defects 4 and 5 of the published code (algorithms.md A2): unseen got 12 of 8, a hard one 386 of at most 128.
+    # Defects of the published code: unseen got 12 of 8, a hard one 386 of at most 128.
     assert rollouts([0, 0, 0, 0, 9, 9], [0, 0, 9, 9, 9, 9], 48, "paper") == [8, 8, 14, 14, 2, 2]
     found = rollouts([0] + [9] * 63, [9] * 64, 512, "paper")
     assert found[0] == 128

@@ -1,17 +1,23 @@
-"""How many rollouts a group needs for a gradient, that is, for both a success and a failure: what Theorem 1 of Li et al.
-(arXiv 2509.25849) bounds. `allocator.values` has its bound and a sufficient one; here are the exact numbers.
+"""Says how many rollouts a group needs for a gradient, that is, for both a success and a failure: success rates in, numbers
+out. Theorem 1 of Li et al. (arXiv 2509.25849) bounds it from below (`allocator.values.rollouts_needed`).
 """
 
 import numpy as np
 
 from allocator.budget import Floats, Ints
-from allocator.values import p_nonzero, rollouts_enough, rollouts_needed
+from allocator.values import p_nonzero, rollouts_needed
 
 
 def expected_rollouts(p: Floats) -> Floats:
     """Rollouts, one after another, until both outcomes have shown, on average: 1/p + 1/q - 1; inf at p = 0 and 1. [M]"""
     with np.errstate(divide="ignore"):
         return np.asarray(1.0 / p + 1.0 / (1.0 - p) - 1.0)
+
+
+def rollouts_enough(p: Floats, confidence: float = 0.9) -> Floats:
+    """Rollouts that suffice for both outcomes: ln((1-confidence)/2) / ln(max(p, q)), as p^N + q^N <= 2 max^N. [M]"""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log((1.0 - confidence) / 2.0) / np.log(np.maximum(p, 1.0 - p)))
 
 
 def least_rollouts(p: Floats, confidence: float = 0.9) -> Ints:

@@ -5,17 +5,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocator.theorem import expected_rollouts, least_rollouts
-from allocator.values import p_nonzero, rollouts_enough, rollouts_needed
+from allocator.values import p_nonzero, rollouts_needed
+from benchmarks.theorem import expected_rollouts, least_rollouts, rollouts_enough
 
 RATES = np.array([0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
 
 
 def test_three_numbers_at_90_percent():
-    # algorithms.md A5
     assert np.ceil(rollouts_needed(RATES)).tolist() == [230, 45, 22, 9, 4, 9, 22, 45, 230]
     assert least_rollouts(RATES).tolist() == [230, 45, 22, 9, 5, 9, 22, 45, 230]
     assert np.ceil(rollouts_enough(RATES)).tolist() == [299, 59, 29, 11, 5, 11, 29, 59, 299]
+
+
+def test_theorem_1_is_necessary_and_not_sufficient() -> None:
+    p = np.array([0.5, 0.25, 0.1, 0.05, 0.01])
+    assert np.ceil(rollouts_needed(p)).tolist() == [4, 9, 22, 45, 230]
+    assert p_nonzero(np.array([0.5]), np.array([4]))[0] == 0.875
+    assert np.isinf(rollouts_needed(np.array([0.0, 1.0]))).all()
+    enough = np.ceil(rollouts_enough(p)).astype(np.int64)
+    assert enough.tolist() == [5, 11, 29, 59, 299]
+    assert (p_nonzero(p, enough) >= 0.9).all()
 
 
 def test_theorems_bound_is_not_sufficient_at_one_half():
