@@ -1,4 +1,4 @@
-"""`python -m allocator CONFIG`: the allocator as a process. What is heavy is imported after the configuration is read."""
+"""Starts the allocator as a process, `python -m allocator CONFIG`; what is heavy is imported after the configuration is read."""
 
 import sys
 import threading

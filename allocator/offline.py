@@ -1,7 +1,7 @@
-"""`rucksack allocate PROMPTS.jsonl --budget B`: budgets for people who train with another framework.
+"""Runs `rucksack allocate PROMPTS.jsonl --budget B`, for people who train with another framework.
 
-A JSON line per prompt in, a line per prompt with its number of rollouts out. What decides is `allocator.allocate`; here
-are only the file, its mistakes and the picture.
+A JSON line per prompt in, a line per prompt with its number of rollouts out. `allocator.allocate` decides; here are the file,
+its mistakes and the picture.
 """
 
 import argparse
@@ -65,28 +65,30 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = _Parser(
+    arguments = _Parser(
         prog="rucksack allocate", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("prompts", type=Path, metavar="PROMPTS.jsonl", help="file to read; - for standard input")
-    made.add_argument(
+    arguments.add_argument("prompts", type=Path, metavar="PROMPTS.jsonl", help="file to read; - for standard input")
+    arguments.add_argument(
         "--budget",
         type=_number,
         required=True,
         metavar="B",
         help="rollouts to spend, all of them; where the lines hold a cost, the most that the rollouts may cost together",
     )
-    made.add_argument("--mode", choices=tuple(MODES), default="bayes", help=MODE_HELP)
-    made.add_argument("--min", type=_whole, default=2, help="fewest rollouts of a prompt, at least 2 (default: 2)")
-    made.add_argument("--max", type=_whole, default=128, help="most rollouts of a prompt (default: 128)")
-    made.add_argument(
+    arguments.add_argument("--mode", choices=tuple(MODES), default="bayes", help=MODE_HELP)
+    arguments.add_argument("--min", type=_whole, default=2, help="fewest rollouts of a prompt, at least 2 (default: 2)")
+    arguments.add_argument("--max", type=_whole, default=128, help="most rollouts of a prompt (default: 128)")
+    arguments.add_argument(
         "--prior", type=_prior, metavar="A,B", help="fixed Beta prior of every success rate (default: learned)"
     )
-    made.add_argument(
+    arguments.add_argument(
         "--out", type=_file(OUT_SUFFIXES), metavar="FILE", help="write here, .jsonl or .parquet, instead of printing"
     )
-    made.add_argument("--plot", type=_file(PLOT_SUFFIXES), metavar="FILE", help="draw the allocation on a page, .html")
-    return made
+    arguments.add_argument(
+        "--plot", type=_file(PLOT_SUFFIXES), metavar="FILE", help="draw the allocation on a page, .html"
+    )
+    return arguments
 
 
 def run(options: argparse.Namespace) -> None:
@@ -187,8 +189,8 @@ def _write(out: Path | None, lines: list[Line], allocation: Allocation) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not all(isinstance(one, int) for one in ids):  # a column has one type
-            ids = [str(one) for one in ids]
+        if not all(isinstance(prompt_id, int) for prompt_id in ids):  # a column has one type
+            ids = [str(prompt_id) for prompt_id in ids]
         with _writing(out):
             pq.write_table(pa.table({"prompt_id": ids, **columns}), out)
         return
@@ -213,14 +215,14 @@ def _writing(file: Path) -> Iterator[None]:
 
 def _summary(options: argparse.Namespace, allocation: Allocation, costly: bool) -> str:
     rollouts = allocation.num_rollouts
-    told = [
+    parts = [
         f"mode={options.mode} prompts={rollouts.size} rollouts={rollouts.sum()} least={rollouts.min()}",
         f"most={rollouts.max()} value={allocation.value.sum():.6g} price={allocation.price:.6g}",
     ]
     if costly:
         certified = f", value within {allocation.gap:.2g} of the best" if options.mode in VALUES else ""
-        told.append(f"cost={allocation.spent:.10g} of {options.budget:.10g}{certified}")
-    return " ".join(told)
+        parts.append(f"cost={allocation.spent:.10g} of {options.budget:.10g}{certified}")
+    return " ".join(parts)
 
 
 def _amount(budget: float, costly: bool) -> str:

@@ -1,13 +1,12 @@
-"""Brings the allocator back after a crash: all that it has to know of what a crash leaves behind.
+"""Brings the allocator back after a crash, and writes what its next life needs for that.
 
 Beliefs, updates and jobs in; the state as of the last transaction out, and the offsets to read on from. What came after
 that transaction is in the log still, and is read again.
 
-A transaction (jobs, beliefs, offsets) is to become visible as a whole or not at all, and brokers were found to tear some
-(Jepsen, of the protocol before KIP-890). No law rests on it:
+A transaction (jobs, beliefs, offsets) should become visible as a whole or not at all. Brokers were found to tear some
+(Jepsen on Bufstream 0.1.0, 2024: the protocol before KIP-890), so no law rests on it:
     - offsets are in the record of a belief, so they cannot part from the beliefs that rest on them;
-    - jobs without their belief are found here as partial groups, and are admitted as they are; records that concern them
-      are held until then;
+    - jobs without their belief are found as partial groups, and admitted as they are; records of them are held until then;
     - a belief without its jobs has slices whose lease runs out, so they are issued again;
     - beliefs are written twice, by the transaction that changes them and by the next one.
 """
@@ -102,7 +101,7 @@ class Recovery:
         for belief in self._topics.read_each(BELIEFS):
             if belief.positions or belief.pace is not None:
                 pace = belief.pace
-                self.offsets = {(place.topic, place.partition): place.offset for place in belief.positions}
+                self.offsets = {(at.topic, at.partition): at.offset for at in belief.positions}
             if belief.prompt_id in beliefs:
                 beliefs[belief.prompt_id] = belief
         return beliefs, pace
@@ -160,7 +159,7 @@ class Recovery:
 
 def partial_groups(unbelieved: Iterable[Job], beliefs: Mapping[str, Belief]) -> dict[str, PartialGroup]:
     """The next group, by prompt id, of each prompt that has such jobs."""
-    found: dict[str, PartialGroup] = {}
+    groups: dict[str, PartialGroup] = {}
     for job in unbelieved:
         prompt_id = job.prompt.prompt_id
         if job.budgeting is None or job.group_id != next_group_id(beliefs[prompt_id]):
@@ -168,9 +167,9 @@ def partial_groups(unbelieved: Iterable[Job], beliefs: Mapping[str, Belief]) -> 
         group = OpenGroup(
             group_id=job.group_id, num_rollouts=job.num_rollouts, round=job.round, budgeting=job.budgeting
         )
-        issued = found[prompt_id].issued if prompt_id in found else frozenset()
-        found[prompt_id] = PartialGroup(group=group, issued=issued | set(range(job.start, job.stop)))
-    return found
+        issued = groups[prompt_id].issued if prompt_id in groups else frozenset()
+        groups[prompt_id] = PartialGroup(group=group, issued=issued | set(range(job.start, job.stop)))
+    return groups
 
 
 def _is_unbelieved(job: Job, beliefs: Mapping[str, Belief]) -> bool:
