@@ -1,4 +1,4 @@
-"""Draws the figures of docs/allocation.md, from formulas and from the data beside them; trains nothing, takes seconds.
+"""Draws the figures of docs/allocation-study.md, from formulas and the data beside them; trains nothing, takes seconds.
 
     python -m benchmarks.allocation_figures --folder docs/figures
 

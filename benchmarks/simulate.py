@@ -20,7 +20,8 @@ parameter by its own history would undo r. Or plain gradient ascent (`sgd`).
 Held-out accuracy is exact: fresh prompts of the same kinds, with u = 0. Of a seed, all allocations have the same prompts.
 
 What it leaves out: tokens, staleness, exploration (a prompt at p = .001 gets nothing but its kin's help), and any likeness
-of kinds. `demo` has the demo's difficulties and sizes, `lr` and `width` picked to fit runs of the real model (docs/allocation.md).
+of kinds. `demo` has the demo's difficulties and sizes, `lr` and `width` picked to fit runs of the real model
+(docs/allocation-study.md).
 
 Besides pool.py's rules: a name that ends in `/2` or `x16` has half or 16 times the rollouts in every update, and as many
 updates. `uniform x16` comes near the exact gradient of the prompts whose turn it is: no way of sharing out rollouts

@@ -1,4 +1,4 @@
-"""The numbers behind the figures of docs/allocation.md, and that the committed data makes them."""
+"""The numbers behind the figures of docs/allocation-study.md, and that the committed data makes them."""
 
 import json
 from pathlib import Path
