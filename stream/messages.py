@@ -18,10 +18,7 @@ Outcome = Literal["correct", "wrong", "unparsable", "timeout", "error", "abandon
 FinishReason = Literal["stop", "length", "abort", "abandoned"]
 GroupEnding = Literal["trained", "zero_variance", "stale", "abandoned"]
 FoundBy = Literal["", "box", "tag", "hashes", "said", "whole", "last", "none"]
-"""Where a grader found the answer: the last box, an `<answer>`, a line `####`, what prose announces, the completion as a
-whole, its last number or formula, nowhere; empty if the grader does not say."""
 Rule = Literal["", "echo", "timeout"]
-"""A rule that turned an outcome: an expression is no number (echo), timeouts beyond a share are wrong (timeout)."""
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 UNGRADED: tuple[Outcome, ...] = ("timeout", "error", "unparsable")
@@ -49,7 +46,6 @@ class Prompt:
     answer: str
     """Reference answer; the grader's gold."""
     grader: str
-    """Name of the grader that checks it."""
     task: str = ""
     level: str = ""
     """Difficulty within the task; prompts of one task and level are alike, and beliefs share what is learned."""
@@ -74,7 +70,6 @@ class Budgeting:
     """Why a prompt got the number of rollouts that it got. Travels inside `Job` and `OpenGroup`."""
 
     mode: str
-    """Allocation mode, `allocator.mode`."""
     success_rate: float
     """What the allocator believed when it decided, in [0, 1]; -1 if it had seen too little of the prompt."""
     num_observed: float
@@ -94,11 +89,8 @@ class Job:
     group_id: str
     """All rollouts of one prompt in one round; of training `<prompt_id>.<number of the prompt's group, from 0>`."""
     start: int
-    """First rollout asked for."""
     stop: int
-    """Behind the last rollout asked for."""
     num_rollouts: int
-    """Of the whole group, over all its jobs."""
     prompt: Prompt
     prompt_token_ids: NDArray[np.int32]
     """[P], the prompt's tokens exactly as they are sampled from."""
@@ -164,7 +156,6 @@ class Trajectory:
     """`stop`: an end token; `length`: max_tokens; `abort`: cut off; `abandoned`: never sampled."""
     timing: Timing
     producer: str
-    """Worker that sampled it; empty if it was abandoned."""
     created_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -202,19 +193,17 @@ class Verdict:
     reward: float
     """In [0, 1]; counts only where the outcome is `correct`, `wrong` or `unparsable`, and is 0 elsewhere."""
     reason: str = ""
-    """Why, in a few words."""
     grader: str = ""
-    """Name of the grader; empty if abandoned."""
     grader_version: str = ""
     """Of the grading code: a change of it may change grades."""
     elapsed_s: float = 0.0
-    """Grading took."""
     found_by: FoundBy = ""
-    """Where the answer was: `box`, `tag`, `hashes`, `said`, `whole`, `last`, `none`; empty if the grader does not say."""
+    """Where the answer was: the last `box`, a `tag` (`<answer>`), `hashes` (`####`), `said` by prose, the `whole`
+    completion, its `last` number or formula, `none`; empty if the grader does not say."""
     answer: str = ""
     """The answer that was found, cut to 200 characters; empty if none was, or the grader does not say."""
     rule: Rule = ""
-    """`echo`, `timeout`: the rule without which the outcome would be another; empty if it hangs on none."""
+    """Rule that turned the outcome: `echo` (an expression is no number), `timeout` (too many are wrong), or empty."""
     created_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -238,9 +227,7 @@ class Policy:
     digest: str
     """sha256 of model.safetensors, hexadecimal."""
     step: int
-    """Updates that made it, in its lineage."""
     final: bool = False
-    """No newer version will come."""
     created_s: float = 0.0
 
 
@@ -266,7 +253,6 @@ class Update:
     """
 
     step: int
-    """Updates made in its lineage, this one included."""
     version: int
     """The version that this update made. Never reused, also after a crash."""
     parent_version: int
@@ -274,7 +260,6 @@ class Update:
     groups: tuple[GroupEnd, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
     final: bool = False
-    """The run's last update."""
     created_s: float = 0.0
 
 
@@ -286,7 +271,6 @@ class PromptScore:
     task: str
     level: str
     num_rollouts: int
-    """Samples asked for."""
     num_graded: int
     reward_sum: float
 
@@ -312,7 +296,6 @@ class Evaluation:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """pass@1, pass@2, ..., avg@k, maj@k with k samples of a prompt."""
     final: bool = False
-    """Of the run's last policy."""
     created_s: float = 0.0
 
 
@@ -321,7 +304,6 @@ class Visit:
     """One graded group of a prompt. Travels inside `Belief`."""
 
     num_correct: float
-    """Sum of rewards."""
     num_graded: int
 
 
@@ -368,7 +350,6 @@ class Belief:
     num_trials: int = 0
     """Graded rollouts so far."""
     num_correct: float = 0.0
-    """Sum of their rewards."""
     recent_trials: float = 0.0
     """As num_trials, discounted: each graded group lowers the weight of those before it (allocator.discount)."""
     recent_correct: float = 0.0
@@ -380,7 +361,6 @@ class Belief:
     visits: tuple[Visit, ...] = ()
     """Newest last; as many as the success-rate estimates look back on."""
     open_group: OpenGroup | None = None
-    """The prompt's group that is under way."""
     positions: tuple[Position, ...] = ()
     """On a round's last record: offsets up to which all is in the beliefs. Beside them, so that the two cannot part."""
     pace: Pace | None = None
@@ -406,7 +386,6 @@ class DeadLetter:
     """A record that a role could not use, with the reason and its bytes (law 8). Every role writes it, people read."""
 
     role: str
-    """Worker that refused it."""
     topic: str
     partition: int
     offset: int
