@@ -59,6 +59,12 @@ def test_every_document_that_a_file_names_exists() -> None:
     assert [(file, path) for file, path in sorted(named) if not (ROOT / path).exists()] == []
 
 
+def test_nothing_cites_what_is_not_in_the_repository() -> None:
+    """Notes of ours and numbers of tickets: a source is a paper and its equation, or a file that is here."""
+    pattern = re.compile(r"algorithms\.md|DESIGN\.md|review\.md|\b[Ii]ssues? #?\d+")
+    assert [(name_of(file), found) for file in TEXTS for found in pattern.findall(file.read_text())] == []
+
+
 def test_every_law_that_is_cited_is_in_the_design() -> None:
     laws = re.findall(r"^### Law (\d): .+$", DESIGN, re.MULTILINE)
     assert laws == [str(number) for number in range(1, 9)]
