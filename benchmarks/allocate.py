@@ -16,7 +16,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from rich.table import Table
 from allocator import allocate
 from allocator.budget import solve
 from allocator.values import PlugIn, paper_value
+from benchmarks.results import as_line, load, machine
 from localkafka.local import LocalKafka
 from stream.config import Config
 from stream.console import make_console
@@ -62,10 +62,10 @@ def main() -> int:
     versus = [against_the_program(*size) for size in SIZES[: len(SIZES) - options.quick] if wanted("solver")]
     large = [apart(a_million, mode) for mode in ("plug-in", "bayes", "paper", "uniform") if wanted("million")]
     back = [start_up(MILLION[0])] if wanted("start-up") else []
-    machine = machine_of()
-    show(console, versus, large, back, machine)
+    settings = {**machine("numpy", "numba"), "threads": os.environ.get("OMP_NUM_THREADS", ""), "load": load()}
+    show(console, versus, large, back, settings)
     if options.out:
-        figures = {"machine": machine, "versus": versus, "million": large, "start_up": back}
+        figures = {"machine": settings, "versus": versus, "million": large, "start_up": back}
         options.out.write_text(json.dumps(figures, indent=2) + "\n")
     missed = [row for row in versus if row["prompts"] == 1024 and row["speedup"] < WANTED_SPEEDUP]
     missed += [row for row in large[:1] if row["seconds"] > WANTED_S or row["peak_mb"] > WANTED_MB]
@@ -88,10 +88,10 @@ def against_the_program(num_prompts: int, budget: int) -> dict[str, Any]:
     seconds = []
     for _ in range(51):
         begin = time.perf_counter()
-        found = solve(PlugIn(p).marginal, budget, low, high).num_rollouts
+        rollouts = solve(PlugIn(p).marginal, budget, low, high).num_rollouts
         seconds.append(time.perf_counter() - begin)
-    assert found.sum() == budget
-    value = float(paper_value(p, found).sum())
+    assert rollouts.sum() == budget
+    value = float(paper_value(p, rollouts).sum())
     assert abs(value - best) < 1e-9, (value, best)
     solver_s = statistics.median(seconds)
     return {
@@ -174,11 +174,11 @@ def a_million(mode: str) -> dict[str, Any]:
     for _ in range(3):
         begin = time.perf_counter()
         if mode == "plug-in":
-            found = solve(PlugIn(p).marginal, budget, low, high).num_rollouts
+            rollouts = solve(PlugIn(p).marginal, budget, low, high).num_rollouts
         else:
-            found = allocate(successes, trials, budget, mode=mode, min_rollouts=LOW, max_rollouts=HIGH).num_rollouts
+            rollouts = allocate(successes, trials, budget, mode=mode, min_rollouts=LOW, max_rollouts=HIGH).num_rollouts
         seconds.append(time.perf_counter() - begin)
-        assert found.sum() == budget and found.min() >= LOW and found.max() <= HIGH
+        assert rollouts.sum() == budget and rollouts.min() >= LOW and rollouts.max() <= HIGH
     return {
         "what": "solver, known rates" if mode == "plug-in" else f"allocate, mode {mode}",
         "prompts": num_prompts,
@@ -270,29 +270,12 @@ def peak_mb() -> float:
     return int(status["VmHWM"].split()[0]) * 1024 / 1e6
 
 
-def machine_of() -> dict[str, Any]:
-    """What the figures hold for."""
-    import numba
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "load": [round(x, 2) for x in os.getloadavg()],
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "threads": os.environ.get("OMP_NUM_THREADS", ""),
-    }
-
-
 def show(
     console: Console,
     versus: list[dict[str, Any]],
     large: list[dict[str, Any]],
     back: list[dict[str, Any]],
-    machine: dict[str, Any],
+    settings: dict[str, Any],
 ) -> None:
     """The tables and the machine."""
     first = Table(title="Exact solver against the dynamic program (numba)", title_justify="left")
@@ -327,7 +310,7 @@ def show(
             f"{row['written_s']:.0f}",
         )
     console.print(*(table for table in (first, second, third) if table.row_count))
-    console.print(", ".join(f"{key} {value}" for key, value in machine.items()), soft_wrap=True)
+    console.print(as_line(settings), soft_wrap=True)
 
 
 if __name__ == "__main__":

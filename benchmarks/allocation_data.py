@@ -77,8 +77,8 @@ def history_of(data: RunData) -> dict[str, Any]:
 
 def _curve(data: RunData, name: str, spent: dict[int, int]) -> list[list[float]]:
     """(rollouts spent, accuracy) of every surviving evaluation of a set."""
-    found = {e.policy_version: e.accuracy for e in data.surviving_evaluations if e.name == name}
-    return [[spent[version], round(found[version], 4)] for version in sorted(found)]
+    accuracy = {e.policy_version: e.accuracy for e in data.surviving_evaluations if e.name == name}
+    return [[spent[version], round(accuracy[version], 4)] for version in sorted(accuracy)]
 
 
 def _round(value: float | None) -> float:
@@ -95,15 +95,15 @@ def main() -> None:
     )
     options = parser.parse_args()
     console = make_console()
-    found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
+    histories: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
     for run in options.runs:
-        if run in found:
+        if run in histories:
             continue
         with open_run(Location(options.dir), run) as (broker, name, _):
-            found[run] = history_of(read_run(broker, name))
-        last = found[run][HELDOUT][-1]
-        console.print(f"{run}: samples {found[run]['samples']} prompts {found[run]['prompts']} held-out {last}")
-        lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(found[key])}" for key in sorted(found))
+            histories[run] = history_of(read_run(broker, name))
+        last = histories[run][HELDOUT][-1]
+        console.print(f"{run}: samples {histories[run]['samples']} prompts {histories[run]['prompts']} held-out {last}")
+        lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(histories[key])}" for key in sorted(histories))
         options.out.write_text("{\n" + lines + "\n}\n")
 
 

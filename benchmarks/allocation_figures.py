@@ -18,6 +18,7 @@ import numpy as np
 from rich.table import Table
 
 from allocator.values import PlugIn, p_nonzero, paper_value, rollouts_needed
+from benchmarks.results import mean_and_range
 from benchmarks.theorem import expected_rollouts, least_rollouts, rollouts_enough
 from stream.console import make_console
 
@@ -64,11 +65,6 @@ def simulated_p_nonzero(p: float, num_rollouts: int, groups: int, rng: np.random
     return float(((solved > 0) & (solved < num_rollouts)).mean())
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean, lowest and highest."""
-    return f"{statistics.fmean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
-
-
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
@@ -88,8 +84,8 @@ def theorem(plt: Any) -> Any:
         if name != "exact":
             right.plot(p, p_nonzero(p, rollouts), color=colour, linewidth=1, label=name)
             sizes = [int(rollouts[np.argmin(abs(p - x))]) for x in at]
-            found = [simulated_p_nonzero(x, n, 20_000, rng) for x, n in zip(at, sizes, strict=True)]
-            right.plot(at, found, "o", color=colour, markersize=4)
+            shares = [simulated_p_nonzero(x, n, 20_000, rng) for x, n in zip(at, sizes, strict=True)]
+            right.plot(at, shares, "o", color=colour, markersize=4)
     right.axhline(CONFIDENCE, color="#111827", linestyle=":", linewidth=1)
     left.set(yscale="log", xlabel="success rate p", ylabel="rollouts N", title=f"for P(both outcomes) >= {CONFIDENCE}")
     right.set(
@@ -141,12 +137,12 @@ def ratios(plt: Any, runs: Mapping[str, Any]) -> Any:
     figure, rows = plt.subplots(2, 3, figsize=(11.5, 6.2), sharex="row")
     for row, (prefix, title) in zip(rows, SETTINGS.items(), strict=True):
         for mode in MODES:
-            found = seeds_of(runs, f"{prefix}{mode}")
-            if not found:
+            seeds = seeds_of(runs, f"{prefix}{mode}")
+            if not seeds:
                 continue
             for panel, key in zip(row, ("samples", "prompts"), strict=False):
-                band(panel, found[0]["stretches"]["rollouts"], [run["stretches"][key] for run in found], mode)
-            band(row[2], [x for x, _ in found[0]["heldout"]], [[y for _, y in r["heldout"]] for r in found], mode)
+                band(panel, seeds[0]["stretches"]["rollouts"], [run["stretches"][key] for run in seeds], mode)
+            band(row[2], [x for x, _ in seeds[0]["heldout"]], [[y for _, y in r["heldout"]] for r in seeds], mode)
         top = row[0].get_ylim()[1]
         row[0].set(ylim=(0, top), ylabel=title, title="gradient ratio, of samples")
         row[1].set(ylim=(0, top), title="gradient ratio, of prompts")
@@ -173,8 +169,8 @@ def sizes(plt: Any, runs: Mapping[str, Any]) -> Any:
     figure, rows = plt.subplots(2, 3, figsize=(11.5, 6.2))
     shades = ["#dbeafe", "#bfdbfe", "#93c5fd", "#3b82f6", "#1d4ed8", "#1e3a8a"]
     for row, mode in zip(rows, ("paper", "bayes"), strict=True):
-        found = seeds_of(runs, mode)
-        shares = [[size_shares(run["sizes"][quarter]) for run in found] for quarter in range(4)]
+        seeds = seeds_of(runs, mode)
+        shares = [[size_shares(run["sizes"][quarter]) for run in seeds] for quarter in range(4)]
         for panel, which, of in ((row[0], 0, "groups"), (row[1], 1, "rollouts")):
             heights = np.array([np.mean([share[which] for share in quarter], axis=0) for quarter in shares])
             bottom = np.zeros(4)
@@ -185,7 +181,7 @@ def sizes(plt: Any, runs: Mapping[str, Any]) -> Any:
             panel.set(ylim=(0, 1), xticks=range(1, 5), ylabel=mode if of == "groups" else "")
             panel.set_title(f"share of {of}, by size of the group")
         for quarter, shade in ((1, shades[2]), (2, shades[3]), (3, shades[5])):
-            points = by_belief([run["by_belief"][quarter] for run in found])
+            points = by_belief([run["by_belief"][quarter] for run in seeds])
             row[2].plot(*zip(*points, strict=True), "o-", color=shade, markersize=3, label=f"quarter {quarter + 1}")
         row[2].axhline(8, color=COLOURS["uniform"], linestyle=":", linewidth=1)
         row[2].set(xlim=(-0.03, 1.03), ylim=(0, None), title="mean rollouts, by believed success rate")
@@ -216,10 +212,10 @@ def regimes(plt: Any, data: Mapping[str, Any]) -> Any:
     names = [name for name in COLOURS if any(r["allocation"] == name for r in data["runs"])]
     for panel, (regime, (prompts, _)) in zip(panels, data["settings"]["regimes"].items(), strict=False):
         for name in names:
-            found = runs_of(data, name, "prompt mean", regime)
-            if found:
+            cell_runs = runs_of(data, name, "prompt mean", regime)
+            if cell_runs:
                 base = data["settings"]["base"]
-                band(panel, [0, *found[0]["rollouts"]], [[base, *r["accuracy"]] for r in found], name)
+                band(panel, [0, *cell_runs[0]["rollouts"]], [[base, *r["accuracy"]] for r in cell_runs], name)
         panel.set(title=f"{regime}: {prompts} prompts an update", xlabel="rollouts", ylabel="held-out accuracy")
         for name in names:
             for run in runs_of(data, name, "prompt mean", regime):
@@ -270,17 +266,19 @@ def simulator(plt: Any, simulated: Mapping[str, Any], real: Mapping[str, Any]) -
     cells = {(cell["regime"], cell["allocation"]): cell for cell in simulated["cells"]}
     figure = plt.figure(figsize=(11.5, 10.5))
     grid = figure.add_gridspec(2, 2, height_ratios=(1.75, 1))
-    far, reach, private, beside = (figure.add_subplot(grid[place]) for place in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    far, reach, private, beside = (figure.add_subplot(grid[cell]) for cell in ((0, 0), (0, 1), (1, 0), (1, 1)))
     rows = range(len(SHOWN))
     for name, (colour, marker) in MARKS.items():
-        found = [cells[regime, name] for regime in SHOWN]
+        shown = [cells[regime, name] for regime in SHOWN]
         style = {"color": colour, "marker": marker, "linestyle": "none", "markersize": 9 if marker in "|*" else 5}
-        far.errorbar([100 * cell["difference"] for cell in found], rows, xerr=[100 * c["error"] for c in found],
+        far.errorbar([100 * cell["difference"] for cell in shown], rows, xerr=[100 * c["error"] for c in shown],
                      elinewidth=0.8, label=name, **style)  # fmt: skip
         if name != "uniform x16":
-            reach.plot([1.1 if cell["reach"] is None else cell["reach"] for cell in found], rows, **style)
-        found = [cells[regime, name] for regime in PRIVATE.values()]
-        gains = [100 * float(np.mean(np.subtract(c["pool"], cells[c["regime"], "uniform"]["pool"]))) for c in found]
+            reach.plot([1.1 if cell["reach"] is None else cell["reach"] for cell in shown], rows, **style)
+        by_private = [cells[regime, name] for regime in PRIVATE.values()]
+        gains = [
+            100 * float(np.mean(np.subtract(c["pool"], cells[c["regime"], "uniform"]["pool"]))) for c in by_private
+        ]
         private.plot(list(PRIVATE), gains, color=colour, marker=marker, markersize=style["markersize"], linewidth=1)
     far.axvline(0, color=COLOURS["uniform"], linewidth=1)
     far.set(yticks=rows, yticklabels=SHOWN, title="final accuracy against uniform, points (and standard error)")
@@ -301,10 +299,10 @@ def simulator(plt: Any, simulated: Mapping[str, Any], real: Mapping[str, Any]) -
     for regime, (name, shape) in BOTH.items():
         for allocation, (colour, _) in {**MARKS, **TAKEN_TOGETHER, "choose 8": (COLOURS["choose 8"], "")}.items():
             pairs = [
-                found["accuracy"][-1] - of["accuracy"][-1]
-                for found in runs_of(real, allocation, "prompt mean", regime)
-                for of in runs_of(real, "uniform", "prompt mean", regime)
-                if found["seed"] == of["seed"]
+                run["accuracy"][-1] - uniform["accuracy"][-1]
+                for run in runs_of(real, allocation, "prompt mean", regime)
+                for uniform in runs_of(real, "uniform", "prompt mean", regime)
+                if run["seed"] == uniform["seed"]
             ]
             if pairs:
                 cell = cells[name, allocation]
@@ -332,20 +330,20 @@ def table_of(runs: Mapping[str, Any]) -> Table:
     for prefix in (*SETTINGS, "long-"):
         reference = seeds_of(runs, f"{prefix}uniform")
         for mode in MODES:
-            found = seeds_of(runs, f"{prefix}{mode}")
-            if not found:
+            seeds = seeds_of(runs, f"{prefix}{mode}")
+            if not seeds:
                 continue
             reached = [
                 rollouts_to_reach(run["heldout"], of["heldout"][-1][1])
-                for run, of in zip(found, reference, strict=True)
+                for run, of in zip(seeds, reference, strict=True)
             ]
             table.add_row(
-                prefix or "many", mode, str(len(found)),
-                spread([run["samples"] for run in found]), spread([run["prompts"] for run in found]),
-                f"{statistics.fmean(run['mixed_groups'] for run in found):.0f}",
-                spread([run["heldout"][-1][1] for run in found]), spread([run["pool"][-1][1] for run in found]),
+                prefix or "many", mode, str(len(seeds)),
+                mean_and_range([run["samples"] for run in seeds]), mean_and_range([run["prompts"] for run in seeds]),
+                f"{statistics.fmean(run['mixed_groups'] for run in seeds):.0f}",
+                mean_and_range([run["heldout"][-1][1] for run in seeds]), mean_and_range([run["pool"][-1][1] for run in seeds]),
                 ", ".join(
-                    f"{of / run['rollouts']:.2f}" if of else "never" for of, run in zip(reached, found, strict=True)
+                    f"{of / run['rollouts']:.2f}" if of else "never" for of, run in zip(reached, seeds, strict=True)
                 ),
             )  # fmt: skip
     return table

@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from benchmarks.results import as_line, machine
 from stream.console import make_console
 
 VOCABULARY, WIDTH = 49_152, 576
@@ -119,8 +119,8 @@ def in_a_process(target: Callable[..., None], *arguments: Any) -> tuple[float, f
     process.join()
     if process.exitcode != 0:
         raise SystemExit(f"measurement ended with exit code {process.exitcode}")
-    found: tuple[float, float, float, float] = result.get()
-    return found
+    measured: tuple[float, float, float, float] = result.get()
+    return measured
 
 
 def memory_rows(layers: int, tokens: int, dtypes: Sequence[str]) -> list[dict[str, Any]]:
@@ -150,8 +150,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
     console = make_console()
-    machine = f"{platform.machine()}, 1 thread, torch {torch.__version__}, python {platform.python_version()}"
-    console.print(machine)
+    settings = {**machine("torch"), "threads": 1, "rollouts": options.rollouts, "max_tokens": options.max_tokens}
+    settings |= {"layers": options.layers, "tokens": options.tokens, "dtypes": options.dtypes}
+    console.print(as_line(settings))
     padding, memory = (
         padding_rows(options.rollouts, options.max_tokens),
         memory_rows(options.layers, options.tokens, options.dtypes),
@@ -171,10 +172,7 @@ def main() -> None:
         )  # fmt: skip
     console.print(table)
     if options.out:
-        settings = {key: value for key, value in vars(options).items() if key != "out"}
-        options.out.write_text(
-            json.dumps({"machine": machine, "settings": settings, "padding": padding, "memory": memory}, indent=1)
-        )
+        options.out.write_text(json.dumps({"settings": settings, "padding": padding, "memory": memory}, indent=1))
 
 
 if __name__ == "__main__":

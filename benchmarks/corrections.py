@@ -2,7 +2,7 @@
 
 Every update trains on rollouts that the weights of `staleness` updates before have sampled, all of them, through the
 learner's own trainer and the objectives of learner/presets.py, with one weighting and one advantage for all. Accuracy
-is the exact probability of the right answer, over the held-out prompts. Sampling is a small loop of its own.
+is the exact probability of the right answer, over the held-out prompts.
 
     python -m benchmarks.corrections --out docs/figures/corrections.json --plot docs/figures/corrections.svg
 
@@ -12,11 +12,9 @@ is there.
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,13 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from learner.groups import Group
+from benchmarks.demo_task import Task, accuracy, graded_groups, has_gradient
+from benchmarks.results import append_run, finished_runs, machine, mean_and_range
 from learner.model import load_model
 from learner.presets import PRESETS
 from learner.trainer import Trainer
-from prompts.codes import generate_prompts
-from prompts.tokens import load_tokenizer
 from stream.config import LearnerTable, Objective
 from stream.console import make_console
-from stream.messages import Job, Prompt, Sampling, Span, Timing, Trajectory, Verdict
 from stream.weights import digest_of
 
 CORRECTIONS: dict[str, Objective] = {
@@ -47,97 +43,12 @@ CORRECTIONS: dict[str, Objective] = {
 """The presets' trust regions, all on the ratio to the weights that sampled (behavior)."""
 
 
-class Task:
-    """Prompts of the demo as tokens, and what is right."""
-
-    def __init__(self, model: str, num_pool: int, num_heldout: int) -> None:
-        tokenizer = load_tokenizer(model)
-        self.end = int(tokenizer.eos_token_id)
-        self.pool = self._load(tokenizer, num_pool, "pool")
-        self.heldout = self._load(tokenizer, num_heldout, "heldout")
-
-    def _load(self, tokenizer: Any, number: int, split: str) -> list[tuple[Prompt, np.ndarray, np.ndarray]]:
-        found = []
-        for fields in generate_prompts(number, 0, split):
-            answer = [*tokenizer(" ".join(fields["answer"]))["input_ids"], self.end]
-            prompt_ids = np.array(tokenizer(fields["text"])["input_ids"], dtype=np.int32)
-            found.append((Prompt(**fields), prompt_ids, np.array(answer, dtype=np.int32)))
-        return found
-
-
-@torch.no_grad()
-def sample(
-    model: Any, prompts: torch.Tensor, num_tokens: int, end: int, generator: torch.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Completions at temperature 1 and their logprobs. [B, L] -> [B, num_tokens] twice; after `end` they are junk."""
-    cache, inputs = None, prompts
-    tokens, logprobs = [], []
-    for _ in range(num_tokens):
-        out = model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache, distribution = out.past_key_values, torch.log_softmax(out.logits[:, -1].float(), dim=-1)
-        inputs = torch.multinomial(distribution.exp(), 1, generator=generator)
-        tokens.append(inputs[:, 0])
-        logprobs.append(distribution.gather(-1, inputs)[:, 0])
-        if all((torch.stack(tokens) == end).any(0)):
-            break
-    return torch.stack(tokens, 1).numpy().astype(np.int32), torch.stack(logprobs, 1).numpy()
-
-
-def rollouts_of(
-    model: Any, version: int, asked: Sequence[tuple[Prompt, np.ndarray, np.ndarray]], size: int, end: int,
-    generator: torch.Generator,
-) -> list[Group]:  # fmt: skip
-    """One graded group of `size` rollouts of every prompt."""
-    prompts = torch.as_tensor(np.repeat([ids for _, ids, _ in asked], size, axis=0).astype(np.int64))
-    tokens, logprobs = sample(model, prompts, 8, end, generator)
-    groups = []
-    for number, (prompt, ids, answer) in enumerate(asked):
-        job = Job(
-            group_id=f"{number}", start=0, stop=size, num_rollouts=size, prompt=prompt, prompt_token_ids=ids,
-            sampling=Sampling(max_tokens=8),
-        )  # fmt: skip
-        verdicts = {}
-        for rollout in range(size):
-            row = number * size + rollout
-            stop = int(np.argmax(tokens[row] == end)) + 1 if (tokens[row] == end).any() else tokens.shape[1]
-            completion = tokens[row, :stop]
-            trajectory = Trajectory(
-                job=job, rollout_index=rollout, trajectory_id=f"{row}", token_ids=completion,
-                behavior_logprobs=logprobs[row, :stop], spans=(Span(policy_version=version, start=0, stop=stop),),
-                text="", finish_reason="stop", timing=Timing(queued_s=0.0, generated_s=0.0), producer="here",
-            )  # fmt: skip
-            right = np.array_equal(completion, answer)
-            verdicts[rollout] = Verdict(
-                trajectory=trajectory, outcome="correct" if right else "wrong", reward=float(right)
-            )
-        groups.append(Group(f"{number}", size, verdicts))
-    return groups
-
-
-@torch.no_grad()
-def accuracy(model: Any, asked: Sequence[tuple[Prompt, np.ndarray, np.ndarray]]) -> float:
-    """Mean probability that a completion at temperature 1 is the right answer."""
-    longest = max(len(answer) for _, _, answer in asked)
-    rows = np.zeros((len(asked), len(asked[0][1]) + longest), dtype=np.int64)
-    mask = np.zeros((len(asked), longest), dtype=bool)
-    for i, (_, ids, answer) in enumerate(asked):
-        rows[i, : len(ids) + len(answer)] = [*ids, *answer]
-        mask[i, : len(answer)] = True
-    tokens = torch.as_tensor(rows)
-    start = len(asked[0][1])
-    logprobs = torch.log_softmax(model(input_ids=tokens[:, :-1]).logits[:, start - 1 :].float(), dim=-1)
-    chosen = logprobs.gather(-1, tokens[:, start:, None])[..., 0]
-    return float((chosen * torch.as_tensor(mask)).sum(-1).exp().mean())
-
-
 def run(options: argparse.Namespace, task: Task, correction: str, staleness: int, seed: int) -> dict[str, Any]:
     """Train once; returns accuracies on the way and what the ratios looked like."""
     torch.manual_seed(seed)
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    objective = CORRECTIONS[correction]
-    table = LearnerTable(lr=options.lr)
-    trainer = Trainer(load_model(options.model, torch.device("cpu")), table)
-    trainer.objective = replace(objective, advantage="std", weighting="prompt_mean")
+    trainer = Trainer(load_model(options.model, torch.device("cpu")), LearnerTable(lr=options.lr))
+    trainer.objective = CORRECTIONS[correction].replaced(advantage="std", weighting="prompt_mean")
     sampler = load_model(options.model, torch.device("cpu"))
     kept = [{name: value.clone() for name, value in sampler.state_dict().items()}]
     curve, figures = [], []
@@ -145,9 +56,9 @@ def run(options: argparse.Namespace, task: Task, correction: str, staleness: int
     for step in range(options.updates):
         sampler.load_state_dict(kept[max(0, len(kept) - 1 - staleness)])
         chosen = [task.pool[i] for i in rng.choice(len(task.pool), options.prompts, replace=False)]
-        groups = rollouts_of(sampler, max(0, step - staleness), chosen, options.rollouts, task.end, generator)
-        mixed = [g for g in groups if len({v.reward for v in g.graded}) > 1]
-        figures.append(trainer.update(mixed, version=step, step=step))
+        sizes = [options.rollouts] * options.prompts
+        groups = graded_groups(sampler, max(0, step - staleness), chosen, sizes, task.end, generator)
+        figures.append(trainer.update(list(filter(has_gradient, groups)), version=step, step=step))
         kept.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
         del kept[: -staleness - 1]
         if (step + 1) % options.every == 0:
@@ -174,12 +85,6 @@ def plan(options: argparse.Namespace) -> list[tuple[str, int, int]]:
     return runs
 
 
-def logged(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs that were finished under the same settings."""
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [run for run, under in map(json.loads, lines) if under == settings]
-
-
 def table_of(results: Sequence[dict[str, Any]], options: argparse.Namespace) -> Table:
     """Accuracy at the end, mean of the seeds, lowest and highest in brackets; behind it the mean over the whole run."""
     num_seeds = len({r["seed"] for r in results})
@@ -191,10 +96,10 @@ def table_of(results: Sequence[dict[str, Any]], options: argparse.Namespace) -> 
     for name in options.corrections:
         cells = []
         for staleness in options.staleness:
-            found = select(results, name, staleness)
-            last = [r["accuracy"][-1] for r in found]
-            way = statistics.fmean(statistics.fmean(r["accuracy"]) for r in found) if found else 0.0
-            cells.append(f"{statistics.fmean(last):.3f} ({min(last):.3f}-{max(last):.3f}) {way:.3f}" if found else "-")
+            runs = select(results, name, staleness)
+            last = [run["accuracy"][-1] for run in runs]
+            way = statistics.fmean(statistics.fmean(run["accuracy"]) for run in runs) if runs else 0.0
+            cells.append(f"{mean_and_range(last)} {way:.3f}" if runs else "-")
         table.add_row(name, *cells)
     return table
 
@@ -262,19 +167,14 @@ def main() -> None:
     task = Task(options.model, num_pool=640, num_heldout=256)
     base = accuracy(load_model(options.model, torch.device("cpu")), task.heldout)
     settings = {name: getattr(options, name) for name in ("model", "updates", "prompts", "rollouts", "lr", "every")}
-    settings |= {"model_digest": digest_of(options.model)[:16]} | {
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    settings |= {"model_digest": digest_of(options.model)[:16], "machine": machine("torch")}
     console.print(f"base {base:.4f}; {settings}")
-    results = [run for run in logged(options.log, settings) if run["seed"] < options.seeds]
+    results = [run for run in finished_runs(options.log, settings) if run["seed"] < options.seeds]
     done = {(r["correction"], r["staleness"], r["seed"]) for r in results}
-    todo = [] if options.only_tables else [one for one in plan(options) if one not in done]
+    todo = [] if options.only_tables else [cell for cell in plan(options) if cell not in done]
     for number, (name, staleness, seed) in enumerate(todo, 1):
         results.append(last := run(options, task, name, staleness, seed))
-        with options.log.open("a") as log:
-            log.write(json.dumps([last, settings]) + "\n")
+        append_run(options.log, last, settings)
         console.print(
             f"{number}/{len(todo)} {name} staleness={staleness} seed={seed} accuracy={last['accuracy'][-1]:.4f} "
             f"ess={last['ess']:.3f} truncated={last['truncated']:.3f} rejected={last['rejected']:.3f} {last['seconds']:.0f} s"

@@ -12,7 +12,6 @@ import asyncio
 import gc
 import importlib
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -25,12 +24,13 @@ from typing import Any
 
 import numpy as np
 import psutil
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.results import machine
 from stream.broker import Record
 from stream.codec import decode, encode
 from stream.config import Config, load
+from stream.console import make_console
 from stream.memory import MemoryBroker, MemoryReader
 from stream.messages import GroupEnd, Job, Policy, Prompt, Sampling, Span, Timing, Trajectory, Update, Verdict
 from stream.run_topics import RunTopics
@@ -287,7 +287,7 @@ def measure(role: str, num_verdicts: int) -> dict[str, Any]:
 
 def main() -> int:
     """Measure the roles one after the other, each in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--roles", nargs="+", choices=ROLES, default=ROLES)
     parser.add_argument("--verdicts", type=int, default=500_000)
     parser.add_argument("--out", type=Path, help="JSON file to write as well")
@@ -302,7 +302,7 @@ def main() -> int:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(f"{role}: {rows[-1]['half_mib']:.1f} -> {rows[-1]['end_mib']:.1f} MiB", file=sys.stderr)
-    table = Table(title=f"Resident memory over {options.verdicts:,} verdicts, python {platform.python_version()}")
+    table = Table(title=f"Resident memory over {options.verdicts:,} verdicts")
     for column in (
         "role",
         "at the start, MiB",
@@ -315,10 +315,9 @@ def main() -> int:
     for row in rows:
         sizes = (f"{row[key]:.1f}" for key in ("start_mib", "half_mib", "end_mib"))
         table.add_row(row["role"], *sizes, f"{row['growth']:+.2%}", f"{row['seconds']:.0f}")
-    Console(width=110).print(table)
+    make_console().print(table)
     if options.out:
-        machine = {"cpus": psutil.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
-        options.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1), encoding="utf-8")
+        options.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1), encoding="utf-8")
     grown = [row["role"] for row in rows if row["growth"] >= MOST_GROWTH]
     if grown:
         print(f"memory grows by {MOST_GROWTH:.0%} or more: {', '.join(grown)}", file=sys.stderr)

@@ -1,14 +1,14 @@
 """Plays the allocator in one process: a pool of prompts, the beliefs about them, and how many rollouts each gets next.
 
-The product's own turns, evidence, beliefs and modes; `regimes.py` and `simulate.py` train on what it plans. Beside the
+The product's own queue, evidence, beliefs and modes; `regimes.py` and `simulate.py` train on what it plans. Beside the
 modes there are rules that choose *which* prompts of the whole pool take part:
 
     choose    which and how many: bayes with a lower bound of 0. A group of two is worth V(2), so the first two rollouts
               are worth V(2) / 2 each, and V stays concave: E[V(3) - V(2)] is V(2) / 2 as well.
     choose 8  only which: the prompts with the greatest expected V(n), n rollouts each (8 where 8 is the mean).
-    rehearse  as choose, but those whose turn it is get 2 rollouts at least, as in bayes.
+    rehearse  as choose, but those from the queue get 2 rollouts at least, as in bayes.
 
-A rule whose name ends in `wide` or `wider` takes two or four times as many prompts whose turn it is, for the same budget.
+A rule whose name ends in `wide` or `wider` takes two or four times as many prompts from the queue, for the same budget.
 And two are told the true success rates, to show what better beliefs could bring:
 
     oracle         bayes, the posterior being certain.
@@ -35,7 +35,7 @@ def choose(value: Value, budget: int, low: Ints, high: int) -> Ints:
     """Rollouts of every prompt of the pool, 0 or 2 to `high`, not under `low`, of the greatest value. [M]"""
     solution = solve(lambda i, n: value.marginal(i, np.maximum(n, 2)), budget, low, np.full(low.size, high), least=0)
     rollouts = solution.num_rollouts.copy()
-    single = np.flatnonzero(rollouts == 1)  # ties at the price: half of them take the others' rollout
+    single = np.flatnonzero(rollouts == 1)  # ties at the price: one half takes the other half's rollouts
     rollouts[single[: single.size // 2]] += 1
     rollouts[single[single.size // 2 :]] = 0
     if single.size % 2:
@@ -50,8 +50,8 @@ class Pool:
         self, prompts: Sequence[Prompt], seed: int, *, group: int = 8, low: int = 2, high: int = 128,
         discount: float = DISCOUNT,
     ) -> None:  # fmt: skip
-        self.place = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
-        self._ids = list(self.place)
+        self.index = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
+        self._ids = list(self.index)
         self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._ids}
         self._evidence = Evidence(prompts)
         self._queue = PromptQueue(self._beliefs, seed)
@@ -60,7 +60,7 @@ class Pool:
         self._discount = discount
 
     def plan(self, allocation: str, prompts: int, rates: Floats | None = None) -> dict[str, int]:
-        """Which prompts get how many rollouts: `group` on average for as many `prompts`.
+        """Which prompts get how many rollouts; the budget is `group` rollouts for each of `prompts` prompts.
 
         `rates` [M] are the true success rates, which only the oracles look at.
         """
@@ -74,7 +74,7 @@ class Pool:
         low, high = np.full(prompts, self._low), np.full(prompts, self._high)
         if allocation == "oracle":
             assert rates is not None
-            value = PlugIn(rates[[self.place[prompt_id] for prompt_id in chosen]])
+            value = PlugIn(rates[[self.index[prompt_id] for prompt_id in chosen]])
             rollouts = solve(value.marginal, budget, low, high).num_rollouts
         else:
             believed = self._evidence.beliefs(chosen, self._beliefs)
@@ -82,7 +82,7 @@ class Pool:
         return dict(zip(chosen, rollouts.tolist(), strict=True))
 
     def _choose(self, allocation: str, prompts: int, budget: int, rates: Floats | None) -> dict[str, int]:
-        shuffled = self._rng.permutation(len(self._ids))  # ties: anyone's
+        shuffled = self._rng.permutation(len(self._ids))  # ties go to any prompt
         order = [self._ids[i] for i in shuffled]
         value: Value
         if allocation == "oracle choose":
@@ -96,8 +96,8 @@ class Pool:
             rollouts = np.zeros(len(order), dtype=np.int64)
             rollouts[np.argsort(-worth, kind="stable")[:prompts]] = self._group
         else:
-            turn = set(self._queue.take(prompts)) if allocation == "rehearse" else set()
-            low = np.array([self._low if prompt_id in turn else 0 for prompt_id in order])
+            queued = set(self._queue.take(prompts)) if allocation == "rehearse" else set()
+            low = np.array([self._low if prompt_id in queued else 0 for prompt_id in order])
             rollouts = choose(value, budget, low, self._high)
         return {order[i]: int(rollouts[i]) for i in np.flatnonzero(rollouts)}
 

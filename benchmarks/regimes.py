@@ -1,7 +1,7 @@
 """Measures when allocation pays: accuracy against rollouts on the demo's task, by allocation, weighting and update size.
 
 The learner's own trainer, the allocator's own beliefs and modes (`pool.py`, which also has the rules that choose among
-the whole pool), in one process and on-policy; sampling is a small loop of its own.
+the whole pool), in one process and on-policy.
 
     nohup python -m benchmarks.regimes --log regimes.jsonl --out docs/figures/regimes.json &
 
@@ -9,8 +9,6 @@ Each finished run is a line of `--log`, and is not made again; `--only-tables` s
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -18,24 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.table import Table
 
-from benchmarks.corrections import Task, accuracy, sample
+from benchmarks.demo_task import Task, accuracy, graded_groups, has_gradient
 from benchmarks.pool import Pool
-from learner.groups import Group
+from benchmarks.results import append_run, finished_runs, machine, mean_and_range, write_rows
 from learner.model import load_model
 from learner.presets import PRESETS
 from learner.trainer import Trainer
 from stream.config import LearnerTable
 from stream.console import make_console
-from stream.messages import Job, Sampling, Span, Timing, Trajectory, Verdict
 from stream.weights import digest_of
 
 GROUP = 8
 """Rollouts a prompt gets on average."""
-MAX_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class Regime:
 
     @property
     def rollouts(self) -> int:
-        """Of the whole run."""
+        """Rollouts of the whole run."""
         return self.prompts * GROUP * self.updates
 
 
@@ -78,37 +73,6 @@ CELLS = (
 """Allocation and weighting; with equal groups token mean is prompt mean, or nearly."""
 
 
-def groups_of(
-    model: Any, version: int, task: Task, pool: Pool, plan: dict[str, int], generator: torch.Generator
-) -> dict[str, Group]:
-    """Graded groups of the sizes planned, by prompt."""
-    sizes, items = list(plan.values()), [task.pool[pool.place[i]] for i in plan]
-    prompts = np.repeat([ids for _, ids, _ in items], sizes, axis=0).astype(np.int64)
-    tokens, logprobs = sample(model, torch.as_tensor(prompts), MAX_TOKENS, task.end, generator)
-    groups, row = {}, 0
-    for (prompt, ids, answer), size in zip(items, sizes, strict=True):
-        job = Job(
-            group_id=prompt.prompt_id, start=0, stop=size, num_rollouts=size, prompt=prompt, prompt_token_ids=ids,
-            sampling=Sampling(max_tokens=MAX_TOKENS),
-        )  # fmt: skip
-        verdicts = {}
-        for rollout in range(size):
-            found = tokens[row] == task.end
-            stop = int(np.argmax(found)) + 1 if found.any() else tokens.shape[1]
-            trajectory = Trajectory(
-                job=job, rollout_index=rollout, trajectory_id=f"{row}", token_ids=tokens[row, :stop],
-                behavior_logprobs=logprobs[row, :stop], spans=(Span(policy_version=version, start=0, stop=stop),),
-                text="", finish_reason="stop", timing=Timing(queued_s=0.0, generated_s=0.0), producer="here",
-            )  # fmt: skip
-            right = np.array_equal(tokens[row, :stop], answer)
-            verdicts[rollout] = Verdict(
-                trajectory=trajectory, outcome="correct" if right else "wrong", reward=float(right)
-            )
-            row += 1
-        groups[prompt.prompt_id] = Group(prompt.prompt_id, size, verdicts)
-    return groups
-
-
 def run(task: Task, model: str, lr: float, every: int, cell: dict[str, Any]) -> dict[str, Any]:
     """Train once; returns accuracy on the way and both gradient ratios of every stretch between two measurements."""
     regime, seed = REGIMES[cell["regime"]], cell["seed"]
@@ -122,18 +86,16 @@ def run(task: Task, model: str, lr: float, every: int, cell: dict[str, Any]) -> 
     started = time.monotonic()
     for step in range(regime.updates):
         plan = pool.plan(cell["allocation"], regime.prompts)
-        groups = groups_of(trainer.model, step, task, pool, plan, generator)
-        for prompt_id, group in groups.items():
-            pool.observe(prompt_id, sum(verdict.reward for verdict in group.graded), len(group.graded))
-        mixed = [g for g in groups.values() if len({v.reward for v in g.graded}) > 1]
+        items = [task.pool[pool.index[prompt_id]] for prompt_id in plan]
+        groups = graded_groups(trainer.model, step, items, list(plan.values()), task.end, generator)
+        for group in groups:
+            pool.observe(group.group_id, sum(verdict.reward for verdict in group.graded), len(group.graded))
+        mixed = [group for group in groups if has_gradient(group)]
         trainer.update(mixed, version=step, step=step)
         graded += sum(plan.values())
         mixed_samples += sum(g.num_rollouts for g in mixed)
-        groups_seen, mixed_groups, largest = (
-            groups_seen + len(groups),
-            mixed_groups + len(mixed),
-            max(largest, *plan.values()),
-        )
+        groups_seen, mixed_groups = groups_seen + len(groups), mixed_groups + len(mixed)
+        largest = max(largest, *plan.values())
         if (step + 1) % (regime.updates // every) == 0:
             curve["rollouts"].append((step + 1) * regime.prompts * GROUP)
             curve["accuracy"].append(round(accuracy(trainer.model, task.heldout), 4))
@@ -159,12 +121,6 @@ def plan_cells(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def logged(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs that were finished under the same settings."""
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [found for found, under in map(json.loads, lines) if under == settings]
-
-
 def select(results: Iterable[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
     """The runs that have these values."""
     return [r for r in results if all(r[key] == value for key, value in wanted.items())]
@@ -179,11 +135,11 @@ def table_of(results: Sequence[dict[str, Any]], regime: str) -> Table:
         runs = select(results, allocation=allocation, weighting=weighting, regime=regime)
         if not runs:
             continue
-        at = [[r["accuracy"][i] for r in runs] for i in (len(runs[0]["accuracy"]) // 2 - 1, -1)]
+        accuracies = [[r["accuracy"][i] for r in runs] for i in (len(runs[0]["accuracy"]) // 2 - 1, -1)]
         ratios = [statistics.fmean(statistics.fmean(r[key]) for r in runs) for key in ("samples", "prompts")]
         table.add_row(
             allocation, weighting, str(len(runs)),
-            *(f"{statistics.fmean(found):.3f} ({min(found):.3f}-{max(found):.3f})" for found in at),
+            *map(mean_and_range, accuracies),
             *(f"{ratio:.3f}" for ratio in ratios), str(max(max(r["largest"]) for r in runs)),
         )  # fmt: skip
     return table
@@ -210,25 +166,21 @@ def main() -> None:
     settings = {name: getattr(options, name) for name in ("pool", "lr", "every")}
     settings |= {
         "base": round(accuracy(load_model(options.model, torch.device("cpu")), task.heldout), 4),
-        "model_digest": digest_of(options.model)[:16], "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(), "torch": torch.__version__,
+        "model_digest": digest_of(options.model)[:16], "machine": machine("torch"),
         "regimes": {name: [r.prompts, r.updates] for name, r in REGIMES.items()},
     }  # fmt: skip
     console.print(settings)
-    results = logged(options.log, settings)
+    results = finished_runs(options.log, settings)
     done = [{key: r[key] for key in ("allocation", "weighting", "regime", "seed")} for r in results]
     todo = [] if options.only_tables else [cell for cell in plan_cells(options) if cell not in done]
     for number, cell in enumerate(todo, 1):
         results.append(last := run(task, options.model, options.lr, options.every, cell))
-        with options.log.open("a") as log:
-            log.write(json.dumps([last, settings]) + "\n")
+        append_run(options.log, last, settings)
         console.print(f"{number}/{len(todo)} {cell} accuracy={last['accuracy'][-1]:.4f} {last['seconds']:.0f} s")
     for regime in options.regimes:
         console.print(table_of(results, regime))
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        lines = ",\n".join(json.dumps(r) for r in results)
-        options.out.write_text(f'{{"settings": {json.dumps(settings)},\n"runs": [\n{lines}\n]}}\n')
+        write_rows(options.out, settings, "runs", results)
 
 
 if __name__ == "__main__":

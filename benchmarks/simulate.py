@@ -32,8 +32,6 @@ among them can bring much more.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -47,6 +45,7 @@ from rich.table import Table
 
 from benchmarks.allocation_figures import rollouts_to_reach
 from benchmarks.pool import Pool
+from benchmarks.results import machine, mean_and_range, write_rows
 from benchmarks.simulated_learner import HELDOUT, Optimizer, Regime, Skills, logit_gradient
 from stream.console import make_console
 from stream.messages import Prompt
@@ -97,13 +96,13 @@ def run(regime: Regime, allocation: str, seed: int) -> dict[str, Any]:
         if update == regime.updates:
             break
         plan = pool.plan(rule, regime.prompts, rates)
-        chosen, sizes = np.array([pool.place[i] for i in plan]), np.array(list(plan.values()))
+        chosen, sizes = np.array([pool.index[i] for i in plan]), np.array(list(plan.values()))
         correct = rng.binomial(sizes, rates[chosen])
         for prompt_id, right, size in zip(plan, correct.tolist(), sizes.tolist(), strict=True):
             pool.observe(prompt_id, right, size)
-        of_logits = np.zeros(rates.size)
-        of_logits[chosen] = logit_gradient(rates[chosen], correct, sizes, regime.advantage, regime.weighting)
-        optimizer.step(skills, skills.gradient(of_logits))
+        gradient = np.zeros(rates.size)
+        gradient[chosen] = logit_gradient(rates[chosen], correct, sizes, regime.advantage, regime.weighting)
+        optimizer.step(skills, skills.gradient(gradient))
         mixed = (correct > 0) & (correct < sizes)
         spent, groups = spent + int(sizes.sum()), groups + sizes.size
         mixed_groups, mixed_samples = mixed_groups + int(mixed.sum()), mixed_samples + int(sizes[mixed].sum())
@@ -166,13 +165,13 @@ def measure_of(regime: Regime) -> int:
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of one run a seed: mean curve [rollouts, held-out, pool] and both final accuracies of each seed."""
+    """From one run a seed: mean curve [rollouts, held-out, pool] and both final accuracies of each seed."""
     return {
-        "curve": np.mean([found["curve"] for found in runs], axis=0).round(4).tolist(),
-        "heldout": [round(found["curve"][-1][1], 4) for found in runs],
-        "pool": [round(found["curve"][-1][2], 4) for found in runs],
-        "samples": round(statistics.fmean(found["samples"] for found in runs), 4),
-        "prompts": round(statistics.fmean(found["prompts"] for found in runs), 4),
+        "curve": np.mean([run["curve"] for run in runs], axis=0).round(4).tolist(),
+        "heldout": [round(run["curve"][-1][1], 4) for run in runs],
+        "pool": [round(run["curve"][-1][2], 4) for run in runs],
+        "samples": round(statistics.fmean(run["samples"] for run in runs), 4),
+        "prompts": round(statistics.fmean(run["prompts"] for run in runs), 4),
     }
 
 
@@ -183,7 +182,7 @@ def compare(regime: Regime, cell: Mapping[str, Any], uniform: Mapping[str, Any])
     measure = measure_of(regime)
     key = ("heldout", "pool")[measure - 1]
     differences = np.subtract(cell[key], uniform[key])
-    curves = [[(point[0], point[measure]) for point in of["curve"]] for of in (cell, uniform)]
+    curves = [[(point[0], point[measure]) for point in each["curve"]] for each in (cell, uniform)]
     reached = rollouts_to_reach(curves[0], curves[1][-1][1])
     return {
         "difference": round(float(differences.mean()), 5),
@@ -197,12 +196,12 @@ def sweep(names: Sequence[str], seeds: int, console: Console) -> list[dict[str, 
     cells = []
     for number, name in enumerate(names, 1):
         started, regime = time.process_time(), REGIMES[name]
-        found = {
+        summaries = {
             allocation: summary([run(regime, allocation, seed) for seed in range(seeds)])
             for allocation in (*ALLOCATIONS, *(("choose 8",) if regime.demo else ()))
         }
-        for allocation, cell in found.items():
-            beside = compare(regime, cell, found["uniform"])
+        for allocation, cell in summaries.items():
+            beside = compare(regime, cell, summaries["uniform"])
             cells.append({"regime": name, "allocation": allocation, **cell, **beside})
         console.print(f"{number}/{len(names)} {name}: {time.process_time() - started:.0f} s of CPU", highlight=False)
     return cells
@@ -226,7 +225,7 @@ def table_of(cells: Sequence[Mapping[str, Any]], name: str) -> Table:
     for allocation, cell in cells_of(cells, name).items():
         table.add_row(
             allocation,
-            *(f"{statistics.fmean(of):.3f} ({min(of):.3f}-{max(of):.3f})" for of in (cell["heldout"], cell["pool"])),
+            mean_and_range(cell["heldout"]), mean_and_range(cell["pool"]),
             f"{100 * cell['difference']:+.1f} +- {100 * cell['error']:.1f}",
             "never" if cell["reach"] is None else f"{cell['reach']:.2f}",
             f"{cell['samples']:.3f}", f"{cell['prompts']:.3f}",
@@ -241,15 +240,15 @@ def verdicts_of(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Tab
         table.add_column(column, justify="left" if column == "allocation" else "right")
     by_regime = {name: cells_of(cells, name) for name in names}
     for allocation in ALLOCATIONS[1:]:
-        found = {name: of[allocation] for name, of in by_regime.items()}
-        differences = {name: 100 * cell["difference"] for name, cell in found.items()}
+        cells_by_regime = {name: regime_cells[allocation] for name, regime_cells in by_regime.items()}
+        differences = {name: 100 * cell["difference"] for name, cell in cells_by_regime.items()}
         least, most = min(differences, key=differences.__getitem__), max(differences, key=differences.__getitem__)
-        reach = {name: cell["reach"] for name, cell in found.items() if cell["reach"] is not None}
+        reach = {name: cell["reach"] for name, cell in cells_by_regime.items() if cell["reach"] is not None}
         first = min(reach, key=reach.__getitem__, default=None)
         table.add_row(
             allocation,
-            str(sum(cell["difference"] > 3 * cell["error"] for cell in found.values())),
-            str(sum(cell["difference"] < -3 * cell["error"] for cell in found.values())),
+            str(sum(cell["difference"] > 3 * cell["error"] for cell in cells_by_regime.values())),
+            str(sum(cell["difference"] < -3 * cell["error"] for cell in cells_by_regime.values())),
             f"{statistics.median(differences.values()):+.1f}",
             f"{differences[least]:+.1f} ({least})", f"{differences[most]:+.1f} ({most})",
             str(sum(share <= 0.5 for share in reach.values())),
@@ -263,7 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--regimes", nargs="+", default=list(REGIMES), choices=REGIMES, metavar="NAME")
-    parser.add_argument("--quick", action="store_true", help=f"two seeds of {', '.join(QUICK)}")
+    parser.add_argument("--quick", action="store_true", help=f"two seeds of {', '.join(QUICK)}".replace("%", "%%"))
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
     if options.seeds < 2:
@@ -271,8 +270,7 @@ def main() -> None:
     names, seeds = (QUICK, 2) if options.quick else (options.regimes, options.seeds)
     console = make_console()
     settings = {
-        "seeds": seeds, "heldout": HELDOUT * BASE.kinds, "base": asdict(BASE), "machine": platform.processor()
-        or platform.machine(), "python": platform.python_version(), "numpy": np.__version__,
+        "seeds": seeds, "heldout": HELDOUT * BASE.kinds, "base": asdict(BASE), "machine": machine("numpy"),
     }  # fmt: skip
     console.print(settings)
     started = time.process_time()
@@ -282,9 +280,7 @@ def main() -> None:
         console.print(table_of(cells, name))
     console.print(verdicts_of(cells, names))
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        lines = ",\n".join(json.dumps(cell) for cell in cells)
-        options.out.write_text(f'{{"settings": {json.dumps(settings)},\n"cells": [\n{lines}\n]}}\n')
+        write_rows(options.out, settings, "cells", cells)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ DEMO_LOGITS = (
     -6.7, -6.3, -3.7,
 )  # fmt: skip
 """Mean logit of the success rates of the demo's base model on the pool's prompts of each code (exact, within 7)."""
-DEMO_OWN = 1.0
-"""Standard deviation of the prompts' about it."""
+DEMO_DEVIATION = 1.0
+"""Standard deviation of the prompts' logits about the mean of their code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +59,8 @@ class Regime:
 
     @property
     def rollouts(self) -> int:
-        """Of the whole run, where the allocation's name does not scale it."""
+        """Rollouts of the whole run, where the allocation's name does not scale it."""
         return self.prompts * self.group * self.updates
-
-
-# -- the model --------------------------------------------------------------------------------------------------------
 
 
 class Skills:
@@ -88,13 +85,13 @@ class Skills:
         regime = self._regime
         own = rng.standard_normal(kind.size)
         if regime.demo:
-            return np.asarray(DEMO_OWN * own - np.array(DEMO_LOGITS)[kind])
+            return np.asarray(DEMO_DEVIATION * own - np.array(DEMO_LOGITS)[kind])
         share = regime.private_difficulty
-        found = regime.mean + regime.spread * (np.sqrt(1.0 - share) * of_kind[kind] + np.sqrt(share) * own)
+        difficulty = regime.mean + regime.spread * (np.sqrt(1.0 - share) * of_kind[kind] + np.sqrt(share) * own)
         solved, hopeless = (round(share * regime.kinds) for share in regime.dead)
-        found[kind < solved] = -OUT_OF_REACH
-        found[kind >= regime.kinds - hopeless] = OUT_OF_REACH
-        return np.asarray(found)
+        difficulty[kind < solved] = -OUT_OF_REACH
+        difficulty[kind >= regime.kinds - hopeless] = OUT_OF_REACH
+        return np.asarray(difficulty)
 
     def rates(self) -> Floats:
         """Success rates of the pool's prompts. [M]"""
@@ -128,8 +125,8 @@ def logit_gradient(rates: Floats, correct: Ints, sizes: Ints, advantage: str, we
     if mixed.size == 0:
         return gradient
     group = np.repeat(np.arange(mixed.size), sizes[mixed])
-    place = np.arange(group.size) - np.repeat(np.cumsum(sizes[mixed]) - sizes[mixed], sizes[mixed])
-    rewards = (place < correct[mixed][group]).astype(np.float64)
+    rank = np.arange(group.size) - np.repeat(np.cumsum(sizes[mixed]) - sizes[mixed], sizes[mixed])
+    rewards = (rank < correct[mixed][group]).astype(np.float64)
     weighted = advantages(rewards, group, advantage)
     weighted *= rollout_weights(np.ones(group.size, dtype=np.int64), group, weighting)
     gradient[mixed] = np.bincount(group, weighted * (rewards - rates[mixed][group]))
@@ -160,6 +157,3 @@ class Optimizer:
             raise ValueError(f"optimizer is {self._regime.optimizer!r}; want adam or sgd")
         skills.shared += self._regime.lr * gradient[0]
         skills.private += self._regime.lr * gradient[1]
-
-
-# -- a run ------------------------------------------------------------------------------------------------------------

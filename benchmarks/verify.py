@@ -10,10 +10,8 @@ not grow. CPU time is used for rates, as the machine may be busy with other work
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import random
 import resource
 import statistics
@@ -30,6 +28,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.results import as_line, load, machine
+from stream.console import make_console
 from verifier.pool import Pool
 
 CASES = Path(__file__).parents[1] / "tests" / "verifier" / "math_cases.jsonl"
@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--flood", type=int, default=10_000, help="hostile answers in the flood (default: 10000)")
     parser.add_argument("--quick", action="store_true", help="a twentieth of everything")
     options = parser.parse_args()
-    console, share = Console(width=140), 20 if options.quick else 1
+    console, share = make_console(), 20 if options.quick else 1
     integers = [(str(n), rf"The answer is \boxed{{{n}}}") for n in range(20_000 // share)]
     cases = [(row["gold"], row["answer"]) for row in map(json.loads, options.cases.read_text("utf-8").splitlines())]
     num_inline = 2000 // share
@@ -83,16 +83,17 @@ def main() -> int:
             pooled("pool, grader math", cases, "math"),
         ),
     }
-    machine = machine_of()
+    versions = ("math-verify", "sympy", "latex2sympy2_extended", "antlr4-python3-runtime")
+    settings = {**machine(*versions), "load": load(), "timeout_s": TIMEOUT_S}
     show_rates(console, rates)
     flood = run_flood(options.flood // share, share)
     show_flood(console, flood)
-    console.print(", ".join(f"{key} {value}" for key, value in machine.items()), soft_wrap=True)
+    console.print(as_line(settings), soft_wrap=True)
     missed = missed_targets(rates, flood)
     console.print(*(f"MISSED: {line}" for line in missed), sep="\n")
     if options.out:
         tables = {name: [asdict(rate) for rate in pair if rate] for name, pair in rates.items()}
-        text = json.dumps({"machine": machine, "rates": tables, "flood": flood, "missed": missed}, indent=2)
+        text = json.dumps({"machine": settings, "rates": tables, "flood": flood, "missed": missed}, indent=2)
         options.out.write_text(text + "\n")
     return 1 if missed else 0
 
@@ -368,19 +369,6 @@ def missed_targets(rates: dict[str, tuple[Rate | None, Rate]], flood: dict[str, 
     if last > first + 50:
         missed.append(f"flood: the parent grew from {first:.0f} to {last:.0f} MB")
     return missed
-
-
-def machine_of() -> dict[str, Any]:
-    """Machine, versions and settings."""
-    names = ("math-verify", "sympy", "latex2sympy2_extended", "antlr4-python3-runtime")
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "timeout_s": TIMEOUT_S,
-        **{name: importlib.metadata.version(name) for name in names},
-    }
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ m prompts with a gradient.
 
 import argparse
 import json
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from benchmarks.corrections import Task, rollouts_of
+from benchmarks.demo_task import Task, graded_groups, has_gradient
+from benchmarks.results import as_line, machine
 from learner.batches import collate, samples_of
 from learner.groups import Group
 from learner.model import load_model
@@ -38,21 +38,21 @@ def draw(task: Task, model: Any, rng: np.random.Generator, generator: torch.Gene
     """Groups with a gradient, the large one first."""
     hard = [item for item in task.pool if item[0].level >= "c30"]  # the code's own probability is below .4
     while True:
-        large = rollouts_of(model, 0, [hard[rng.integers(len(hard))]], LARGE, task.end, generator)
+        large = graded_groups(model, 0, [hard[rng.integers(len(hard))]], [LARGE], task.end, generator)
         others = [task.pool[i] for i in rng.choice(len(task.pool), OTHERS, replace=False)]
-        small = rollouts_of(model, 0, others, SMALL, task.end, generator)
-        mixed = [g for g in (*large, *small) if len({v.reward for v in g.graded}) > 1]
+        small = graded_groups(model, 0, others, [SMALL] * OTHERS, task.end, generator)
+        mixed = [group for group in (*large, *small) if has_gradient(group)]
         if mixed and mixed[0] is large[0] and len(mixed) > 4:
             return [Group(f"{i}", g.num_rollouts, g.verdicts) for i, g in enumerate(mixed)]
 
 
 def parts(trainer: Trainer, groups: list[Group]) -> list[torch.Tensor]:
     """Each prompt's part of the update's gradient, flat."""
-    rollouts = samples_of(groups, trainer.objective)
+    samples = samples_of(groups, trainer.objective)
     gradients = []
     for group in groups:
-        mine = [r for r in rollouts if any(r.verdict is v for v in group.verdicts.values())]
-        trainer.backward(collate(mine, trainer.device), version=0)
+        own = [sample for sample in samples if any(sample.verdict is v for v in group.verdicts.values())]
+        trainer.backward(collate(own, trainer.device), version=0)
         gradients.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]))
         trainer.optimizer.zero_grad()
     return gradients
@@ -69,7 +69,7 @@ def main() -> None:
     task = Task(options.model, num_pool=640, num_heldout=1)
     trainer = Trainer(load_model(options.model, torch.device("cpu")), LearnerTable())
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    measured: dict[tuple[str, str], list[tuple[float, float]]] = {}
     equal = []
     for _ in range(options.draws):
         groups = draw(task, trainer.model, rng, generator)
@@ -80,21 +80,21 @@ def main() -> None:
                 gradients = parts(trainer, groups)
                 norms = [g.norm().item() for g in gradients]
                 cosine = torch.cosine_similarity(gradients[0], torch.stack(gradients).sum(0), dim=0).item()
-                found.setdefault((advantage, weighting), []).append((norms[0] / sum(norms), cosine))
+                measured.setdefault((advantage, weighting), []).append((norms[0] / sum(norms), cosine))
     table = Table(
         "advantage", "weighting", "share", "cosine", title=f"a prompt with {LARGE} rollouts beside ones with {SMALL}"
     )
     rows = []
-    for (advantage, weighting), values in found.items():
+    for (advantage, weighting), values in measured.items():
         share, cosine = (statistics.fmean(column) for column in zip(*values, strict=True))
         rows.append({"advantage": advantage, "weighting": weighting, "share": share, "cosine": cosine})
         table.add_row(advantage, weighting, f"{share:.2f}", f"{cosine:.2f}")
     console = make_console()
-    machine = f"{platform.machine()}, torch {torch.__version__}, {options.draws} draws, equal share {statistics.fmean(equal):.2f}"
-    console.print(machine)
+    settings = {**machine("torch"), "draws": options.draws, "equal share": round(statistics.fmean(equal), 2)}
+    console.print(as_line(settings))
     console.print(table)
     if options.out:
-        options.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+        options.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

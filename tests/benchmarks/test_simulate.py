@@ -60,10 +60,10 @@ def test_skills_gradient_is_the_derivative_of_the_logits(small):
         return float(weights @ (np.log(rates) - np.log1p(-rates)))
 
     for part, gradient in zip((skills.shared, skills.private), skills.gradient(weights), strict=True):
-        for place in range(part.size):
-            before, part[place] = objective(), part[place] + 1e-5
-            assert (objective() - before) / 1e-5 == pytest.approx(gradient[place], rel=1e-4, abs=1e-6)
-            part[place] -= 1e-5
+        for index in range(part.size):
+            before, part[index] = objective(), part[index] + 1e-5
+            assert (objective() - before) / 1e-5 == pytest.approx(gradient[index], rel=1e-4, abs=1e-6)
+            part[index] -= 1e-5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
