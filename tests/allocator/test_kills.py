@@ -1,6 +1,5 @@
 """The allocator against a real broker, killed by SIGKILL at random points, many times."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -11,6 +10,7 @@ from multiprocessing.process import BaseProcess
 import pytest
 from allocator_victim import live
 from allocator_world import World, make_config
+from forks import FORKS
 
 from stream.config import Config
 from stream.topics import DEADLETTERS, TOPICS
@@ -24,9 +24,7 @@ SEED = int(os.environ.get("RUCKSACK_ALLOCATOR_SEED", "0"))
 
 def start(servers: str, config: Config, operations: int) -> BaseProcess:
     """A child of a clean server process: it has none of this process's threads and connections."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["allocator_victim", "allocator.role", "stream.kafka"])
-    child = context.Process(target=live, args=(servers, config, operations))
+    child = FORKS.Process(target=live, args=(servers, config, operations))
     child.start()
     return child
 

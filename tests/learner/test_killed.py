@@ -1,6 +1,5 @@
 """SIGKILL at any point: the surviving lineage has every group once, and the weights of a run that was never killed."""
 
-import multiprocessing
 import shutil
 import signal
 from collections import Counter
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from factories import make_job, make_verdict
+from forks import FORKS
 from learner_groups import random_groups
 from safetensors.torch import load_file
 from tiny_models import make_model, make_tokenizer
@@ -25,8 +25,6 @@ from stream.run_topics import RunTopics
 from stream.topics import TOPICS, UPDATES, VERDICTS
 
 pytestmark = pytest.mark.timeout(900)  # a dozen processes, one after the other, on a machine that others share
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["learner.role", "stream.kafka", "transformers.models.llama.modeling_llama", "pytest"])
 
 
 def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:

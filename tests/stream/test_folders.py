@@ -1,17 +1,15 @@
 """Folders that appear whole or not at all, whatever was there before and wherever the writer died."""
 
-import multiprocessing
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 from folders_killed import publish, publish_killed_at
+from forks import FORKS
 
 from stream import folders
 from stream.folders import drop_folder, publish_folder, remove_leftovers
-
-FORKS = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(params=["exchange", "two renames"])
