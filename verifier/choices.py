@@ -2,6 +2,7 @@
 
 import re
 
+from stream.messages import FoundBy
 from verifier.extract import find_answer
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.latex import clean, without_text
@@ -20,11 +21,12 @@ def grade_choice(gold: str, answer: str) -> Grade:
         raise BadGold(f"{gold[:100]!r} is no letter of a multiple choice, such as B, (B) or A, C")
     if not answer.strip():
         return unparsable("the answer is empty")
-    found = _chosen(answer)
-    if not found:
-        return unparsable("no letter found")
-    shown = ", ".join(sorted(found))
-    return correct(f"chose {shown}") if found == wanted else wrong(f"chose {shown}")
+    letters, found_by = _chosen(answer)
+    if not letters:
+        return unparsable("no letter found")._replace(found_by="none")
+    shown = ", ".join(sorted(letters))
+    grade = correct(f"chose {shown}") if letters == wanted else wrong(f"chose {shown}")
+    return grade._replace(found_by=found_by, answer=shown)
 
 
 def _letters(text: str) -> frozenset[str]:
@@ -37,7 +39,8 @@ def _letters(text: str) -> frozenset[str]:
     return frozenset(letter.upper() for letter in re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", plain))
 
 
-def _chosen(answer: str) -> frozenset[str]:
+def _chosen(answer: str) -> tuple[frozenset[str], FoundBy]:
+    """The letters that a message settles on, and where it does."""
     found = find_answer(answer)
     if found.by in ("box", "tag", "hashes", "whole") or (found.by == "said" and _letters(found.text)):
         plain = without_text(clean(found.text)).strip(" .$*")
@@ -45,12 +48,12 @@ def _chosen(answer: str) -> frozenset[str]:
         # "(B) 12 apples": the letter before its text
         first = re.match(r"\(?([A-Z])\s*[).:]\s*\S", plain)
         if letters or first:
-            return letters or frozenset(first[1] if first else "")
+            return letters or frozenset(first[1] if first else ""), found.by
         if found.by != "whole":
-            return frozenset()
+            return frozenset(), "none"
     text = answer[-2000:].rpartition("</think>")[2]
     announced = _ANNOUNCED.findall(text)
     if announced:
-        return frozenset(announced[-1])
+        return frozenset(announced[-1]), "said"
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    return _letters(lines[-1].strip(" *")) if lines else frozenset()
+    return _letters(lines[-1].strip(" *")) if lines else frozenset(), "last"

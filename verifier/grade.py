@@ -16,7 +16,7 @@ class Grade(NamedTuple):
     answer: str = ""
     """The answer that was found; empty if none was."""
     rule: Rule = ""
-    """`echo` if the outcome hangs on the rule that an expression does not count where the gold answer is a number."""
+    """`echo` if this is an expression of the gold number's value, which is wrong unless `verifier.echo` counts it."""
 
 
 class BadGold(ValueError):

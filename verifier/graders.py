@@ -32,7 +32,8 @@ def string(gold: str, answer: str) -> Grade:
         raise BadGold("the gold answer is empty")
     if not answer.strip():
         return unparsable("the answer is empty")
-    return correct("same string") if answer.strip() == gold.strip() else wrong("another string")
+    grade = correct("same string") if answer.strip() == gold.strip() else wrong("another string")
+    return grade._replace(found_by="whole", answer=answer.strip())
 
 
 def integer(gold: str, answer: str) -> Grade:
@@ -70,7 +71,8 @@ def regex(gold: str, answer: str) -> Grade:
     pattern = _pattern(gold)
     if not answer.strip():
         return unparsable("the answer is empty")
-    return correct("matches") if pattern.fullmatch(answer.strip()) else wrong("does not match")
+    grade = correct("matches") if pattern.fullmatch(answer.strip()) else wrong("does not match")
+    return grade._replace(found_by="whole", answer=answer.strip())
 
 
 @lru_cache(maxsize=1000)

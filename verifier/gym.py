@@ -7,7 +7,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from verifier.extract import find_answer
+from verifier.extract import Found, find_answer
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 
 REFUSED = frozenset(
@@ -29,9 +29,11 @@ def grade_gym(gold: str, answer: str) -> Grade:
     if not answer.strip():
         return unparsable("the answer is empty")
     found = find_answer(answer, numeric=True)
-    candidates = [answer.strip(), *([found.text] if found.by in ("box", "tag", "said") else [])]
-    score = max(float(score_answer(candidate, entry)) for candidate in candidates)
-    return correct("score 1.0") if score == 1.0 else wrong(f"score {score:g}; only 1.0 counts")
+    candidates = [Found(answer.strip(), "whole"), *([found] if found.by in ("box", "tag", "said") else [])]
+    scores = [float(score_answer(candidate.text, entry)) for candidate in candidates]
+    best = candidates[scores.index(max(scores))]
+    grade = correct("score 1.0") if max(scores) == 1.0 else wrong(f"score {max(scores):g}; only 1.0 counts")
+    return grade._replace(found_by=best.by, answer=best.text)
 
 
 def _entry(gold: str) -> tuple[str, dict[str, Any]]:

@@ -15,10 +15,12 @@ _SHOWN = 120
 def grade_integer(gold: str, answer: str) -> Grade:
     """See `verifier.graders.integer`."""
     wanted = _wanted(gold)
-    plain = _integer(answer)
-    if plain is not None:
-        return _compare_integers(wanted, plain)
-    found = find_answer(answer, numeric=True)
+    is_plain = _integer(answer) is not None
+    found = Found(answer.strip(), "whole") if is_plain else find_answer(answer, numeric=True)
+    return _grade(wanted, found)._replace(found_by=found.by, answer=found.text)
+
+
+def _grade(wanted: int, found: Found) -> Grade:
     if found.by == "none":
         return unparsable("no answer found")
     number = _integer(found.text)

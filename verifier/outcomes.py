@@ -1,4 +1,4 @@
-"""Watches the outcomes of each task: raises alarms, and decides when a timeout counts as wrong. Pure.
+"""Watches the outcomes of each task: raises alarms, and applies the rules that turn an outcome. Pure.
 
 Grades enter in the order of grading, the grades to publish leave. An answer without a grade, or one that cannot be read,
 is a zero that says nothing of the policy: a run that trains on many of them fails in silence. And where a timeout takes no
@@ -70,12 +70,14 @@ class Outcomes:
         alarm_share: an alarm is raised above this share of timeout, error or unparsable.
         max_timeout_share: while more of a task's newest answers than this share time out, a timeout counts as wrong;
             1 lets all of them be timeouts.
+        evaluates_echo: an expression that has the gold number as its value is correct, not wrong.
 
     """
 
-    def __init__(self, alarm_share: float, max_timeout_share: float = 1.0) -> None:
+    def __init__(self, alarm_share: float, max_timeout_share: float = 1.0, *, evaluates_echo: bool = False) -> None:
         self._ungraded = ShareAlarm("ungraded_share", UNGRADED, alarm_share)
         self._timeouts = ShareAlarm("timeout_share", ("timeout",), max_timeout_share)
+        self._evaluates_echo = evaluates_echo
         self._recent: dict[str, Recent] = {}
         self.published: Counter[str] = Counter()
         """Verdicts so far by the outcome that was published."""
@@ -91,6 +93,9 @@ class Outcomes:
         lines = [alarm.check(task, recent) for alarm in (self._ungraded, self._timeouts)]
         if grade.outcome == "timeout" and task in self._timeouts.tasks:
             grade = self._as_wrong(grade, recent)
+        if grade.rule == "echo" and self._evaluates_echo:
+            reason = "an expression of the gold number's value, which verifier.echo = evaluate counts"
+            grade = grade._replace(outcome="correct", reward=1.0, reason=reason)
         self.published[grade.outcome] += 1
         if grade.outcome == "correct" and grade.found_by:
             self.correct_by[grade.found_by] += 1

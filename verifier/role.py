@@ -43,7 +43,8 @@ class Verifier:
         self._pool = pool
         self._deliveries: dict[str, Delivery] = {}
         self._num_handled = 0
-        self._outcomes = Outcomes(config.verifier.alarm_share, config.verifier.max_timeout_share)
+        table = config.verifier
+        self._outcomes = Outcomes(table.alarm_share, table.max_timeout_share, evaluates_echo=table.echo == "evaluate")
         self._idle = IdleClock()
         self._version = grading_version()
 

@@ -92,3 +92,14 @@ def test_correct_verdicts_are_counted_by_where_the_answer_was_found() -> None:
     for found_by, outcome in (("box", "correct"), ("box", "wrong"), ("said", "correct"), ("", "correct")):
         outcomes.judge("sum", Grade(outcome, 1.0, "", found_by))
     assert outcomes.correct_by == {"box": 1, "said": 1}
+
+
+def test_an_echo_is_wrong_or_correct_as_the_option_says_and_is_marked_either_way() -> None:
+    echo = Grade("wrong", 0.0, "the gold answer is a number, this is none: '6 + 10'", "box", "6 + 10", "echo")
+    refusing, evaluating = Outcomes(0.05), Outcomes(0.05, evaluates_echo=True)
+    assert refusing.judge("sum", echo)[0] == echo
+    grade, _ = evaluating.judge("sum", echo)
+    assert (grade.outcome, grade.reward, grade.answer, grade.rule) == ("correct", 1.0, "6 + 10", "echo")
+    assert grade.reason == "an expression of the gold number's value, which verifier.echo = evaluate counts"
+    assert (refusing.rules, evaluating.rules) == ({"echo": 1}, {"echo": 1})
+    assert evaluating.published == {"correct": 1}
