@@ -31,8 +31,8 @@ LIKELY_KEYS = {
 """Keys of public data sets that hold the text or the answer."""
 READS_LATEX = frozenset({"math", "math_strict"})
 """Graders whose gold answer is LaTeX."""
-ANSWERS_ITSELF = frozenset({"choice", "integer", "math", "string"})  # math_strict wants its answers marked
-"""Graders whose gold answer is an answer, and must be a correct one."""
+ANSWERS_ITSELF = {name: name for name in ("choice", "integer", "math", "string")} | {"math_strict": "math"}
+"""Graders whose gold answer is an answer, and must be a correct one; by which grader, as math_strict wants a mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Problem:
     """Of the line in the file, or of the prompt in the set."""
     prompt: str
     """What names the prompt, e.g. `prompt 'q7'`; empty for a line that is none."""
-    what: str
+    text: str
     kind: str = ""
     """What it shares with other problems whose texts differ."""
     is_warning: bool = False
@@ -89,18 +89,18 @@ def folded(problems: Sequence[Problem]) -> list[str]:
     """One line for each kind of problem: of many prompts with the same one the first, their count and first places."""
     kinds: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
-        kinds.setdefault((problem.source, problem.kind or problem.what), []).append(problem)
+        kinds.setdefault((problem.source, problem.kind or problem.text), []).append(problem)
     return [_line(same) for same in kinds.values()]
 
 
 def _line(same: Sequence[Problem]) -> str:
     first = same[0]
     subject = f"{first.prompt}: " if first.prompt else ""
-    text = f"{first.source}:{first.number}: {'warning: ' if first.is_warning else ''}{subject}{first.what}"
+    line = f"{first.source}:{first.number}: {'warning: ' if first.is_warning else ''}{subject}{first.text}"
     if len(same) == 1:
-        return text
+        return line
     numbers = ", ".join(str(problem.number) for problem in same[1 : PLACES_SHOWN + 1])
-    return f"{text} (and {len(same) - 1} more: {numbers}{', ...' if len(same) > PLACES_SHOWN + 1 else ''})"
+    return f"{line} (and {len(same) - 1} more: {numbers}{', ...' if len(same) > PLACES_SHOWN + 1 else ''})"
 
 
 def check_prompts(prompts: Sequence[tuple[str, int, Prompt]], workers: int = 1, timeout_s: int = 2) -> list[Problem]:
@@ -135,8 +135,8 @@ def _graded(prompts: dict[str, Prompt], workers: int, timeout_s: int) -> Iterato
     pool = Pool(workers, timeout_s)
     try:
         for key, prompt in prompts.items():
-            itself = prompt.grader in ANSWERS_ITSELF
-            pool.submit(key, prompt.grader, prompt.answer, prompt.answer if itself else "")
+            grader = ANSWERS_ITSELF.get(prompt.grader)
+            pool.submit(key, grader or prompt.grader, prompt.answer, prompt.answer if grader else "")
         while pool.num_pending:
             for key, grade, _elapsed_s in pool.results(1.0):
                 if grade.outcome in ("error", "timeout"):
@@ -171,15 +171,15 @@ def _lines(file: Path, config: Config, problems: list[Problem]) -> Iterator[tupl
                 row = parse_object(line)
                 prompt = prompt_of(row, number, str(file), config)
             except UserError as error:
-                subject, what = _split(str(error).removeprefix(f"{file}: "))
-                problems.append(Problem(str(file), number, subject, what + _keys_hint(row, what)))
+                subject, text = _split(str(error).removeprefix(f"{file}: "))
+                problems.append(Problem(str(file), number, subject, text + _keys_hint(row, text)))
                 continue
             except ValueError as error:
                 problems.append(Problem(str(file), number, "", str(error)))
                 continue
             if prompt.prompt_id in seen:
-                what = f"its id is that of line {seen[prompt.prompt_id]}; every prompt needs its own"
-                problems.append(Problem(str(file), number, f"prompt {prompt.prompt_id!r}", what))
+                text = f"its id is that of line {seen[prompt.prompt_id]}; every prompt needs its own"
+                problems.append(Problem(str(file), number, f"prompt {prompt.prompt_id!r}", text))
                 continue
             seen[prompt.prompt_id] = number
             yield str(file), number, prompt
@@ -191,9 +191,9 @@ def _split(message: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", message)
 
 
-def _keys_hint(row: dict[str, Any], what: str) -> str:
+def _keys_hint(row: dict[str, Any], text: str) -> str:
     """The option that would help, where a key is missing but the line has others."""
-    missing = re.match(r"has no (text|answer); want a non-empty key '(.*)' \(", what)
+    missing = re.match(r"has no (text|answer); want a non-empty key '(.*)' \(", text)
     if missing is None or missing[2] in row or not row:
         return ""
     guesses = [key for key in row if key in LIKELY_KEYS[missing[1]]]

@@ -42,7 +42,7 @@ def _letters(text: str) -> frozenset[str]:
 def _chosen(answer: str) -> tuple[frozenset[str], FoundBy]:
     """The letters that a message settles on, and where it does."""
     found = find_answer(answer)
-    if found.by in ("box", "tag", "hashes", "whole") or (found.by == "said" and _letters(found.text)):
+    if found.by in ("box", "tag", "hashes", "whole") or (found.by in ("line", "said") and _letters(found.text)):
         plain = without_text(clean(found.text)).strip(" .$*")
         letters = _letters(plain)
         # "(B) 12 apples": the letter before its text

@@ -96,8 +96,8 @@ def find_answer(message: str, *, numeric: bool = False, strict: bool = False) ->
     if hashes:
         return Found(hashes[-1], "hashes")
     if strict:
-        marked = _ANSWER_LINE.findall(text)
-        return Found(unwrap(marked[-1].strip()), "said") if marked else Found("", "none")
+        line = _answer_line(text)
+        return Found(line, "line") if line else Found("", "none")
     text = text.partition("<|")[0].strip() or text
     text = _TAG.sub(" ", _CODE_LINE.sub("", text)).strip()
     if not text or (len(text) <= MAX_CANDIDATE and _PYTHON.search(text)):
@@ -110,9 +110,15 @@ def find_answer(message: str, *, numeric: bool = False, strict: bool = False) ->
         return Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
     said = said_answer(text, numeric)
     if said:
-        return Found(said, "said")
+        return Found(said, "line" if said == _answer_line(text) else "said")
     last = (not numeric and plain_end(text)) or last_answer(text, numeric)
     return Found(last, "last") if last else Found("", "none")
+
+
+def _answer_line(text: str) -> str:
+    """The content of the last line `Answer: x`, bold marks and a full stop aside; empty if there is none."""
+    lines = _ANSWER_LINE.findall(text)
+    return unwrap(re.sub(r"(?<!\\right)\.$", "", lines[-1].replace("**", "").strip())) if lines else ""
 
 
 def after_thinking(text: str) -> str:

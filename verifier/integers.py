@@ -58,7 +58,7 @@ def _after_name(text: str) -> str:
 
 def no_number(found: Found, text: str) -> Grade:
     """The grade of an answer that is no number where one is wanted."""
-    if found.by in ("whole", "said", "last") and not re.search(r"\d", text):
+    if found.by in ("whole", "line", "said", "last") and not re.search(r"\d", text):
         return unparsable(f"no number: {show(text)}")
     return wrong(f"the gold answer is a number, this is none: {show(text)}")
 

@@ -122,3 +122,13 @@ def test_warnings_leave_the_exit_code_at_0(tmp_path: Path, capsys: pytest.Captur
         "write '0, 5' or '0.5' (and 2 more: 2, 3)\n"
     )
     assert output.err == "3 prompts, 0 with problems, 3 to look at\n"
+
+
+def test_golds_of_math_strict_are_answers_to_themselves_without_a_mark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": "half", "answer": "\\frac12"}, {"prompt": "broken", "answer": "\\frac{1}{"}]
+    assert main(["prompts", "check", write(tmp_path, *rows), "--grader", "math_strict"]) == 2
+    output = capsys.readouterr()
+    assert output.out.endswith("prompts.jsonl:2: prompt '0000002', grader math_strict: '\\\\frac{1}{' does not parse\n")
+    assert output.err == "2 prompts, 1 with problems\n"
