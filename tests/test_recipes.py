@@ -38,4 +38,4 @@ def test_the_papers_recipe_reads_problems_as_its_dataset_keeps_them(tmp_path):
     recipe: Config = load(CONFIGS / "qwen2.5-math-7b.toml", ["--prompts.source", f"hf:{tmp_path / 'dapo'}"])
     pool, heldout = load_prompts(recipe)
     assert (len(pool), len(heldout)) == (320, 80)
-    assert (pool[7].text, pool[7].answer, pool[7].grader) == ("Solve problem 7.", "7", "math")
+    assert (pool[7].text, pool[7].answer, pool[7].grader) == ("Solve problem 7.", "7", "math_strict")
