@@ -29,7 +29,7 @@ from verifier.pool import Pool
 log = logging.getLogger(__name__)
 
 QUEUE_PER_WORKER = 256
-"""Answers that a verifier holds at most: what waits here cannot be graded by another one."""
+"""Answers per worker that a verifier holds: what waits here cannot be graded by another verifier."""
 MAX_TASKS_SHOWN = 20
 """Tasks with figures of their own in the heartbeat."""
 
