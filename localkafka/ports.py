@@ -50,7 +50,7 @@ def is_free(port: int) -> bool:
 
 
 def _ports_again(saved: dict[int, NodePorts]) -> dict[int, NodePorts]:
-    """The ports of last time, each replaced only where somebody else has it now."""
+    """The ports of last time, each replaced only if another program has it now."""
     taken: set[int] = set()
     return {
         n: NodePorts(broker=_same(p.broker, taken), controller=_same(p.controller, taken)) for n, p in saved.items()

@@ -6,13 +6,16 @@ file, which holds across reboots and changes of the clock.
 
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from localkafka.waiting import wait_until
 from stream.parent_death import command_that_dies_with_parent
+
+_POLL_S = 0.05
 
 
 class BrokerProcess:
@@ -79,3 +82,13 @@ class BrokerProcess:
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode(errors="replace").splitlines()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Ask until the condition holds, as another process sends no event; False if it does not within the time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True

@@ -19,15 +19,15 @@ class NodePorts:
 
 def server_properties(node: int, ports: dict[int, NodePorts], data: Path) -> dict[str, str]:
     """All properties of one node of a cluster whose nodes listen on `ports`."""
-    mine = ports[node]
+    own = ports[node]
     voters = ",".join(f"{n}@{HOST}:{p.controller}" for n, p in ports.items())
     return {
         "process.roles": "broker,controller",
         "node.id": str(node),
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{HOST}:{mine.broker},CONTROLLER://{HOST}:{mine.controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{mine.broker}",
+        "listeners": f"PLAINTEXT://{HOST}:{own.broker},CONTROLLER://{HOST}:{own.controller}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{own.broker}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data),
         **_replication(len(ports)),
@@ -56,7 +56,7 @@ def _replication(num_nodes: int) -> dict[str, str]:
 
 
 _KEEPING = {
-    # The log is the project's memory: what a topic does not limit itself is kept, and so is the place of a
+    # The log is the project's memory: a topic without a limit of its own is kept for ever, and so are the offsets of a
     # run that is resumed after weeks (by default Kafka forgets a group's offsets after 7 days).
     "log.retention.ms": "-1",
     "offsets.retention.minutes": str(_TEN_YEARS_MINUTES),

@@ -49,21 +49,21 @@ class Code:
     other: int
     """What the base model takes it for instead."""
     probability: float
-    """How often the base model takes it for what it means."""
+    """How often the base model takes it for the right procedure."""
 
 
 def codes() -> tuple[Code, ...]:
     """The 64 codes: 12 nearly sure, 24 from .9 down to .2, 28 from .09 to .03. Procedures take turns within each band."""
     probabilities = [0.97] * 12 + np.linspace(0.9, 0.2, 24).tolist() + np.linspace(0.09, 0.03, 28).tolist()
     rng = np.random.default_rng(2509_25849)
-    made = []
+    result = []
     for number, probability in enumerate(probabilities):
         procedure = (number * 3 + number // 8) % len(PROCEDURES)
         other = (procedure + int(rng.integers(1, len(PROCEDURES)))) % len(PROCEDURES)
-        made.append(
+        result.append(
             Code(name=f"c{number:02d}", procedure=procedure, other=other, probability=round(float(probability), 4))
         )
-    return tuple(made)
+    return tuple(result)
 
 
 def is_heldout(a: int, b: int) -> bool:

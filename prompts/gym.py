@@ -27,9 +27,9 @@ def generate_gym_prompts(
         UserError: reasoning-gym is not installed, an unknown task, or an option it does not know.
 
     """
-    stray = sorted(options.keys() - set(tasks))
-    if stray:
-        raise UserError(f"prompts.options has {stray[0]!r}; want options by task, of {', '.join(tasks)}")
+    unknown = sorted(options.keys() - set(tasks))
+    if unknown:
+        raise UserError(f"prompts.options has {unknown[0]!r}; want options by task, of {', '.join(tasks)}")
     seen: set[str] = set()
     for row in _draw(tasks, 20 * HELDOUT_SHARE * num_prompts, seed, options):
         if len(seen) == num_prompts:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def tokenize(prompts: Iterable[Prompt], config: Config) -> dict[str, NDArray[np.int32]]:
-    """Token ids of every prompt, by id; those that are too long are left out, and counted in the log.
+    """Token ids of every prompt, by id; prompts that are too long are left out, and counted in the log.
 
     Too long is more than prompts.max_prompt_tokens, or than producer.max_model_len leaves beside sampling.max_tokens.
     """

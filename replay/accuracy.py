@@ -46,9 +46,9 @@ class Band:
 
 def first_and_last(evaluations: Sequence[Evaluation], name: str) -> tuple[Evaluation | None, Evaluation | None]:
     """The evaluations of one set before (of the base policy) and after (of the newest version, if there is one)."""
-    found = sorted((e for e in evaluations if e.name == name), key=lambda e: e.policy_version)
-    before = next((e for e in found if e.policy_version == BASE_VERSION), None)
-    after = next((e for e in reversed(found) if e.policy_version != BASE_VERSION), None)
+    of_set = sorted((e for e in evaluations if e.name == name), key=lambda e: e.policy_version)
+    before = next((e for e in of_set if e.policy_version == BASE_VERSION), None)
+    after = next((e for e in reversed(of_set) if e.policy_version != BASE_VERSION), None)
     return before, after
 
 
@@ -88,11 +88,11 @@ def _band(evaluations: Sequence[Evaluation], levels: set[Level], label: str) -> 
         return (score.task, score.level) in levels
 
     heldout, pool = (first_and_last(evaluations, HELDOUT), first_and_last(evaluations, POOL))
-    some = heldout[0] or heldout[1]
+    evaluation = heldout[0] or heldout[1]
     return Band(
         label=label,
         num_levels=len(levels),
-        num_heldout=sum(map(inside, some.scores)) if some else 0,
+        num_heldout=sum(map(inside, evaluation.scores)) if evaluation else 0,
         heldout=Accuracy(*(_mean(e, inside) for e in heldout)),
         pool=Accuracy(*(_mean(e, inside) for e in pool)),
     )

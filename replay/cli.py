@@ -45,11 +45,11 @@ def parser() -> argparse.ArgumentParser:
     export = _command(commands, "export", export_topics, "every topic as a Parquet file")
     export.add_argument("--out", type=Path, help="folder to write (default: export in the run's folder)")
     _command(commands, "summary", show_summary, "key figures, in the terminal")
-    again = _command(commands, "rescore", rescore_run, "grade every recorded trajectory with another grader")
-    again.add_argument("--grader", required=True, metavar="NAME", help="see `rucksack verify --help`")
-    again.add_argument("--workers", type=int, default=1, metavar="N", help="processes that grade (default: 1)")
-    again.add_argument("--examples", type=int, default=2, metavar="N", help="shown of each change (default: 2)")
-    again.add_argument("--out", type=Path, help="JSON file to write as well")
+    rescore = _command(commands, "rescore", rescore_run, "grade every recorded trajectory with another grader")
+    rescore.add_argument("--grader", required=True, metavar="NAME", help="see `rucksack verify --help`")
+    rescore.add_argument("--workers", type=int, default=1, metavar="N", help="processes that grade (default: 1)")
+    rescore.add_argument("--examples", type=int, default=2, metavar="N", help="shown of each change (default: 2)")
+    rescore.add_argument("--out", type=Path, help="JSON file to write as well")
     return top
 
 
@@ -59,13 +59,13 @@ def _command(
     command: Callable[[argparse.Namespace, Console], None],
     text: str,
 ) -> argparse.ArgumentParser:
-    found = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    found.set_defaults(command=command)
-    found.add_argument("run", metavar="RUN", help="name of a run, or path of its folder")
-    found.add_argument("--dir", type=Path, default=Path("runs"), help="folder that holds the runs (default: runs)")
-    found.add_argument("--bootstrap-servers", default="", metavar="HOST:PORT", help="broker to read from")
-    found.add_argument("--config", type=Path, help="recipe whose [broker] table tells how to reach the broker")
-    return found
+    subparser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    subparser.set_defaults(command=command)
+    subparser.add_argument("run", metavar="RUN", help="name of a run, or path of its folder")
+    subparser.add_argument("--dir", type=Path, default=Path("runs"), help="folder that holds the runs (default: runs)")
+    subparser.add_argument("--bootstrap-servers", default="", metavar="HOST:PORT", help="broker to read from")
+    subparser.add_argument("--config", type=Path, help="recipe whose [broker] table tells how to reach the broker")
+    return subparser
 
 
 def report_run(arguments: argparse.Namespace, console: Console) -> None:
@@ -94,7 +94,8 @@ def export_topics(arguments: argparse.Namespace, console: Console) -> None:
         tasks: dict[str, TaskID] = {}
 
         def progress(topic: str, passed: int, total: int) -> None:
-            tasks.setdefault(topic, bar.add_task(topic, total=total) if topic not in tasks else tasks[topic])
+            if topic not in tasks:
+                tasks[topic] = bar.add_task(topic, total=total)
             bar.update(tasks[topic], completed=passed, total=total)
 
         exported = export_run(broker, name, out, progress)
@@ -103,9 +104,9 @@ def export_topics(arguments: argparse.Namespace, console: Console) -> None:
     for column in ("rows", "that count", "unreadable"):
         table.add_column(column, justify="right")
     table.add_column("file", overflow="fold")
-    for of in exported:
-        numbers = (f"{of.num_rows:,}", f"{of.num_counting:,}", f"{of.num_unreadable:,}")
-        table.add_row(of.topic, *numbers, escape(str(of.path)))
+    for topic in exported:
+        numbers = (f"{topic.num_rows:,}", f"{topic.num_counting:,}", f"{topic.num_unreadable:,}")
+        table.add_row(topic.topic, *numbers, escape(str(topic.path)))
     console.print(table)
     console.print("Read them with duckdb, for example:\n\n" + escape(EXAMPLE_QUERY.format(folder=out)), soft_wrap=True)
 

@@ -31,10 +31,10 @@ class Column:
 
     def values(self, messages: Sequence[Any]) -> Any:
         """The column of these messages, as an arrow array."""
-        found = [_follow(message, self.path) for message in messages]
-        if found and all(isinstance(value, np.ndarray) for value in found):
-            return _number_lists(found, self.type)
-        return pa.array([_plain(value) for value in found], self.type)
+        values = [_follow(message, self.path) for message in messages]
+        if values and all(isinstance(value, np.ndarray) for value in values):
+            return _number_lists(values, self.type)
+        return pa.array([_plain(value) for value in values], self.type)
 
 
 def columns_of(message_type: type[Any]) -> list[Column]:

@@ -16,8 +16,8 @@ def examples(data: RunData) -> str:
 
 def _example(data: RunData, group_id: str, verdicts: Sequence[Verdict]) -> str:
     ended = {end.group_id: (update, end) for update in data.lineage.steps for end in update.groups}
-    prompt, found = verdicts[0].trajectory.job.prompt, ended.get(group_id)
-    how = f"{found[1].ending} in update {found[0].step}" if found else "not ended yet"
+    prompt, ending = verdicts[0].trajectory.job.prompt, ended.get(group_id)
+    how = f"{ending[1].ending} in update {ending[0].step}" if ending else "not ended yet"
     about = f"group {safe(group_id, 120)}: {len(verdicts)} rollouts, {how}"
     title = f'{safe(prompt.prompt_id, 80)} <span class="dim">{about}</span>'
     budget = verdicts[0].trajectory.job.budgeting

@@ -64,8 +64,9 @@ def view_of(data: RunData, number: int, summary: Summary | None = None) -> View:
     )
 
 
-def _of(view: View, views: Sequence[View], what: str) -> str:
-    return what if len(views) == 1 else f"{view.name}: {what}"
+def label_of(view: View, views: Sequence[View], text: str) -> str:
+    """A trace's label; with several runs the run's name comes first."""
+    return text if len(views) == 1 else f"{view.name}: {text}"
 
 
 def accuracy(views: Sequence[View]) -> Figure:
@@ -76,7 +77,7 @@ def accuracy(views: Sequence[View]) -> Figure:
             points = np.array(accuracy_points(view.data, name)).reshape(-1, 2)
             colour = view.colour if len(views) > 1 or name == HELDOUT else "@teal"
             marker = {"symbol": symbol, "size": 8, "color": colour}
-            label = _of(view, views, "held-out" if name == HELDOUT else "pool")
+            label = label_of(view, views, "held-out" if name == HELDOUT else "pool")
             style: Trace = {"mode": "lines+markers", "marker": marker, "dash": dash}
             traces += line(label, points[:, 0], points[:, 1], colour, **style)
     layout = axes("training rollouts", "accuracy", rangemode="tozero", tickformat=".0%")
@@ -86,15 +87,15 @@ def accuracy(views: Sequence[View]) -> Figure:
 def accuracy_points(data: RunData, name: str) -> list[tuple[float, float]]:
     """(rollouts spent, accuracy) of the evaluations of one set, in order."""
     spent = rollouts_by_version(data.lineage.surviving)
-    found = [e for e in data.surviving_evaluations if e.name == name and e.policy_version in spent]
-    return sorted((float(spent[e.policy_version]), e.accuracy) for e in found)
+    evaluations = [e for e in data.surviving_evaluations if e.name == name and e.policy_version in spent]
+    return sorted((float(spent[e.policy_version]), e.accuracy) for e in evaluations)
 
 
 def reward(views: Sequence[View]) -> Figure:
     """Mean reward of the training rollouts."""
     traces: list[Trace] = []
     for view in views:
-        traces += noisy(_of(view, views, "reward"), view.updates.rollouts, view.updates.reward, view.colour)
+        traces += noisy(label_of(view, views, "reward"), view.updates.rollouts, view.updates.reward, view.colour)
     note = "Mean over graded rollouts; it moves with the mix of prompts and budgets, so compare runs by accuracy."
     return Figure("Training reward", note, traces, axes("training rollouts", "mean reward", rangemode="tozero"))
 
@@ -105,8 +106,8 @@ def ratios(views: Sequence[View]) -> Figure:
     for view in views:
         prompts_colour = view.colour if len(views) > 1 else "@teal"
         step = view.updates.step
-        traces += noisy(_of(view, views, "samples"), step, view.updates.ratio_samples, view.colour)
-        traces += noisy(_of(view, views, "prompts"), step, view.updates.ratio_prompts, prompts_colour, dash="dot")
+        traces += noisy(label_of(view, views, "samples"), step, view.updates.ratio_samples, view.colour)
+        traces += noisy(label_of(view, views, "prompts"), step, view.updates.ratio_prompts, prompts_colour, dash="dot")
     note = "Share of graded rollouts, and of prompts, in groups whose rewards differ: the others give no gradient."
     layout = axes("update", "share", tickformat=".0%", range=[0, 1.02])
     return Figure("Effective-gradient ratios", note, traces, layout)
@@ -116,16 +117,16 @@ def budget(views: Sequence[View]) -> Figure:
     """Mean rollouts of a prompt by its believed success rate."""
     traces: list[Trace] = []
     for view in views:
-        if not any(found.num_groups for found in view.budgets):
+        if not any(budget_bin.num_groups for budget_bin in view.budgets):
             continue
         traces.append(
             {
                 "type": "bar",
                 "name": view.name,
                 "marker": {"color": view.colour},
-                "x": [found.label for found in view.budgets],
-                "y": values(np.array([found.mean_rollouts for found in view.budgets])),
-                "customdata": [[found.num_groups, found.max_rollouts] for found in view.budgets],
+                "x": [budget_bin.label for budget_bin in view.budgets],
+                "y": values(np.array([budget_bin.mean_rollouts for budget_bin in view.budgets])),
+                "customdata": [[budget_bin.num_groups, budget_bin.max_rollouts] for budget_bin in view.budgets],
                 "hovertemplate": "%{y:.1f} rollouts on average, at most %{customdata[1]}, %{customdata[0]} groups",
             }
         )
@@ -143,10 +144,10 @@ def staleness(views: Sequence[View]) -> Figure:
     """Versions between the weights trained and the oldest token of a group."""
     traces: list[Trace] = []
     for view in views:
-        found = view.updates
-        label = _of(view, views, "min to max")
-        traces += band(label, found.step, found.staleness_min, found.staleness_max, view.colour)
-        traces += line(_of(view, views, "mean"), found.step, found.staleness_mean, view.colour)
+        updates = view.updates
+        label = label_of(view, views, "min to max")
+        traces += band(label, updates.step, updates.staleness_min, updates.staleness_max, view.colour)
+        traces += line(label_of(view, views, "mean"), updates.step, updates.staleness_mean, view.colour)
     layout = axes("update", "versions", rangemode="tozero")
     return Figure("Staleness of trained groups", "Versions behind, by a group's oldest token.", traces, layout)
 
@@ -159,7 +160,7 @@ def version_gap(views: Sequence[View]) -> Figure:
             label = f"{gap} or more" if gap == MAX_GAP else f"{gap} version{'s' * (gap != 1)}"
             traces += bars(label, view.updates.step, shares, GAP_COLOURS[gap])
     layout = axes("update", "share of tokens", tickformat=".0%", range=[0, 1]) | STACKED
-    note = "How far behind the trained weights were those that sampled each token."
+    note = "How many versions behind the trained weights each token's sampling weights were."
     return Figure("Policy-version gap per token" + _only(views), note, traces, layout)
 
 
@@ -174,10 +175,10 @@ def throughput(views: Sequence[View]) -> Figure:
         times, evaluation = view.times, view.colour if len(views) > 1 else "@teal"
         both = times.training_per_s + times.evaluation_per_s
         if both.any():
-            label = _of(view, views, "all rollouts, evaluation too")
+            label = label_of(view, views, "all rollouts, evaluation too")
             traces += line(label, times.minutes, both, evaluation, width=1.5, dash="dot")
-            traces += line(_of(view, views, "training rollouts"), times.minutes, times.training_per_s, view.colour)
-            traces += line(_of(view, views, "tokens"), times.minutes, times.tokens_per_s, view.colour, **_below())
+            traces += line(label_of(view, views, "training rollouts"), times.minutes, times.training_per_s, view.colour)
+            traces += line(label_of(view, views, "tokens"), times.minutes, times.tokens_per_s, view.colour, **_below())
     layout = axes("minutes since the first job", "rollouts/s", rangemode="tozero", domain=[0.55, 1.0])
     layout["xaxis"]["anchor"] = "y2"
     layout["yaxis2"] = {"title": {"text": "tokens/s"}, "rangemode": "tozero", "domain": [0.0, 0.45]}
@@ -200,9 +201,9 @@ def timings(views: Sequence[View]) -> Figure:
         ("waiting for the learner", times.waiting_s, "@violet", "dot"),
     )
     traces = [trace for label, y, colour, dash in parts for trace in _positive(label, times.minutes, y, colour, dash)]
-    made = np.array([update.created_s for update in view.data.lineage.steps])
-    minutes = (made - times.start_s) / 60
-    update_s = view.updates.metrics.get("learner/update_s", np.full(len(made), np.nan))
+    created_s = np.array([update.created_s for update in view.data.lineage.steps])
+    minutes = (created_s - times.start_s) / 60
+    update_s = view.updates.metrics.get("learner/update_s", np.full(len(created_s), np.nan))
     traces += _positive("learner: update", minutes, update_s, "@orange", "solid")
     layout = axes("minutes since the first job", "seconds (log)", type="log", dtick="D2")
     return Figure("Timings by role" + _only(views), "Means of one rollout's way, and of one update.", traces, layout)

@@ -1,6 +1,6 @@
 """Reads one run from its topics into columns, of which the summary and the report are made.
 
-What enters is a broker and a run's name, what leaves is a `RunData`. Of several records of one rollout only the first
+What enters is a broker and a run's name, what leaves is a `RunData`. Only the first record of a rollout
 counts. Completions are not kept, except those of a few example groups, so memory stays near 500 bytes a rollout.
 """
 
@@ -138,7 +138,8 @@ def read_run(broker: Broker, run: str, progress: Callable[[int, int], None] = no
         rollouts=np.array(collector.rollouts, ROLLOUT),
         spans=np.array(collector.spans, SPAN),
         examples={
-            group: sorted(found, key=lambda v: v.trajectory.rollout_index) for group, found in collector.kept.items()
+            group_id: sorted(verdicts, key=lambda v: v.trajectory.rollout_index)
+            for group_id, verdicts in collector.kept.items()
         },
         dead_letters=letters,
         counts=counts,
@@ -185,7 +186,7 @@ class _Collector:
         return group
 
     def add_verdict(self, verdict: Verdict) -> None:
-        """Note a rollout, if it is new. A verdict carries its job: groups are known even where jobs are gone by."""
+        """Note a rollout, if it is new. A verdict carries its job, so groups are known even after jobs have expired."""
         trajectory, job = verdict.trajectory, verdict.trajectory.job
         if not self.first.is_first(job.group_id, trajectory.rollout_index):
             return
@@ -200,7 +201,7 @@ class _Collector:
 
 
 def _group_of(job: Job, index: int) -> Group:
-    why = job.budgeting
+    budgeting = job.budgeting
     return Group(
         index=index,
         prompt_id=job.prompt.prompt_id,
@@ -208,9 +209,9 @@ def _group_of(job: Job, index: int) -> Group:
         level=job.prompt.level,
         train=job.purpose == TRAINING,
         num_rollouts=job.num_rollouts,
-        mode=why.mode if why else "",
-        success_rate=why.success_rate if why else float("nan"),
-        num_observed=why.num_observed if why else 0.0,
+        mode=budgeting.mode if budgeting else "",
+        success_rate=budgeting.success_rate if budgeting else float("nan"),
+        num_observed=budgeting.num_observed if budgeting else 0.0,
     )
 
 

@@ -1,7 +1,7 @@
 """Turns text into safe HTML. What a model, a prompt or an error wrote is hostile and passes `safe` before it reaches the page.
 
-Besides markup, `safe` disarms what would lie to a reader: control characters and those that turn the direction of text
-are shown by their number.
+Besides markup, `safe` disarms what would mislead a reader: control characters and characters that change the direction
+of text are shown by their number.
 """
 
 import html
@@ -12,7 +12,7 @@ _MOST_CHARACTERS = 4000
 
 
 def safe(text: str, most: int = _MOST_CHARACTERS) -> str:
-    """Text that anybody may have written, as HTML."""
+    """Untrusted text as HTML."""
     shown = "".join(map(_visible, text[:most]))
     return shown + (f' <span class="dim">... {len(text) - most:,} more characters</span>' if len(text) > most else "")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay.figures import View
+from replay.figures import View, label_of
 from replay.traces import Figure, Floats, Trace, axes, band, line, noisy
 
 
@@ -12,18 +12,14 @@ def _metric(view: View, key: str) -> Floats:
     return view.updates.metrics.get(f"learner/{key}", np.full(len(view.updates.step), np.nan))
 
 
-def _label(view: View, views: Sequence[View], what: str) -> str:
-    return what if len(views) == 1 else f"{view.name}: {what}"
-
-
 def importance_ratio(views: Sequence[View]) -> Figure:
     """Ratio of the trained policy to the one that sampled, per token."""
     traces: list[Trace] = []
     for view in views:
         low, high = _metric(view, "importance_ratio/min"), _metric(view, "importance_ratio/max")
-        traces += band(_label(view, views, "min to max"), view.updates.step, low, high, view.colour)
+        traces += band(label_of(view, views, "min to max"), view.updates.step, low, high, view.colour)
         traces += line(
-            _label(view, views, "mean"), view.updates.step, _metric(view, "importance_ratio/mean"), view.colour
+            label_of(view, views, "mean"), view.updates.step, _metric(view, "importance_ratio/mean"), view.colour
         )
     note = "Probability of a token under the trained weights over that when it was sampled, before truncation."
     return Figure("Importance ratio", note, traces, axes("update", "ratio (log)", type="log", dtick="D2"))
@@ -34,11 +30,11 @@ def sample_size(views: Sequence[View]) -> Figure:
     traces: list[Trace] = []
     for view in views:
         cut_colour = view.colour if len(views) > 1 else "@orange"
-        step, label = view.updates.step, _label(view, views, "effective sample size")
+        step, label = view.updates.step, label_of(view, views, "effective sample size")
         traces += line(label, step, _metric(view, "ess"), view.colour)
         cut = _metric(view, "truncated_fraction")
-        traces += line(_label(view, views, "truncated tokens"), step, cut, cut_colour, dash="dot")
-    note = "Of the importance weights: 100 % is exactly on-policy."
+        traces += line(label_of(view, views, "truncated tokens"), step, cut, cut_colour, dash="dot")
+    note = "Effective sample size of the importance weights: 100 % is exactly on-policy."
     return Figure("Effective sample size", note, traces, axes("update", "share", tickformat=".0%", range=[0, 1.02]))
 
 
@@ -47,7 +43,7 @@ def gradient(views: Sequence[View]) -> Figure:
     traces: list[Trace] = []
     for view in views:
         norm = _metric(view, "grad_norm")
-        traces += noisy(_label(view, views, "gradient norm"), view.updates.step, norm, view.colour)
+        traces += noisy(label_of(view, views, "gradient norm"), view.updates.step, norm, view.colour)
     return Figure("Gradient norm", "Before clipping.", traces, axes("update", "norm", rangemode="tozero"))
 
 
@@ -55,11 +51,11 @@ def mismatch(views: Sequence[View]) -> Figure:
     """Engine against learner: difference of the logprobs of the same tokens."""
     traces: list[Trace] = []
     for view in views:
-        for which, dash in (("mean", "solid"), ("max", "dot")):
-            gap = _metric(view, f"logprob_gap/{which}")
-            there = gap > 0  # only some updates have tokens of the very weights that are trained
-            label, step = _label(view, views, which), view.updates.step[there]
-            traces += line(label, step, gap[there], view.colour, dash=dash, mode="lines+markers")
+        for statistic, dash in (("mean", "solid"), ("max", "dot")):
+            gap = _metric(view, f"logprob_gap/{statistic}")
+            known = gap > 0  # only some updates have tokens of the very weights that are trained
+            label, step = label_of(view, views, statistic), view.updates.step[known]
+            traces += line(label, step, gap[known], view.colour, dash=dash, mode="lines+markers")
     note = "Absolute difference of a token's logprob between the engine that sampled it and the learner."
     return Figure("Engine-learner logprob gap", note, traces, axes("update", "nats (log)", type="log", dtick="D2"))
 
@@ -69,7 +65,7 @@ def idle(views: Sequence[View]) -> Figure:
     traces: list[Trace] = []
     for view in views:
         share = _metric(view, "idle_share")
-        traces += noisy(_label(view, views, "idle"), view.updates.step, share, view.colour)
+        traces += noisy(label_of(view, views, "idle"), view.updates.step, share, view.colour)
     layout = axes("update", "share of time", tickformat=".0%", range=[0, 1.02])
     return Figure("Learner idle", "Time that the learner waits for complete groups.", traces, layout)
 
@@ -79,5 +75,5 @@ def loss(views: Sequence[View]) -> Figure:
     traces: list[Trace] = []
     for view in views:
         value = _metric(view, "loss")
-        traces += noisy(_label(view, views, "loss"), view.updates.step, value, view.colour)
+        traces += noisy(label_of(view, views, "loss"), view.updates.step, value, view.colour)
     return Figure("Loss", "Says little in policy gradients; a jump says something.", traces, axes("update", "loss"))

@@ -1,7 +1,7 @@
 """Grades a run's recorded trajectories again, with another grader: `rucksack replay rescore RUN --grader NAME`.
 
 What enters is the run's trajectories and verdicts, what leaves is a new topic of verdicts, and what changed. The run's
-own verdicts stay as they are. Of several records of a rollout the first counts, as everywhere.
+own verdicts stay as they are. The first record of a rollout counts, as everywhere (law 2).
 """
 
 import re
@@ -27,7 +27,7 @@ from verifier.graders import check_name, grading_version
 from verifier.pool import Pool
 
 NO_VERDICT = "none"
-"""Stands for the old outcome of a trajectory that was never graded."""
+"""Old outcome of a trajectory that was never graded."""
 WINDOW = 256
 """Trajectories per worker that are under way at once."""
 SHOWN_CHARS = 200
@@ -35,7 +35,7 @@ SHOWN_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One trajectory, and what was and is said of it."""
+    """One trajectory with its old and its new grade."""
 
     prompt_id: str
     gold: str
@@ -152,14 +152,14 @@ def _new_topic(broker: Broker, run: str, grader: str) -> Topic:
 
 def _old_verdicts(broker: Broker, run: str) -> dict[tuple[str, int], tuple[str, str]]:
     """(group, rollout) -> (outcome, reason) of the verdict that counts."""
-    found: dict[tuple[str, int], tuple[str, str]] = {}
+    verdicts: dict[tuple[str, int], tuple[str, str]] = {}
     for batch in Snapshot(broker, run, [VERDICTS]):
         for record in batch:
             verdict: Verdict | None = decode_or_none(record, VERDICTS)
             if verdict is not None:
                 key = (verdict.trajectory.job.group_id, verdict.trajectory.rollout_index)
-                found.setdefault(key, (verdict.outcome, verdict.reason))
-    return found
+                verdicts.setdefault(key, (verdict.outcome, verdict.reason))
+    return verdicts
 
 
 def _graded(
@@ -216,7 +216,7 @@ def _note(result: Rescored, verdict: Verdict, old_outcome: str, old_reason: str,
 
 
 def print_rescored(result: Rescored, console: Console) -> None:
-    """The confusion table, then examples of each cell, those that changed first."""
+    """The confusion table, then examples of each cell, changed ones first."""
     table = Table(title="Old outcome (rows) and new outcome (columns)", title_justify="left")
     table.add_column("")
     rows = [name for name in (*OUTCOMES, NO_VERDICT) if any(old == name for old, _ in result.counts)]

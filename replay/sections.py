@@ -75,11 +75,13 @@ def bands_table(summary: Summary) -> str:
             band.label,
             str(band.num_levels),
             str(band.num_heldout),
-            *(safe(accuracy_text(of)) for of in (band.heldout, band.pool)),
+            *(safe(accuracy_text(accuracy)) for accuracy in (band.heldout, band.pool)),
         )
         for band in summary.bands
     ]
-    rows.append(("<b>all</b>", "", "", *(f"<b>{accuracy_text(of)}</b>" for of in (summary.heldout, summary.pool))))
+    rows.append(
+        ("<b>all</b>", "", "", *(f"<b>{accuracy_text(accuracy)}</b>" for accuracy in (summary.heldout, summary.pool)))
+    )
     return table(
         ("base success rate", "levels", "held-out prompts", "held-out accuracy", "pool accuracy"), rows, "numbers"
     )
@@ -105,14 +107,21 @@ def evaluations_table(data: RunData) -> str:
 
 
 def compare_table(standings: Sequence[Standing]) -> str:
-    """Runs at the same number of rollouts; the first one is what the others are held against."""
+    """Runs at the same number of rollouts, compared with the first one."""
     first = standings[0].ratios
     rows = []
-    for of in standings:
-        ratios = [_against(of.ratios.samples, first.samples), _against(of.ratios.prompts, first.prompts)]
-        accuracy = [show(of.heldout_before), f"<b>{show(of.heldout)}</b>", show(of.pool)]
+    for standing in standings:
+        ratios = [_against(standing.ratios.samples, first.samples), _against(standing.ratios.prompts, first.prompts)]
+        accuracy = [show(standing.heldout_before), f"<b>{show(standing.heldout)}</b>", show(standing.pool)]
         rows.append(
-            (safe(of.run), safe(", ".join(of.modes)), f"{of.rollouts:,}", str(of.num_updates), *ratios, *accuracy)
+            (
+                safe(standing.run),
+                safe(", ".join(standing.modes)),
+                f"{standing.rollouts:,}",
+                str(standing.num_updates),
+                *ratios,
+                *accuracy,
+            )
         )
     header = ("run", "allocation", "rollouts", "updates", "effective samples", "effective prompts")
     return table((*header, "held-out before", "held-out", "pool"), rows, "numbers")

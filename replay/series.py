@@ -51,9 +51,9 @@ def update_series(data: RunData) -> UpdateSeries:
         reward=_column([_mean_reward(update) for update in surviving]),
         ratio_samples=ratio_samples,
         ratio_prompts=ratio_prompts,
-        staleness_min=_column([min(of, default=np.nan) for of in staleness]),
-        staleness_mean=_column([float(np.mean(of)) if of else np.nan for of in staleness]),
-        staleness_max=_column([max(of, default=np.nan) for of in staleness]),
+        staleness_min=_column([min(values, default=np.nan) for values in staleness]),
+        staleness_mean=_column([float(np.mean(values)) if values else np.nan for values in staleness]),
+        staleness_max=_column([max(values, default=np.nan) for values in staleness]),
         gap_shares=gap_shares(data),
         metrics=_metric_columns(surviving),
     )
@@ -107,17 +107,17 @@ def gap_shares(data: RunData) -> Floats:
 
 def waiting_s(data: RunData) -> Floats:
     """[R] seconds from each rollout's verdict to the update that its group ended in; NaN if it has not ended."""
-    made = _column([*(update.created_s for update in data.lineage.steps), np.nan])
+    created_s = _column([*(update.created_s for update in data.lineage.steps), np.nan])
     position = update_of_groups(data)[data.rollouts["group"]]
-    waits: Floats = np.maximum(0.0, made[position] - data.rollouts["created_s"])
+    waits: Floats = np.maximum(0.0, created_s[position] - data.rollouts["created_s"])
     return waits
 
 
-def _means(place: NDArray[np.int64], values: Floats, size: int) -> Floats:
+def _means(stretch: NDArray[np.int64], values: Floats, size: int) -> Floats:
     known = np.isfinite(values)
-    place, values = place[known], values[known]
-    count = np.bincount(place, minlength=size).astype(np.float64)
-    total = np.bincount(place, weights=values, minlength=size)
+    stretch, values = stretch[known], values[known]
+    count = np.bincount(stretch, minlength=size).astype(np.float64)
+    total = np.bincount(stretch, weights=values, minlength=size)
     result: Floats = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
     return result
 
@@ -150,26 +150,26 @@ def time_series(data: RunData, num_stretches: int = 60) -> TimeSeries:
     rows, waits = data.rollouts[known], waiting_s(data)[known]
     start, stop = _range_of(rows)
     length = max((stop - start) / num_stretches, 1e-3)
-    place = np.minimum(((rows["created_s"] - start) / length).astype(np.int64), num_stretches - 1)
+    stretch = np.minimum(((rows["created_s"] - start) / length).astype(np.int64), num_stretches - 1)
     train = rows["train"]
-    one = np.ones(len(rows))
+    ones = np.ones(len(rows))
 
     def per_s(mask: NDArray[np.bool_], weights: Floats) -> Floats:
-        return np.bincount(place[mask], weights=weights[mask], minlength=num_stretches) / length
+        return np.bincount(stretch[mask], weights=weights[mask], minlength=num_stretches) / length
 
     idle = np.maximum(0.0, rows["created_s"] - rows["trajectory_created_s"] - rows["graded_s"])
     return TimeSeries(
         minutes=(np.arange(num_stretches) + 0.5) * length / 60,
         start_s=start,
-        training_per_s=per_s(train, one),
-        evaluation_per_s=per_s(~train, one),
-        tokens_per_s=per_s(one > 0, rows["num_tokens"].astype(np.float64)),
-        outcome_shares=_outcome_shares(place[train], rows["outcome"][train], num_stretches),
-        queued_s=_means(place, rows["queued_s"], num_stretches),
-        generated_s=_means(place, rows["generated_s"], num_stretches),
-        to_verifier_s=_means(place, idle, num_stretches),
-        graded_s=_means(place, rows["graded_s"], num_stretches),
-        waiting_s=_means(place, waits, num_stretches),
+        training_per_s=per_s(train, ones),
+        evaluation_per_s=per_s(~train, ones),
+        tokens_per_s=per_s(ones > 0, rows["num_tokens"].astype(np.float64)),
+        outcome_shares=_outcome_shares(stretch[train], rows["outcome"][train], num_stretches),
+        queued_s=_means(stretch, rows["queued_s"], num_stretches),
+        generated_s=_means(stretch, rows["generated_s"], num_stretches),
+        to_verifier_s=_means(stretch, idle, num_stretches),
+        graded_s=_means(stretch, rows["graded_s"], num_stretches),
+        waiting_s=_means(stretch, waits, num_stretches),
     )
 
 
@@ -181,9 +181,9 @@ def _range_of(rows: NDArray[np.void]) -> tuple[float, float]:
     return (min(float(jobs.min()), last) if jobs.size else float(rows["created_s"].min())), last
 
 
-def _outcome_shares(place: NDArray[np.int64], outcome: NDArray[np.int8], size: int) -> Floats:
+def _outcome_shares(stretch: NDArray[np.int64], outcome: NDArray[np.int8], size: int) -> Floats:
     counts = np.zeros((len(OUTCOMES), size))
-    np.add.at(counts, (outcome, place), 1)
+    np.add.at(counts, (outcome, stretch), 1)
     total = counts.sum(axis=0)
     result: Floats = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
     return result
@@ -202,12 +202,12 @@ class BudgetBin:
 def budget_bins(data: RunData) -> list[BudgetBin]:
     """Mean rollouts of a prompt by believed success rate: unseen, 0, ten ranges, 1."""
     groups = [group for group in data.groups.values() if group.train and not np.isnan(group.success_rate)]
-    found: dict[str, list[int]] = {label: [] for label in BIN_LABELS}
+    sizes_of: dict[str, list[int]] = {label: [] for label in BIN_LABELS}
     for group in groups:
-        found[bin_label(group.success_rate, group.num_observed)].append(group.num_rollouts)
+        sizes_of[bin_label(group.success_rate, group.num_observed)].append(group.num_rollouts)
     return [
         BudgetBin(label, len(sizes), float(np.mean(sizes)) if sizes else np.nan, max(sizes, default=0))
-        for label, sizes in found.items()
+        for label, sizes in sizes_of.items()
     ]
 
 

@@ -47,14 +47,9 @@ class Summary:
     wall_s: float
     """From the first job to the last record of the run."""
     rollouts_per_s: float
-    """Of all rollouts, evaluation included, over the wall time."""
+    """All rollouts, evaluation included, over the wall time."""
     report: Path | None = None
     model: Path | None = None
-
-    @property
-    def num_lost(self) -> int:
-        """Admitted groups that never ended, though the run is over."""
-        return self.law.num_lost
 
 
 def summarize(data: RunData, folder: Path | None = None) -> Summary:
@@ -172,7 +167,7 @@ def law_text(law: LawCheck) -> str:
     if law.holds:
         return "every admitted group ended exactly once" if law.finished else "no group ended twice; the run goes on"
     broken = (("lost", law.num_lost), ("ended twice or more", len(law.repeated)), ("never admitted", len(law.unknown)))
-    return "BROKEN: " + ", ".join(f"{count:,} {what}" for what, count in broken if count)
+    return "BROKEN: " + ", ".join(f"{count:,} {fault}" for fault, count in broken if count)
 
 
 def _rolled_back(summary: Summary) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from infra.placement import WorkerSpec
 from infra.supervisor import Supervisor
-from localkafka.waiting import wait_until
+from localkafka.process import wait_until
 from stream.config import UpTable
 
 QUICK = UpTable(max_restarts=3, restart_window_s=60, backoff_s=0.01)

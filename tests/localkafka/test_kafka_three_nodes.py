@@ -9,7 +9,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from localkafka.local import LocalKafka
-from localkafka.waiting import wait_until
+from localkafka.process import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 TOPIC = "three"

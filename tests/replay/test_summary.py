@@ -43,7 +43,7 @@ def test_rolled_back_updates_do_not_count(broker, make_run):
     summary = summarize(read_run(broker, "made"))
     assert (summary.num_updates, summary.num_rolled_back, summary.num_resumes) == (6, 2, 1)
     assert summary.law.endings == expected.endings
-    assert summary.law.holds and summary.num_lost == 0
+    assert summary.law.holds and summary.law.num_lost == 0
 
 
 def test_summary_without_crash_is_the_same(broker, make_run):
@@ -85,7 +85,7 @@ def test_a_run_that_was_stopped_before_its_base_policy_was_evaluated_still_has_a
 def test_summary_of_a_run_under_way_has_open_groups_and_loses_none(broker, make_run):
     make_run(broker, final=False)
     summary = summarize(read_run(broker, "made"))
-    assert not summary.finished and summary.num_lost == 0
+    assert not summary.finished and summary.law.num_lost == 0
 
 
 def test_summary_of_a_run_that_has_not_begun_is_empty(broker):
