@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from stream.errors import UserError
 
 STANDARD_INPUT = Path("-")
+_KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
 
 def read_objects(file: Path, keys: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -63,7 +64,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
     """The object on one line.
 
     Raises:
-        ValueError: what the line is instead, e.g. `a JSON list, not an object`.
+        ValueError: what the line is instead, e.g. `a JSON array, not an object`.
 
     """
     try:
@@ -71,7 +72,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # among them bytes that are not UTF-8
         raise ValueError(f"not JSON ({str(error)[:100]})") from None
     if not isinstance(row, dict):
-        raise ValueError(f"a JSON {type(row).__name__}, not an object")
+        raise ValueError(f"a JSON {_KINDS[type(row)]}, not an object")
     return row
 
 

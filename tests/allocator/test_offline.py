@@ -96,7 +96,7 @@ GOOD = {"prompt_id": "a", "successes": 1, "trials": 2}
         ('{"prompt_id": "b", "successes": 1, "trials": true}', "2 has trials true; want a number"),
         ('{"prompt_id": "b", "successes": 1, "trials": 2, "cost": 1}', "2 has a cost, unlike the lines before"),
         ('{"prompt_id": null, "successes": 1, "trials": 2}', "2 cannot be read (Expected"),
-        ("[1, 2]", "2 is a JSON list, not an object"),
+        ("[1, 2]", "2 is a JSON array, not an object"),
         ("successes: 1", "2 is not JSON"),
         ("\x00\x01", "2 is not JSON"),
     ],

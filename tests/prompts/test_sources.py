@@ -87,7 +87,7 @@ def test_a_heldout_source_of_its_own_wins_over_the_pool(file, tmp_path):
         pytest.param(["{not json"], r"problems\.jsonl:1 is not JSON", id="not JSON"),
         pytest.param(
             [ROWS[0], "[1, 2]"],
-            r"problems\.jsonl:2 is a JSON list, not an object; want one JSON object per line",
+            r"problems\.jsonl:2 is a JSON array, not an object; want one JSON object per line",
             id="no object",
         ),
         pytest.param([{"id": "q", "prompt": "1+1"}], r"prompt 1 \(id q\) has no answer; .*'answer'", id="no answer"),
