@@ -1,4 +1,4 @@
-"""The `rucksack` command: its commands and what each runs. What a command needs is imported when it is called."""
+"""Runs the `rucksack` command. What one of its commands needs is imported when it is called."""
 
 import importlib
 import sys

@@ -1,0 +1,1 @@
+"""Trains the policy: groups of verdicts in, weights out."""

@@ -1,1 +1,1 @@
-"""Producers: jobs and policies in, trajectories out. vLLM samples; weights are swapped in flight."""
+"""Samples trajectories of jobs with vLLM; weights are swapped in flight."""

@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stream.config import Config
+from stream.config import Config, PromptsTable
 from stream.errors import UserError
 from stream.json_lines import has_lone_surrogate, read_objects
 from stream.messages import Prompt
 
 log = logging.getLogger(__name__)
+
+DEFAULT_TEXT_KEY = PromptsTable.model_fields["text_key"].default
+"""Rows without it may have `text`; a key that the recipe names is the only one that counts."""
 
 
 def load_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
@@ -103,8 +106,11 @@ def prompt_of(row: Mapping[str, Any], number: int, source: str, config: Config) 
 
     """
     table = config.prompts
-    text = row.get("text", _pick(row, table.text_key))
-    answer = row.get("answer", _pick(row, table.answer_key))
+    generated = source == "codes" or source.startswith("gym:")  # whose rows have keys of their own
+    text = row.get("text") if generated else _pick(row, table.text_key)
+    answer = row.get("answer") if generated else _pick(row, table.answer_key)
+    if text is None and table.text_key == DEFAULT_TEXT_KEY:
+        text = row.get("text")
     prompt_id = str(row.get("prompt_id", row.get("id", f"{number:07d}")))
     for what, key, value in (("text", table.text_key, text), ("answer", table.answer_key, answer)):
         if value is None or str(value).strip() == "":

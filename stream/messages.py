@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Outcome = Literal["correct", "wrong", "unparsable", "timeout", "error", "abandoned"]
 FinishReason = Literal["stop", "length", "abort", "abandoned"]
 GroupEnding = Literal["trained", "zero_variance", "stale", "abandoned"]
-FoundBy = Literal["", "box", "tag", "hashes", "line", "said", "whole", "last", "none"]
+FoundBy = Literal["", "box", "tag", "hashes", "line", "stated", "whole", "last", "none"]
 Rule = Literal["", "echo", "timeout"]
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -27,7 +27,7 @@ GRADED: frozenset[str] = frozenset({"correct", "wrong", "unparsable"})
 """Outcomes that say something about the completion: the others carry no reward (law 6)."""
 
 FOUND_BY: tuple[FoundBy, ...] = get_args(FoundBy)
-FOUND_IN_PROSE: frozenset[FoundBy] = frozenset({"said", "last"})
+FOUND_IN_PROSE: frozenset[FoundBy] = frozenset({"stated", "last"})
 """Answers that only rules of language find, which a policy may learn to get past."""
 RULES: tuple[Rule, ...] = get_args(Rule)
 
@@ -198,7 +198,7 @@ class Verdict:
     """Of the grading code: a change of it may change grades."""
     elapsed_s: float = 0.0
     found_by: FoundBy = ""
-    """Where the answer was: the last `box`, a `tag` (`<answer>`), `hashes` (`####`), a `line` (`Answer:`), `said` by prose,
+    """Where the answer was: the last `box`, a `tag` (`<answer>`), `hashes` (`####`), a `line` (`Answer:`), `stated` by prose,
     the `whole` completion, its `last` number or formula, `none`; empty if the grader does not say."""
     answer: str = ""
     """The answer that was found, cut to 200 characters; empty if none was, or the grader does not say."""

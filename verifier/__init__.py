@@ -1,0 +1,1 @@
+"""Grades answers, each in a process that can be killed."""

@@ -1,4 +1,4 @@
-"""`rucksack prompts check FILE`: every prompt's reference answer, before any rollout is spent on it.
+"""Runs `rucksack prompts check FILE`: checks every prompt's reference answer before any rollout is spent on it.
 
 A prompt is sound if it has text and answer, an id of its own, a grader that there is, a gold answer that this grader
 can use, and if the gold answer, given as an answer, is correct.
@@ -152,7 +152,8 @@ def _prompts(options: argparse.Namespace, problems: list[Problem]) -> Iterator[t
     """(source, number, prompt) of the file; what cannot be read goes to problems."""
     file: Path = options.file
     if not file.is_file():
-        raise UserError(f"{file} does not exist; give a file of JSON lines, or a recipe (.toml)")
+        found = "is not a file" if file.exists() else "does not exist"
+        raise UserError(f"{file} {found}; give a file of JSON lines, or a recipe (.toml)")
     if file.suffix == ".toml":
         for name, prompts in zip(("pool", "held-out set"), load_prompts(load(file)), strict=True):
             yield from ((f"{name}, prompt", number, prompt) for number, prompt in enumerate(prompts, 1))
@@ -172,10 +173,10 @@ def _lines(file: Path, config: Config, problems: list[Problem]) -> Iterator[tupl
                 prompt = prompt_of(row, number, str(file), config)
             except UserError as error:
                 subject, text = _split(str(error).removeprefix(f"{file}: "))
-                problems.append(Problem(str(file), number, subject, text + _keys_hint(row, text)))
+                problems.append(Problem(str(file), number, subject, text + _keys_hint(row, text), kind=text))
                 continue
             except ValueError as error:
-                problems.append(Problem(str(file), number, "", str(error)))
+                problems.append(Problem(str(file), number, "", str(error), kind="unreadable"))
                 continue
             if prompt.prompt_id in seen:
                 text = f"its id is that of line {seen[prompt.prompt_id]}; every prompt needs its own"

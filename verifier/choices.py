@@ -1,4 +1,4 @@
-"""Multiple choice: which letters a message settles on."""
+"""Grades multiple choice: finds the letters that a message settles on."""
 
 import re
 
@@ -42,7 +42,7 @@ def _letters(text: str) -> frozenset[str]:
 def _chosen(answer: str) -> tuple[frozenset[str], FoundBy]:
     """The letters that a message settles on, and where it does."""
     found = find_answer(answer)
-    if found.by in ("box", "tag", "hashes", "whole") or (found.by in ("line", "said") and _letters(found.text)):
+    if found.by in ("box", "tag", "hashes", "whole") or (found.by in ("line", "stated") and _letters(found.text)):
         plain = without_text(clean(found.text)).strip(" .$*")
         letters = _letters(plain)
         # "(B) 12 apples": the letter before its text
@@ -54,6 +54,6 @@ def _chosen(answer: str) -> tuple[frozenset[str], FoundBy]:
     text = answer[-2000:].rpartition("</think>")[2]
     announced = _ANNOUNCED.findall(text)
     if announced:
-        return frozenset(announced[-1]), "said"
+        return frozenset(announced[-1]), "stated"
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return _letters(lines[-1].strip(" *")) if lines else frozenset(), "last"

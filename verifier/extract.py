@@ -1,4 +1,4 @@
-r"""Where in a model's message its answer is.
+r"""Finds the answer in a model's message.
 
 In this order: the last balanced `\boxed{}`, the last `<answer>`, a line `#### x`, the last "answer is ...", the message
 itself if it is no prose, the last formula or number. Always one place: a message that names several candidates cannot
@@ -18,7 +18,7 @@ from verifier.prose import (
     is_prose,
     last_answer,
     plain_end,
-    said_answer,
+    stated_answer,
 )
 
 TAIL_CHARS = 20_000
@@ -108,9 +108,9 @@ def find_answer(message: str, *, numeric: bool = False, strict: bool = False) ->
         text = lines.pop()
     if len(text) <= MAX_CANDIDATE and not is_prose(text) and not introduces(text, numeric):
         return Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
-    said = said_answer(text, numeric)
-    if said:
-        return Found(said, "line" if said == _answer_line(text) else "said")
+    stated = stated_answer(text, numeric)
+    if stated:
+        return Found(stated, "line" if stated == _answer_line(text) else "stated")
     last = (not numeric and plain_end(text)) or last_answer(text, numeric)
     return Found(last, "last") if last else Found("", "none")
 

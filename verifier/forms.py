@@ -1,4 +1,4 @@
-"""Whether two outer forms (`verifier.shapes`) hold the same answer: item by item, and leaf by leaf."""
+"""Compares two outer forms (`verifier.shapes`) of an answer: item by item, and leaf by leaf."""
 
 import re
 from collections.abc import Sequence

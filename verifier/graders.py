@@ -1,4 +1,4 @@
-"""Graders by name: pure functions from a gold answer and a model's message to a grade.
+"""Names the graders: pure functions from a gold answer and a model's message to a grade.
 
 Graders that need sympy or another package import it when they are first called, so that the others are ready at once.
 Nothing here evaluates text as code; what reaches sympy has passed the caps of `verifier.maths`. A grader of your own is

@@ -29,7 +29,7 @@ def grade_gym(gold: str, answer: str) -> Grade:
     if not answer.strip():
         return unparsable("the answer is empty")
     found = find_answer(answer, numeric=True)
-    candidates = [Found(answer.strip(), "whole"), *([found] if found.by in ("box", "tag", "line", "said") else [])]
+    candidates = [Found(answer.strip(), "whole"), *([found] if found.by in ("box", "tag", "line", "stated") else [])]
     scores = [float(score_answer(candidate.text, entry)) for candidate in candidates]
     best = candidates[scores.index(max(scores))]
     grade = correct("score 1.0") if max(scores) == 1.0 else wrong(f"score {max(scores):g}; only 1.0 counts")

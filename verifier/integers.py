@@ -1,4 +1,4 @@
-"""Integers: a literal of the gold's value, wherever the message states it. Needs no sympy."""
+"""Grades integers: a literal of the gold's value, wherever the message states it. Needs no sympy."""
 
 import re
 from functools import lru_cache
@@ -58,7 +58,7 @@ def _after_name(text: str) -> str:
 
 def no_number(found: Found, text: str) -> Grade:
     """The grade of an answer that is no number where one is wanted."""
-    if found.by in ("whole", "line", "said", "last") and not re.search(r"\d", text):
+    if found.by in ("whole", "line", "stated", "last") and not re.search(r"\d", text):
         return unparsable(f"no number: {show(text)}")
     return wrong(f"the gold answer is a number, this is none: {show(text)}")
 

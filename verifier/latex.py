@@ -1,4 +1,4 @@
-"""Text of an answer, in LaTeX or not, brought into one plain form of LaTeX. Pure string work, linear in the text."""
+"""Brings the text of an answer, in LaTeX or not, into one plain form of LaTeX. Pure string work, linear in the text."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Numbers as people and models write them: integers, decimals, fractions, mixed and scientific, with units or percent.
+"""Reads numbers as people and models write them: integers, decimals, fractions, mixed and scientific, with units or percent.
 
 Exact: every value is a Fraction. An expression that has to be worked out (`6 + 10`, `2^4`) is no literal.
 """

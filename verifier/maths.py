@@ -1,4 +1,4 @@
-"""Whether an answer is mathematically the gold one: numbers exactly, lists and tuples by their form, the rest by sympy.
+"""Grades mathematics: numbers exactly, lists and tuples by their form, the rest by sympy.
 
 Rules that keep a policy from finding a hole: one place in the message counts (`verifier.extract`); where the gold answer
 is a number, only a number that is written out counts, not a formula that comes to it; several values are no answer

@@ -1,4 +1,4 @@
-"""The answer of a message that marks none: what its words and formulas state.
+"""Finds the answer of a message that marks none, by what its words and formulas state.
 
 Words that deny, bound, suppose or hedge what follows make it another thing than the answer (docs/verifier-study.md,
 sets 11 to 14). Rules of language have no end: ask for a box.
@@ -153,7 +153,7 @@ def _in_text(text: str, place: int) -> bool:
     return re.search(r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{[^{}]*$", text[:place]) is not None
 
 
-def said_answer(text: str, numeric: bool) -> str:
+def stated_answer(text: str, numeric: bool) -> str:
     """What follows the last "final answer is", or else the last "answer is"."""
     denied = ""
     for pattern in _SAID:

@@ -1,4 +1,4 @@
-"""Intervals, inequalities and unions of them, as sets of real numbers."""
+"""Compares intervals, inequalities and unions of them as sets of real numbers."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-r"""The outer form of an answer: a list, a tuple or interval, a matrix, an assignment, a relation, words, or a leaf.
+r"""Reads the outer form of an answer: a list, a tuple or interval, a matrix, an assignment, a relation, words, or a leaf.
 
 What is inside the leaves is left to `verifier.symbols`: the outer form is where graders go wrong (`\{1, 2\}` is not
 `(1, 2)`, "x = 1, y = 2" is not "x = 2, y = 1", and two values are no answer where one is asked for).

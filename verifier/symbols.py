@@ -1,4 +1,4 @@
-"""Expressions: parsed by latex2sympy, and compared by their values at points rather than by simplification.
+"""Parses expressions by latex2sympy, and compares them by their values at points rather than by simplification.
 
 Two expressions are the same if they take the same values, to 30 digits, wherever both are real: fast, and exact where
 math-verify's own comparison is not (1/10^20 is not 2/10^20). What has no values (f(x), a set of sets) goes to it.

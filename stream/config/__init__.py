@@ -1,4 +1,4 @@
-"""The configuration: one TOML file per recipe, one table per role, every key overridable on the command line.
+"""Holds the configuration: one TOML file per recipe, one table per role, every key overridable on the command line.
 
 load("configs/demo.toml", ["--learner.lr", "3e-4"])
 """

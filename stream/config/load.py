@@ -25,14 +25,16 @@ def load(path: str | Path, arguments: Sequence[str] = ()) -> Config:
     """
     file = Path(path)
     tables = _read_toml(file)
-    for table, key, value in _command_line(arguments):
+    overrides = _command_line(arguments)
+    for table, key, value in overrides:
         given = tables.setdefault(table, {})
         if isinstance(given, dict):
             given[key] = value
     try:
         return Config.model_validate(tables)
     except ValidationError as error:
-        raise ConfigError("\n".join(_describe(file, mistake) for mistake in error.errors())) from None
+        given_keys = {(table, key) for table, key, _ in overrides}
+        raise ConfigError("\n".join(_describe(file, mistake, given_keys) for mistake in error.errors())) from None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -103,13 +105,15 @@ def takes_only_text(annotation: Any) -> bool:
 # -- mistakes ---------------------------------------------------------------------------------------------------------
 
 
-def _describe(file: Path, mistake: Any) -> str:
+def _describe(file: Path, mistake: Any, given_keys: set[tuple[str, str]]) -> str:
     key = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":
         return f"{file}: unknown key {key}{_suggestion(mistake['loc'])}"
     if not key:
         return f"{file}: {mistake['msg'].removeprefix('Value error, ')}"
-    return f"{file}: {key} is {mistake['input']!r}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+    source = f"command line: --{key}" if mistake["loc"][:2] in given_keys else f"{file}: {key}"
+    reason = mistake["msg"].removeprefix("Value error, ")
+    return f"{source} is {mistake['input']!r}: {reason[0].lower()}{reason[1:]}"
 
 
 def _suggestion(loc: tuple[str | int, ...]) -> str:

@@ -49,15 +49,15 @@ def run() -> Run:
 
 def test_correct_answers_are_told_by_where_they_were_found(run: Run) -> None:
     run.put(7, "correct", "box")
-    run.put(2, "correct", "said")
+    run.put(2, "correct", "stated")
     run.put(1, "correct", "last")
-    run.put(5, "wrong", "said")
-    run.put(3, "correct", "said", purpose="eval:heldout")
+    run.put(5, "wrong", "stated")
+    run.put(3, "correct", "stated", purpose="eval:heldout")
     answers = answers_of(run.read())
-    assert list(answers.correct_by.items()) == [("box", 7), ("said", 2), ("last", 1)]
+    assert list(answers.correct_by.items()) == [("box", 7), ("stated", 2), ("last", 1)]
     assert answers.prose_share == pytest.approx(0.3)
     shown = dict(figures(summarize(run.read())))
-    assert shown["correct answers found by"] == "box 70.0%, said 20.0%, last 10.0%"
+    assert shown["correct answers found by"] == "box 70.0%, stated 20.0%, last 10.0%"
     assert shown["WARNING"].startswith("30.0% of the correct answers were found in prose alone (more than 10%)")
     page = render([run.read()])
     assert "<b>Answers in prose</b>: 30.0% of the correct answers" in page

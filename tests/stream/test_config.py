@@ -47,7 +47,12 @@ def test_command_line_wins_over_file_and_file_over_defaults(recipe: Path) -> Non
         ("", ["--learner.lr"], "--learner.lr has no value"),
         ("", ["--run.seed", "--learner.lr=1"], "--run.seed has no value"),
         ("", ["3"], "got '3'; want --table.key VALUE"),
-        ("", ["--learner.lr", "fast"], "learner.lr is 'fast'"),
+        ("", ["--learner.lr", "fast"], "command line: --learner.lr is 'fast': input should be a finite number"),
+        ("", ["--run.seed", "true"], "command line: --run.seed is True: input should be a finite number"),
+        ("", ["--broker.nodes", "true"], "command line: --broker.nodes is True"),
+        ("", ["--broker.nodes", "2"], "command line: --broker.nodes is 2: input should be 1 or 3"),
+        ("[learner]\nlr = inf", [], "learner.lr is inf: input should be a finite number"),
+        ('[run]\nseed = "1"', [], "run.seed is '1': input should be a finite number"),
     ],
 )
 def test_mistakes_are_named(recipe: Path, text: str, arguments: list[str], message: str) -> None:

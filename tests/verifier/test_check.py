@@ -132,3 +132,24 @@ def test_golds_of_math_strict_are_answers_to_themselves_without_a_mark(
     output = capsys.readouterr()
     assert output.out.endswith("prompts.jsonl:2: prompt '0000002', grader math_strict: '\\\\frac{1}{' does not parse\n")
     assert output.err == "2 prompts, 1 with problems\n"
+
+
+def test_a_folder_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prompts", "check", str(tmp_path)]) == 2
+    assert f"{tmp_path} is not a file" in capsys.readouterr().err
+
+
+def test_a_key_that_is_named_is_the_only_one_that_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"question": "2+2", "solution": "4", "answer": "5", "text": "T", "more": n} for n in range(3)]
+    file = write(tmp_path, *rows)
+    assert main(["prompts", "check", file, "--text-key", "question", "--answer-key", "solutoin"]) == 2
+    output = capsys.readouterr().out
+    assert "has no answer; want a non-empty key 'solutoin'" in output and "(and 2 more: 2, 3)" in output
+
+
+def test_lines_that_lack_a_key_are_one_kind_whatever_else_they_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, *[{"question": "1+1", "answer": "2", f"key{n}": n} for n in range(64)])
+    assert main(["prompts", "check", file]) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 1

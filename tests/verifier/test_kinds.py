@@ -111,7 +111,7 @@ def test_strict_counts_only_what_is_marked(answer: str, is_right: bool, found_by
 
 def test_a_grade_says_where_its_answer_was_and_whether_it_hangs_on_the_echo_rule() -> None:
     assert grade("math", "16", r"so \boxed{16}")[3:] == ("box", "16", "")
-    assert grade("math", "16", "The answer is 16.")[3:] == ("said", "16", "")
+    assert grade("math", "16", "The answer is 16.")[3:] == ("stated", "16", "")
     assert grade("math", "16", r"\boxed{6 + 10}")[3:] == ("box", "6 + 10", "echo")
     assert grade("math", "120", r"\boxed{5!}").rule == "echo"
     assert grade("math", "16", r"\boxed{6 + 11}").rule == ""

@@ -89,9 +89,9 @@ def test_without_the_option_a_timeout_is_never_wrong() -> None:
 
 def test_correct_verdicts_are_counted_by_where_the_answer_was_found() -> None:
     outcomes = Outcomes(0.05)
-    for found_by, outcome in (("box", "correct"), ("box", "wrong"), ("said", "correct"), ("", "correct")):
+    for found_by, outcome in (("box", "correct"), ("box", "wrong"), ("stated", "correct"), ("", "correct")):
         outcomes.judge("sum", Grade(outcome, 1.0, "", found_by))
-    assert outcomes.correct_by == {"box": 1, "said": 1}
+    assert outcomes.correct_by == {"box": 1, "stated": 1}
 
 
 def test_an_echo_is_wrong_or_correct_as_the_option_says_and_is_marked_either_way() -> None:
