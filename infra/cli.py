@@ -16,7 +16,7 @@ COMMANDS = {
     "broker": ("infra.commands:broker_command", "start or stop a local Kafka broker by itself"),
     "allocator": ("allocator.__main__:main", "one role by itself: decides how many rollouts each prompt gets"),
     "producer": ("producers.__main__:main", "one role by itself: samples rollouts with vLLM"),
-    "verifier": ("verifier.__main__:main", "one role by itself: grades them in workers that can be killed"),
+    "verifier": ("verifier.__main__:main", "one role by itself: grades rollouts in workers that can be killed"),
     "learner": ("learner.__main__:main", "one role by itself: trains the policy"),
     "evaluator": ("evaluator.__main__:main", "one role by itself: measures accuracy on held-out prompts"),
     "tracker": (

@@ -18,7 +18,7 @@ class Restarts:
     def delay_s(self, now: float) -> float | None:
         """Seconds to wait before the next start, None where there were too many in the window.
 
-        The wait doubles with every restart in the window, up to 30 s: who dies rarely is back at once.
+        The wait doubles with every restart in the window, up to 30 s, so a worker that dies rarely is back at once.
         """
         while self._recent and now - self._recent[0] > self._window_s:
             self._recent.popleft()

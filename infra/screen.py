@@ -32,7 +32,7 @@ class Screen(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the terminal as it was found."""
+        """Leave the terminal as it was before."""
 
     def show(self, board: Board, workers: Sequence[WorkerRow]) -> None:
         """Show the newest state; called several times a second."""
@@ -152,7 +152,9 @@ def _figures(board: Board, width: int) -> RenderableType:
     for _ in range(columns):
         table.add_column(style="dim", no_wrap=True)
         table.add_column(no_wrap=True)
-    staleness = " / ".join(_number(board.figure(f"learner/staleness/{what}"), 1) for what in ("min", "mean", "max"))
+    staleness = " / ".join(
+        _number(board.figure(f"learner/staleness/{statistic}"), 1) for statistic in ("min", "mean", "max")
+    )
     lag = ", ".join(f"{topic} {count:,}" for topic, count in board.lag.items()) or "-"
     share = board.ungraded()
     rows = [
@@ -198,20 +200,32 @@ def _workers(board: Board, workers: Sequence[WorkerRow]) -> RenderableType:
 
 
 DOING = {
-    "allocator": (("round", "round"), ("groups", "groups admitted"), ("open_rollouts", "rollouts open")),
-    "producer": (("in_flight", "in flight"), ("rollouts", "rollouts"), ("policy_version", "is its version")),
-    "verifier": (("verdicts", "verdicts"), ("pending", "pending")),
-    "learner": (("version", "is its version"), ("ready_groups", "groups ready"), ("open_groups", "groups open")),
-    "evaluator": (("evaluations", "evaluations done"), ("waiting", "waiting")),
+    "allocator": {
+        "round": "round {:,.0f}",
+        "groups": "{:,.0f} groups admitted",
+        "open_rollouts": "{:,.0f} rollouts open",
+    },
+    "producer": {
+        "in_flight": "{:,.0f} in flight",
+        "rollouts": "{:,.0f} rollouts",
+        "policy_version": "policy version {:.0f}",
+    },
+    "verifier": {"verdicts": "{:,.0f} verdicts", "pending": "{:,.0f} pending"},
+    "learner": {
+        "version": "policy version {:.0f}",
+        "ready_groups": "{:,.0f} groups ready",
+        "open_groups": "{:,.0f} groups open",
+    },
+    "evaluator": {"evaluations": "{:,.0f} evaluations done", "waiting": "{:,.0f} waiting"},
 }
-"""The figures that tell what a role is doing, and how to read them."""
+"""Role to the metrics that tell what it is doing, each with its text."""
 
 
 def doing(worker: str, metrics: Mapping[str, float]) -> str:
     """A worker's key figures, in words."""
     role = worker.rpartition("-")[0]
-    known = [(metrics.get(f"{role}/{key}"), text) for key, text in DOING.get(role, ())]
-    return ", ".join(f"{value:,.0f} {text}" for value, text in known if value is not None)
+    texts = DOING.get(role, {})
+    return ", ".join(text.format(metrics[f"{role}/{key}"]) for key, text in texts.items() if f"{role}/{key}" in metrics)
 
 
 def spark(values: Sequence[float]) -> str:

@@ -45,7 +45,7 @@ class LockedJar:
 
     @property
     def path(self) -> Path:
-        """Where the jar lies below the cache: the layout of a Maven repository."""
+        """Path of the jar in the cache, which has the layout of a Maven repository."""
         folder = Path(*self.group.split("."), self.artifact, self.version)
         return folder / f"{self.artifact}-{self.version}.jar"
 

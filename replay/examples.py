@@ -18,14 +18,14 @@ def choose_examples(surviving: Sequence[Update]) -> set[str]:
     quarter = max(1, len(trained) // 4)
     chosen: list[GroupEnd] = []
     if trained:
-        chosen = [min(trained[:quarter], key=_dullness), min(trained[-quarter:], key=_dullness)]
+        chosen = [min(trained[:quarter], key=_preference), min(trained[-quarter:], key=_preference)]
         chosen.append(max(trained, key=lambda end: end.num_rollouts))
     chosen += [end for end in ends if end.num_graded < end.num_rollouts][:1] or ([] if trained else ends[:1])
     return {end.group_id for end in chosen}
 
 
-def _dullness(end: GroupEnd) -> tuple[bool, float]:
-    """Small for groups of readable size that are right about half of the time."""
+def _preference(end: GroupEnd) -> tuple[bool, float]:
+    """Smallest for a group of readable size that is right about half of the time."""
     return end.num_rollouts not in _READABLE, abs(end.reward_sum / max(1, end.num_graded) - 0.5)
 
 

@@ -114,25 +114,14 @@ def rescore(
     topic = _new_topic(broker, run, grader)
     broker.create_topics(run, [topic], num_partitions)
     result = Rescored(topic.of(run), grader)
-    version = grading_version()
     writer = broker.writer(name=f"{run}.rescore")
     try:
-        for trajectory, grade, elapsed_s in _graded(broker, run, grader, workers, timeout_s, result, progress):
-            verdict = Verdict(
-                trajectory=trajectory,
-                outcome=grade.outcome,
-                reward=grade.reward,
-                reason=grade.reason,
-                grader=grader,
-                grader_version=version,
-                elapsed_s=elapsed_s,
-                created_s=time.time(),
-            )
-            group_id = trajectory.job.group_id
-            writer.send(
-                topic.of(run), group_id.encode(), encode(verdict), partition=partition_of(group_id, num_partitions)
-            )
-            _note(result, verdict, *old.get((group_id, trajectory.rollout_index), (NO_VERDICT, "")), num_examples)
+        for verdict in _graded(broker, run, grader, workers, timeout_s, result, progress):
+            group_id = verdict.trajectory.job.group_id
+            partition = partition_of(group_id, num_partitions)
+            writer.send(result.topic, group_id.encode(), encode(verdict), partition=partition)
+            old_outcome, old_reason = old.get((group_id, verdict.trajectory.rollout_index), (NO_VERDICT, ""))
+            _note(result, verdict, old_outcome, old_reason, num_examples)
         writer.flush()
     finally:
         writer.close()
@@ -170,14 +159,14 @@ def _graded(
     timeout_s: int,
     result: Rescored,
     progress: Callable[[int, int], None],
-) -> Iterator[tuple[Trajectory, Grade, float]]:
-    pool = Pool(workers, timeout_s)
+) -> Iterator[Verdict]:
+    pool, version = Pool(workers, timeout_s), grading_version()
     waiting: dict[str, Trajectory] = {}
 
-    def finished(down_to: int) -> Iterator[tuple[Trajectory, Grade, float]]:
+    def finished(down_to: int) -> Iterator[Verdict]:
         while pool.num_pending > down_to:
             for key, grade, elapsed_s in pool.results(1.0):
-                yield waiting.pop(key), grade, elapsed_s
+                yield _verdict(waiting.pop(key), grade, grader, version, elapsed_s)
 
     first, number = FirstRecords(), 0
     snapshot = Snapshot(broker, run, [TRAJECTORIES])
@@ -196,6 +185,22 @@ def _graded(
         yield from finished(0)
     finally:
         pool.close()
+
+
+def _verdict(trajectory: Trajectory, grade: Grade, grader: str, version: str, elapsed_s: float) -> Verdict:
+    return Verdict(
+        trajectory=trajectory,
+        outcome=grade.outcome,
+        reward=grade.reward,
+        reason=grade.reason,
+        grader=grader,
+        grader_version=version,
+        elapsed_s=elapsed_s,
+        found_by=grade.found_by,
+        answer=grade.answer,
+        rule=grade.rule,
+        created_s=time.time(),
+    )
 
 
 def _note(result: Rescored, verdict: Verdict, old_outcome: str, old_reason: str, num_examples: int) -> None:

@@ -99,7 +99,18 @@ def test_stream_imports_nothing_of_ours_and_localkafka_only_stream() -> None:
     packages = package_graph(import_graph(ROOT, PACKAGES))
     assert packages["stream"] == set()
     assert packages["localkafka"] == packages["prompts"] == {"stream"}
-    assert "infra" not in packages["replay"]
+
+
+def test_nothing_imports_infra_which_names_all_commands_and_nothing_but_infra_and_benchmarks_imports_replay() -> None:
+    packages = package_graph(import_graph(ROOT, PACKAGES))
+    assert {name for name, imported in packages.items() if "infra" in imported} == set()
+    assert {name for name, imported in packages.items() if "replay" in imported} == {"infra", "benchmarks"}
+
+
+def test_imports_are_absolute_so_that_the_graph_sees_them_all() -> None:
+    for file in modules_of(ROOT, PACKAGES).values():
+        nodes = ast.walk(ast.parse(file.read_text()))
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes), file
 
 
 def test_one_place_knows_kafka() -> None:

@@ -63,6 +63,10 @@ def test_rescoring_tells_what_changed_and_writes_verdicts_beside_the_old_ones() 
         "p2.0000": ("wrong", 0.0, "integer"),
         "p3.0000": ("wrong", 0.0, "integer"),
     }
+    assert [(new[group].found_by, new[group].answer) for group in ("p0.0000", "p1.0000")] == [
+        ("whole", "2"),
+        ("box", "2"),
+    ]
     assert sum(map(len, broker.logs["r.verdicts"])) == num_old
     assert rescore(broker, "r", "integer").topic == "r.rescored-integer-2"
 
