@@ -49,9 +49,7 @@ _PYTHON = re.compile(r"\w\([^()]*\)\s+(?:or|and|if|else)\s|\bif\s+\S+\s+else\s|\
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
 _REPLY = re.compile(r"^A(?:nswer)?:[ \t]*(\S.*)$", re.MULTILINE)
-_ANSWER_LINE = re.compile(
-    r"^[ \t]*(?:\*\*)?(?:Final )?Answer:(?:\*\*)?[ \t]*(\S.*?)[ \t]*$", re.MULTILINE | re.IGNORECASE
-)
+_ANSWER_LINE = re.compile(r"^[ \t]*(?:\*\*)?(?:Final )?Answer:(?:\*\*)?[ \t]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _CODE_LINE = re.compile(
     r"^[ \t]*(?:(?:def|class)\s+\w+.*:|(?:return|assert|raise|import|from\s+\w+\s+import)\s.*|lambda\b.*:.*|"
