@@ -17,7 +17,6 @@ from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.literals import Literal, literal, same_number, too_many_digits
-from verifier.notation import differ_in_marks
 from verifier.prose import MAX_CANDIDATE, is_prose
 from verifier.shapes import Chain, Leaf, Many, Named, Row, Shape, Union, Words, shape_of
 
@@ -132,8 +131,6 @@ def _grade(gold: Gold, text: str, found: Found) -> Grade:
         plain = without_text(text).strip()
         choice = _CHOICE.match(plain) or _OPTION.fullmatch(plain)
         text = next(filter(None, choice.groups())) if choice else text
-    if differ_in_marks(gold.text, text):
-        return wrong(f"another notation: {show(text)}")
     shape = shape_of(text)
     if same(_alone(gold.shape), _alone(shape)) or _same_with_other_comma(gold, text):
         return correct("equal")

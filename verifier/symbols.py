@@ -6,6 +6,7 @@ math-verify's own comparison is not (1/10^20 is not 2/10^20). What has no values
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from math import factorial, prod
@@ -16,6 +17,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationCo
 from math_verify import verify
 from sympy.core.function import AppliedUndef
 
+from verifier.formulas import Reading, Unknown, has_matrices, parse_formula
 from verifier.latex import depth_of, without_text
 from verifier.literals import Literal, too_many_digits
 
@@ -57,7 +59,10 @@ _UNIT_WORDS = re.compile(
     r"(?<=[\d})i])\s+(?:square |cubic |sq )?(?:units?|cm|mm|km|m|ft|in|inches|feet|meters?|miles?|degrees?|°)(?:\s*\^\s*\{?\d\}?)?\s*$"
 )
 
-
+PLAIN = Reading()
+_IMAGINARY = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])|\di(?![A-Za-z])")
+_LOST = re.compile(r"'|\\(?:prime|partial|nabla|lor|land|vee|wedge|neg|lnot|oplus|top|intercal|dagger)(?![A-Za-z])|[A-Z]\s*\^\s*\{?\s*T")
+"""Marks that latex2sympy would drop."""
 _BARE_ARGUMENT = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|arcsin|arccos|arctan|ln|lg|log)(?![a-z])"
     r"(?:\s*[\^_]\s*(?:\{[^{}]*\}|\w))*)"
@@ -92,34 +97,40 @@ def check_size(text: str) -> None:
         raise TooLarge("a number too large to work out")
 
 
-def parse(text: str, *, complex_i: bool = False, fold_case: bool = False) -> Any | None:
+def parse(text: str, reading: Reading = PLAIN) -> Any | None:
     """A sympy object, or None if the text is no expression. Nothing is evaluated, and nothing but LaTeX is understood.
-
-    Args:
-        complex_i: the letter i is the imaginary unit.
-        fold_case: capital letters are the same variables as small ones.
 
     Raises:
         TooLarge: see `check_size`.
 
     """
     check_size(text)
-    bounded = _BARE_ARGUMENT.sub(r"\1(\2) ", text)
-    return _parse(_known_names(_without_unit(bounded)), complex_i, fold_case)
+    return _parse(_without_unit(text), reading)
 
 
-@lru_cache(maxsize=2000)
-def _parse(text: str, complex_i: bool, fold_case: bool) -> Any | None:
+@lru_cache(maxsize=4000)
+def _parse(text: str, reading: Reading) -> Any | None:
+    try:
+        return parse_formula(text, reading)
+    except Unknown:
+        return None if _LOST.search(text) else _parse_rest(text, reading)
+    except Exception:  # sympy raises what it likes on what makes no sense
+        return None
+
+
+def _parse_rest(text: str, reading: Reading) -> Any | None:
+    """Sums, integrals, limits, sets: by latex2sympy."""
+    text = _known_names(re.sub(r"\s*\^?°", r" \\cdot \\frac{\\pi}{180}", _BARE_ARGUMENT.sub(r"\1(\2) ", text)))
     try:
         found = latex2sympy(
             normalize_latex(text, _NORMALIZE),
-            is_real=not complex_i,
+            is_real=not reading.complex_i,
             normalization_config=None,
-            conversion_config=ConversionConfig(lowercase_symbols=fold_case),
+            conversion_config=ConversionConfig(lowercase_symbols=reading.fold_case),
         )
     except Exception:  # the parser raises whatever it stumbles over
         return None
-    if complex_i and isinstance(found, sympy.Basic):
+    if reading.complex_i and isinstance(found, sympy.Basic):
         units = {symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"}
         found = found.xreplace(units) if units else found
     return found
@@ -142,13 +153,13 @@ def _without_unit(text: str) -> str:
     shorter = _UNIT_WORDS.sub("", shorter)
     if not _TRIGONOMETRIC.search(shorter):
         shorter = re.sub(r"(?<=[\d})])\s*°(?=\s*$)", "", shorter)
-    return re.sub(r"\s*\^?°", r" \\cdot \\frac{\\pi}{180}", shorter).strip()
+    return shorter.strip()
 
 
 def same_expression(gold: str, answer: str) -> bool:
     """Whether two formulas are equal wherever both have a real value."""
-    for complex_i, fold_case in _readings(gold, answer):
-        a, b = (parse(text, complex_i=complex_i, fold_case=fold_case) for text in (gold, answer))
+    for reading in _readings(gold, answer):
+        a, b = parse(gold, reading), parse(answer, reading)
         if a is None or b is None:
             return False
         if _same(a, b):
@@ -156,20 +167,14 @@ def same_expression(gold: str, answer: str) -> bool:
     return False
 
 
-def _readings(gold: str, answer: str) -> list[tuple[bool, bool]]:
-    text = re.sub(r"\\[A-Za-z]+", " ", gold + " " + answer)
-    letters = set(re.findall(r"[A-Za-z]", text))
-    has_i = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])|\di(?![A-Za-z])", text) is not None or r"\sqrt{-" in gold + answer
-    both_cases = any(letter.lower() in letters for letter in letters if letter.isupper())
-    in_one = any(
-        letter.isupper() and letter.lower() in set(re.findall(r"[A-Za-z]", side))
-        for side in (re.sub(r"\\[A-Za-z]+", " ", gold), re.sub(r"\\[A-Za-z]+", " ", answer))
-        for letter in set(re.findall(r"[A-Za-z]", side))
-    )
-    readings = [(has_i, False)]
-    if both_cases and not in_one:
-        readings.append((has_i, True))
-    return readings
+def _readings(gold: str, answer: str) -> list[Reading]:
+    sides = [re.sub(r"\\[A-Za-z]+", " ", side) for side in (gold, answer)]
+    complex_i = any(_IMAGINARY.search(side) for side in sides) or r"\sqrt{-" in gold + answer
+    plain = Reading(complex_i, matrices=has_matrices(gold) or has_matrices(answer))
+    letters = [set(re.findall(r"[A-Za-z]", side)) for side in sides]
+    both_cases = any(letter.lower() in letters[0] | letters[1] for letter in letters[0] | letters[1] if letter.isupper())
+    in_one = any(letter.isupper() and letter.lower() in side for side in letters for letter in side)
+    return [plain, replace(plain, fold_case=True)] if both_cases and not in_one else [plain]
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -203,8 +208,7 @@ def is_value(x: Any) -> bool:
 
 def value_of(text: str) -> Any | None:
     """The number, a sympy Float of 30 digits, that a formula without variables is; None if it is no number."""
-    complex_i = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])", text) is not None
-    expression = parse(text, complex_i=complex_i)
+    expression = parse(text, Reading(complex_i=_IMAGINARY.search(text) is not None))
     if expression is None or not is_value(expression) or expression.free_symbols:
         return None
     return evaluate(expression, {})
@@ -347,7 +351,7 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
     """Whether two relations (left, sign, right) say the same: one is the other times a constant."""
     flip = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
     both = " ".join((*gold, *answer))
-    sides = [parse(side, fold_case=False) for side in (gold[0], gold[2], answer[0], answer[2])]
+    sides = [parse(side) for side in (gold[0], gold[2], answer[0], answer[2])]
     if any(side is None or not is_value(side) for side in sides):
         return _verify_relations(gold, answer)
     a, b = (sympy.Add(sides[i], sympy.Mul(-1, sides[i + 1], evaluate=False), evaluate=False) for i in (0, 2))
@@ -368,7 +372,9 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
 
 
 def _verify_relations(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> bool:
-    a, b = (_parse(" ".join(relation), False, False) for relation in (gold, answer))
+    if any(_LOST.search(" ".join(relation)) for relation in (gold, answer)):
+        return False
+    a, b = (_parse_rest(" ".join(relation), PLAIN) for relation in (gold, answer))
     if a is None or b is None:
         return False
     try:
