@@ -1,4 +1,4 @@
-"""Grades mathematics: numbers exactly, lists and tuples by their form, the rest by sympy.
+"""Grades an answer: whether it is mathematically the gold one. Pure; reads both once and compares the trees.
 
 Rules that keep a policy from finding a hole: one place in the message counts (`verifier.extract`); where the gold answer
 is a number, only a number that is written out counts, not a formula that comes to it; several values are no answer
@@ -11,30 +11,26 @@ from fractions import Fraction
 from functools import lru_cache
 
 from verifier import symbols
+from verifier.answers import Answer, Formula, Many, Number, Operation, Row, Words
+from verifier.compare import normal, number_of, same
 from verifier.extract import Found, find_answer, last_boxes
-from verifier.forms import MODULUS, chain_end, normal, same
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.literals import Literal, literal, same_number, too_many_digits
 from verifier.prose import MAX_CANDIDATE, is_prose
-from verifier.shapes import Chain, Leaf, Many, Named, Row, Shape, Union, Words, shape_of
+from verifier.reading import read
 
 MAX_CLEAN_DEPTH = 40
 ANSWER_CHARS = 200
 """Of the answer that was found, as the grade carries it."""
-_TWO_INTEGERS = re.compile(r"-?\d+,-?\d+", re.ASCII)
-"""A decimal with a comma, or a list of two: whichever agrees."""
 _ARITHMETIC = re.compile(r"(?:[\d\s.,+*/^!(){}-]|\\(?:cdot|times|frac|sqrt|binom)(?![a-z])){1,100}", re.ASCII)
-_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+", re.ASCII)
-_WRITTEN_OUT = re.compile(r"-?\d+[.,]\d+", re.ASCII)
-"""A decimal: the only number that a gold such as `3,4` may be taken for."""
 _PLAIN_NUMBER = re.compile(r"\s*[-+]?[\d.,/]{1,100}\s*", re.ASCII)
 """What needs no cleaning: most answers."""
 _TEXT_BEFORE = re.compile(
     r"\s*(?:\\text\s*\{([^{}]*)\}|[A-Za-z]\s*:\s|(?i:(?:the\s+)?(?:final\s+)?answer)\s*(?:is\s|[:=]))\s*(?=[-+$\\\d.])"
 )
-_ALL_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_ALL_TEXT = re.compile(r"\\text\s*\{([^{}]*\d[^{}]*)\}")
 _NEGATION = re.compile(
     r"\b(?:not?|never|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
     r"under|above|below|between|up to|negative|minus|plus|times|by|twice|half|double|triple|squared?|cubed?|root|"
@@ -47,6 +43,11 @@ _IN_PARENTHESES = re.compile(r"(?<=\d)\s+\(([\d.]{1,40}%?)\)$")
 _OR_ABOUT = re.compile(r",?\s+or\s+(?:about|approximately|roughly|around)\s+|\s*\\approx(?![a-z])\s*")
 _ASIDE = re.compile(r"(?<=[\d%])\s+\([A-Za-z][A-Za-z\s-]*\)$")
 """`84 (eighty-four)`."""
+_REST = re.compile(
+    r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*\\?mod|\(\s*\\text\s*\{\s*mod\s*\}|\\text\s*\{\s*\(\s*mod)"
+    r"\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\s*$"
+)
+"""A modulus behind a rest: `37 (mod 100)`."""
 _CHOICE = re.compile(r"\s*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:])")
 _OPTION = re.compile(r"(?i:(?:I(?:'d|\s+would)?\s+)?(?:option|choice|choose|pick|select))\s+\(?([A-J])\)?")
 _ONE_LETTER = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J]))[.:]?")
@@ -58,7 +59,7 @@ class Gold:
     """A reference answer, read."""
 
     text: str
-    shape: Shape
+    tree: Answer
     literal: Literal | None
     """If the answer is a number."""
 
@@ -73,13 +74,14 @@ def grade_math(gold: str, answer: str, *, strict: bool = False) -> Grade:
     wanted = read_gold(gold)
     if not answer.strip():
         return unparsable("the answer is empty")
+    if answer.strip() == gold.strip() and not strict and wanted.literal is None:
+        return correct("same text")._replace(found_by="whole", answer=answer.strip()[:ANSWER_CHARS])
     found = find_answer(answer, numeric=wanted.literal is not None, strict=strict)
     return _grade_found(wanted, found)._replace(found_by=found.by, answer=found.text[:ANSWER_CHARS])
 
 
 def _grade_found(wanted: Gold, found: Found) -> Grade:
-    is_plain = _PLAIN_NUMBER.fullmatch(found.text) and not _may_be_a_list(wanted.text)
-    if wanted.literal is not None and is_plain and (number := literal(found.text)):
+    if wanted.literal is not None and _PLAIN_NUMBER.fullmatch(found.text) and (number := literal(found.text)):
         return _number_grade(same_number(wanted.literal, number), found.text)
     if found.by == "none":
         return unparsable("no answer found")
@@ -91,54 +93,102 @@ def _grade_found(wanted: Gold, found: Found) -> Grade:
     if too_many_digits(text):
         return unparsable("too many digits")
     try:
-        return _grade(wanted, text, found)
+        return _grade_number(wanted, wanted.literal, text, found) if wanted.literal else _grade_tree(wanted, text)
     except symbols.TooLarge as error:
         return unparsable(f"too large: {error}")
 
 
-def _alone(shape: Shape) -> Shape:
-    r"""The value of `\{5\}`, or of several boxes with the same one."""
-    if isinstance(shape, Many) and len(set(shape.items)) == 1:
-        return shape.items[0]
-    return shape
-
-
-def _grade(gold: Gold, text: str, found: Found) -> Grade:
-    if gold.literal is not None:
-        if (letters := _chosen(gold.text, text)) is not None and letters[0] != letters[1]:
-            return wrong(f"another choice: {show(text)}")
-        if letters is not None and _ONE_LETTER.fullmatch(without_text(text).strip()):
-            return correct("same choice")
-        if _also_rounded(text, gold.literal):
-            return correct("the same number, also rounded")
-        number = literal(_number_text(text))
-        if number is not None and _may_be_a_list(gold.text):
-            if _may_be_a_list(text) and sorted(text.split(",")) == sorted(gold.text.split(",")):
-                return correct("the same two numbers")
-            if not _WRITTEN_OUT.fullmatch(text.strip()):
-                return wrong(f"the gold answer may be a list, this is one number: {show(text)}")
-        if number is not None:
-            return _number_grade(same_number(gold.literal, number), text)
-        if _TWO_INTEGERS.fullmatch(gold.text) and same(shape_of(gold.text.replace(",", ", ")), shape_of(text)):
-            return correct("the same two numbers")
-        if _listed_twice(text, gold.literal):
-            return correct("the same number, repeated")
-        grade = no_number(found, text)
-        return grade._replace(rule="echo") if _comes_to(gold.text, text) else grade
+def _grade_tree(gold: Gold, text: str) -> Grade:
     if normal(gold.text) == normal(text) and not _is_void(text):
         return correct("same text")
-    if isinstance(gold.shape, Leaf | Words) and re.fullmatch(r"[A-J]", gold.shape.text):
+    if isinstance(gold.tree, Formula | Words) and re.fullmatch(r"[A-J]", gold.tree.text):
         plain = without_text(text).strip()
         choice = _CHOICE.match(plain) or _OPTION.fullmatch(plain)
         text = next(filter(None, choice.groups())) if choice else text
-    shape = shape_of(text)
-    if same(_alone(gold.shape), _alone(shape)) or _same_with_other_comma(gold, text):
+    tree = read(text)
+    if same(gold.tree, tree) or same(_alone(gold.tree), _alone(tree)):
         return correct("equal")
     if "matrix" in gold.text and "matrix" in text and symbols.same_expression(gold.text, text):
         return correct("equal matrices")
-    if isinstance(shape, Leaf) and not re.search(r"[A-Za-z]{2}", text) and symbols.parse(shape.text) is None:
+    if isinstance(tree, Formula) and not re.search(r"[A-Za-z]{2}", text) and symbols.parse(tree.text) is None:
         return unparsable(f"does not parse: {show(text)}")
     return wrong(f"not equal: {show(text)}")
+
+
+def _alone(tree: Answer) -> Answer:
+    r"""The value of `\{5\}`, or of several boxes with the same one."""
+    return tree.items[0] if isinstance(tree, Many) and len(set(tree.items)) == 1 else tree
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _grade_number(gold: Gold, wanted: Literal, text: str, found: Found) -> Grade:
+    if (letters := _chosen(gold.text, text)) is not None and letters[0] != letters[1]:
+        return wrong(f"another choice: {show(text)}")
+    if letters is not None and _ONE_LETTER.fullmatch(without_text(text).strip()):
+        return correct("same choice")
+    if _also_rounded(text, wanted):
+        return correct("the same number, also rounded")
+    number = _number_in(text)
+    if number is not None:
+        return _number_grade(same_number(wanted, number), text)
+    if _listed_twice(text, wanted):
+        return correct("the same number, repeated")
+    grade = no_number(found, text)
+    return grade._replace(rule="echo") if _comes_to(gold.text, text) else grade
+
+
+def _number_grade(equal: bool, text: str) -> Grade:
+    return correct("same number") if equal else wrong(f"another number: {show(text)}")
+
+
+def _number_in(text: str) -> Literal | None:
+    r"""The number that a text states: `x = 5` and `\text{Answer: } 5` as 5, `6 + 10 = 16` as 16 if its sides agree."""
+    if all_text := _ALL_TEXT.fullmatch(text):
+        text = all_text[1]
+    text = text.removeprefix("= ")
+    before = _TEXT_BEFORE.match(text)
+    if before and not _NEGATION.search(before[1] or ""):
+        text = text[before.end() :]
+    text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
+    aside = _ASIDE.search(text)
+    if aside and not _NEGATION.search(aside[0]):
+        text = text[: aside.start()]
+    if "mod" in text and (rest := _REST.search(text)) and (number := literal(text[: rest.start()])) is not None:
+        return number if abs(number.value) < int(rest[1]) else None
+    exact_part, _, approximate = text.partition(r"\approx")
+    if approximate and (number := literal(exact_part)) and (rounded := literal(approximate)):
+        return number if _is_rounded(number, rounded) else None
+    stated = number_of(read(text))
+    return stated.value if stated is not None else None
+
+
+def _is_rounded(number: Literal, rounded: Literal) -> bool:
+    """Whether a decimal is a number rounded or cut to the places that it shows."""
+    return abs(number.value - rounded.value) < Fraction(1, 10 ** (rounded.decimals or 0))
+
+
+def _also_rounded(text: str, gold: Literal) -> bool:
+    """Whether a text states a number and what it rounds to, `2/3 or about 0.667`, and one of them is the gold one."""
+    text = _IN_PARENTHESES.sub(r" \\approx \1", text)
+    about = _OR_ABOUT.search(text)
+    if about is None:
+        return False
+    number, rounded = _number_in(text[: about.start()]), literal(text[about.end() :])
+    if number and rounded and rounded.percent and not number.percent:
+        rounded = Literal(rounded.value / 100, (rounded.decimals or 0) + 2)
+    if number is None or rounded is None:
+        return False
+    if 2 * abs(number.value - rounded.value) > Fraction(1, 10 ** (rounded.decimals or 0)):
+        return False
+    return same_number(gold, number) or same_number(gold, rounded)
+
+
+def _listed_twice(text: str, gold: Literal) -> bool:
+    """Several boxes with one and the same number are one answer."""
+    items = [_number_in(item) for item in _ALSO.split(text)]
+    return len(items) > 1 and all(item is not None and same_number(gold, item) for item in items)
 
 
 def _comes_to(gold: str, text: str) -> bool:
@@ -149,11 +199,6 @@ def _comes_to(gold: str, text: str) -> bool:
         return False
 
 
-def _may_be_a_list(text: str) -> bool:
-    """`3,4` is a list or a decimal; `3,400` has a comma of thousands."""
-    return _TWO_INTEGERS.fullmatch(text) is not None and _THOUSANDS.fullmatch(text) is None
-
-
 def _chosen(gold: str, answer: str) -> tuple[str, str] | None:
     r"""The letters of `\text{(D)} 60` and of an answer that names one too."""
     choice = _CHOICE.match(without_text(gold))
@@ -161,12 +206,7 @@ def _chosen(gold: str, answer: str) -> tuple[str, str] | None:
     return (choice[1] or choice[2], chosen[1] or chosen[2]) if choice and chosen else None
 
 
-def _number_grade(equal: bool, text: str) -> Grade:
-    return correct("same number") if equal else wrong(f"another number: {show(text)}")
-
-
-def _is_void(text: str) -> bool:
-    return not re.search(r"[A-Za-z0-9]|\\[a-z]+", text)
+# -- golds ------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4000)
@@ -179,18 +219,19 @@ def read_gold(gold: str) -> Gold:
     """
     if not gold.strip():
         raise BadGold("the gold answer is empty")
-    if _PLAIN_NUMBER.fullmatch(gold) and (plain := literal(gold)):
-        return Gold(gold.strip(), Leaf(gold.strip()), plain)
     text = _gold_text(gold)
     cleaned = clean(text)
     if not cleaned or _is_void(cleaned):
         raise BadGold(f"{gold[:_SHOWN]!r} holds no answer")
     if len(cleaned) > MAX_CANDIDATE or depth_of(cleaned) > MAX_CLEAN_DEPTH or too_many_digits(cleaned):
         raise BadGold(f"{gold[:_SHOWN]!r}... is too long or too deep")
-    number = literal(_number_text(cleaned)) if not _names_something(cleaned) else None
-    gold_shape = shape_of(cleaned)
-    _check(gold_shape, gold)
-    return Gold(cleaned, gold_shape, number)
+    tree = read(cleaned)
+    if isinstance(tree, Number) and tree.listed:
+        tree = Many(tree.listed)  # 3,4: a list and no decimal, see verifier.golds
+    _check(tree, gold)
+    # "x = 5" says more than 5: another name is another answer
+    number = _number_in(cleaned) if not isinstance(tree, Many) and "=" not in cleaned else None
+    return Gold(cleaned, tree, number)
 
 
 def _gold_text(gold: str) -> str:
@@ -213,95 +254,26 @@ def _gold_text(gold: str) -> str:
     return unwrap(gold)
 
 
-def _names_something(text: str) -> bool:
-    """`x = 5` says more than 5: another name is another answer."""
-    return "=" in text
+def _is_void(text: str) -> bool:
+    return not re.search(r"[A-Za-z0-9]|\\[a-z]+", text)
 
 
-def _check(gold_shape: Shape, gold: str) -> None:
+def _check(tree: Answer, gold: str) -> None:
     """Raise BadGold for a leaf that is neither words nor an expression."""
-    match gold_shape:
-        case Leaf(text):
+    match tree:
+        case Formula(text):
             words = re.search(r"[A-Za-z]{2}|:", re.sub(r"\\[A-Za-z]+", "", text)) and text.count("{") == text.count("}")
             try:
-                known = literal(text) is not None or bool(words) or symbols.parse(text) is not None
+                known = bool(words) or "mathbb" in text or symbols.parse(text) is not None
             except symbols.TooLarge:
                 known = True  # it can still be compared as text
             if not known:
                 raise BadGold(f"{gold[:_SHOWN]!r} does not parse")
-        case Many(items) | Row(items) | Union(items):
+        case Many(items) | Row(items) | Operation(_, items):
             for item in items:
                 _check(item, gold)
         case _:
             return
-
-
-# -- numbers ----------------------------------------------------------------------------------------------------------
-
-
-def _number_text(text: str) -> str:
-    r"""The number that a text states: `x = 5` and `\text{Answer: } 5` as 5, `6 + 10 = 16` as 16 if its sides agree."""
-    if all_text := _ALL_TEXT.fullmatch(text):
-        text = all_text[1]
-    text = text.removeprefix("= ")
-    before = _TEXT_BEFORE.match(text)
-    if before and not _NEGATION.search(before[1] or ""):
-        text = text[before.end() :]
-    text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
-    aside = _ASIDE.search(text)
-    if aside and not _NEGATION.search(aside[0]):
-        text = text[: aside.start()]
-    if "mod" in text and (modulus := MODULUS.search(text)) and literal(text[: modulus.start()]) is not None:
-        text = text[: modulus.start()]
-    if "=" not in text and r"\approx" not in text:
-        return text
-    exact_part, _, approximate = text.partition(r"\approx")
-    if approximate and (number := literal(exact_part)) and (rounded := literal(approximate)):
-        return exact_part if _is_rounded(number, rounded) else text
-    shape = shape_of(text)
-    if isinstance(shape, Named) and isinstance(shape.value, Leaf):
-        return shape.value.text
-    if isinstance(shape, Named) and isinstance(shape.value, Chain):
-        return chain_end(shape.value, named=True) or text
-    if isinstance(shape, Chain):
-        return chain_end(shape, named=False) or text
-    return text
-
-
-def _is_rounded(number: Literal, rounded: Literal) -> bool:
-    """Whether a decimal is a number rounded or cut to the places that it shows."""
-    return abs(number.value - rounded.value) < Fraction(1, 10 ** (rounded.decimals or 0))
-
-
-def _also_rounded(text: str, gold: Literal) -> bool:
-    """Whether a text states a number and what it rounds to, `2/3 or about 0.667`, and one of them is the gold one."""
-    text = _IN_PARENTHESES.sub(r" \\approx \1", text)
-    about = _OR_ABOUT.search(text)
-    if about is None:
-        return False
-    number, rounded = literal(_number_text(text[: about.start()])), literal(text[about.end() :])
-    if number and rounded and rounded.percent and not number.percent:
-        rounded = Literal(rounded.value / 100, (rounded.decimals or 0) + 2)
-    if (
-        number is None
-        or rounded is None
-        or 2 * abs(number.value - rounded.value) > Fraction(1, 10 ** (rounded.decimals or 0))
-    ):
-        return False
-    return same_number(gold, number) or same_number(gold, rounded)
-
-
-def _listed_twice(text: str, gold: Literal) -> bool:
-    """Several boxes with one and the same number are one answer."""
-    items = [literal(_number_text(item)) for item in _ALSO.split(text)]
-    return len(items) > 1 and all(item is not None and same_number(gold, item) for item in items)
-
-
-def _same_with_other_comma(gold: Gold, text: str) -> bool:
-    """`6,8` was read as a decimal, but may be a list of two."""
-    if literal(text) is None or not _TWO_INTEGERS.fullmatch(text):
-        return False
-    return same(gold.shape, shape_of(text.replace(",", ", ")))
 
 
 def warm_up() -> None:

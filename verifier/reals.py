@@ -6,98 +6,111 @@ from typing import Any
 
 import sympy
 
-from verifier.literals import literal
-from verifier.shapes import Chain, Leaf, Many, Named, Row, Shape, Union, Words, same_label
+from verifier.answers import Answer, Chain, Formula, Many, Named, Number, Operation, Row, Words, text_of
 from verifier.symbols import evaluate, is_value, parse
 
 REALS = sympy.S.Reals
 _X = sympy.Symbol("x", real=True)
 _EVERYTHING = frozenset({"all real numbers", "all reals", "all real values", "any real number", "every real number"})
+_SETS = {"R": REALS, "Z": sympy.S.Integers, "N": sympy.S.Naturals, "Q": sympy.S.Rationals}
+_NAMED_SET = re.compile(r"\\mathbb\s*\{?\s*([RZNQ])\s*\}?|\\emptyset")
+_VARIABLE = r"(?:[A-Za-z]|\\(?:theta|alpha|beta|phi|omega|lambda))(?:_\{?\w+\}?)?(?:\([A-Za-z]\))?"
+_SIDE = re.compile(rf"{_VARIABLE}|\|\s*{_VARIABLE}\s*\|")
 
 
-def same_reals(gold: Shape, answer: Shape) -> bool:
-    """Intervals, inequalities and unions of them, as sets."""
-    a, b = _reals(gold), _reals(answer)
-    if isinstance(answer, Many) and answer.word == "and" and not (isinstance(gold, Many) and gold.word == "and"):
-        both = _joined(answer.items, intersection)
-        b = None if both is not None and both[1].is_empty else b
-    if a is None or b is None or (a[0] and b[0] and not same_label(a[0], b[0])):
+def same_reals(gold: Answer, answer: Answer) -> bool:
+    """Whether two trees are the same set of reals."""
+    a = _reals(gold)
+    b = _reals(answer) if a is not None else None
+    if a is None or b is None or (a[0] and b[0] and a[0] != b[0]):
         return False
+    if isinstance(answer, Many) and answer.word == "and" and not (isinstance(gold, Many) and gold.word == "and"):
+        both = _joined(answer.items, sympy.Intersection)
+        if both is not None and both[1].is_empty:
+            return False
     return same_set(a[1], b[1])
 
 
-def _reals(shape: Shape) -> tuple[str, Any] | None:
-    """(variable or "", set of reals) that a form describes; None if it describes none."""
-    match shape:
-        case Row((Leaf(start), Leaf(stop)), opening, closing):
-            found = interval(start, stop, opening, closing)
-            return None if found is None else ("", found)
-        case Chain(sides, relations):
+def _reals(tree: Answer) -> tuple[str, Any] | None:
+    """(variable or "", set of reals) that a tree describes; None if it describes none."""
+    match tree:
+        case Row((Number() | Formula() as start, Number() | Formula() as stop), opening, closing):
+            return _unnamed(interval(start, stop, opening, closing))
+        case Chain(sides, relations, ""):
             return real_set(sides, relations)
         case Named(label, value):
-            inside = _reals(value) if isinstance(value, Row | Union | Many | Leaf) else None
+            inside = ("", sympy.FiniteSet(exact(value))) if isinstance(value, Number) else _reals(value)
             return None if inside is None else (label, inside[1])
-        case Union(items):
-            return _joined(items, union)
-        case Many(items, True) if all(isinstance(item, Leaf) for item in items):
-            numbers = finite_set([item.text for item in items if isinstance(item, Leaf)])
-            return None if numbers is None else ("", numbers)
+        case Operation("cup", items):
+            return _joined(items, sympy.Union)
+        case Operation("cap", items):
+            return _joined(items, sympy.Intersection)
+        case Operation("setminus", items) if len(items) == 2:
+            return _joined(items, sympy.Complement)
+        case Many(items, True) if all(isinstance(item, Number | Formula) for item in items):
+            numbers = [exact(item) for item in items]
+            return None if any(number is None for number in numbers) else ("", sympy.FiniteSet(*numbers))
         case Many(items) if items and all(isinstance(item, Chain | Named) or _is_interval(item) for item in items):
-            if any(isinstance(item, Chain) and r"\ne" in item.relations for item in items):
-                return _joined(items, intersection)
-            either = _joined(items, union)
-            # "x > 3 and x < 5": all numbers fulfil one of the two, so both are meant
-            everything = either is not None and either[1] == REALS and shape.word != "or"
-            return _joined(items, intersection) if everything else either
+            return _alternatives(tree)
         case Words(words) if words in _EVERYTHING:
-            return "", union([interval(r"-\infty", r"\infty", "(", ")")])
-        case Leaf(text) if "\\" in text and re.search(r"mathbb|setminus|emptyset|cup|backslash", text):
-            found = literal_set(text)
-            return None if found is None else ("", found)
+            return "", REALS
+        case Formula(text) if named := _NAMED_SET.fullmatch(text.strip()):
+            return "", _SETS.get(named[1], sympy.S.EmptySet)
     return None
 
 
-def _is_interval(shape: Shape) -> bool:
+def _unnamed(found: Any | None) -> tuple[str, Any] | None:
+    return None if found is None else ("", found)
+
+
+def _alternatives(tree: Many) -> tuple[str, Any] | None:
+    if any(isinstance(item, Chain) and r"\ne" in item.relations for item in tree.items):
+        return _joined(tree.items, sympy.Intersection)
+    if all(isinstance(item, Named) and isinstance(item.value, Number) for item in tree.items):
+        return None  # equations alone are a list of values
+    either = _joined(tree.items, sympy.Union)
+    # "x > 3 and x < 5": all numbers fulfil one of the two, so both are meant
+    everything = either is not None and either[1] == REALS and tree.word != "or"
+    return _joined(tree.items, sympy.Intersection) if everything else either
+
+
+def _is_interval(tree: Answer) -> bool:
     """Whether brackets hold an interval for sure, and no point."""
-    if not isinstance(shape, Row) or len(shape.items) != 2:
+    if not isinstance(tree, Row) or len(tree.items) != 2:
         return False
-    return (shape.opening, shape.closing) != ("(", ")") or any(
-        isinstance(item, Leaf) and r"\infty" in item.text for item in shape.items
-    )
+    return (tree.opening, tree.closing) != ("(", ")") or any(r"\infty" in text_of(item) for item in tree.items)
 
 
-def _joined(items: Sequence[Shape], join: Any) -> tuple[str, Any] | None:
+def _joined(items: Sequence[Answer], join: Any) -> tuple[str, Any] | None:
     parts = [_reals(item) for item in items]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts) or len({part[0] for part in known if part[0]}) > 1:
         return None
-    return next((part[0] for part in known if part[0]), ""), join([part[1] for part in known])
+    return next((part[0] for part in known if part[0]), ""), join(*(part[1] for part in known))
 
 
-def real_set(chain_sides: Sequence[str], relations: Sequence[str]) -> tuple[str, Any] | None:
+def real_set(sides: Sequence[Answer], relations: Sequence[str]) -> tuple[str, Any] | None:
     r"""The variable and the set of reals of an inequality in one variable: `0 < x`, `-1 \le x < 2`, `x \ne 3`.
 
     None unless one side is a variable and the others are numbers.
     """
-    name = r"(?:[A-Za-z]|\\(?:theta|alpha|beta|phi|omega|lambda))(?:_\{?\w+\}?)?(?:\([A-Za-z]\))?"
-    named = [re.fullmatch(rf"{name}|\|\s*{name}\s*\|", side) is not None for side in chain_sides]
-    if sum(named) != 1 or len(chain_sides) > 3:
+    named = [isinstance(side, Formula) and _SIDE.fullmatch(side.text) is not None for side in sides]
+    if sum(named) != 1 or len(sides) > 3:
         return None
-    values = [None if is_name else exact(side) for side, is_name in zip(chain_sides, named, strict=True)]
+    place = named.index(True)
+    values = [None if index == place else exact(side) for index, side in enumerate(sides)]
     if sum(value is None for value in values) != 1:
         return None
-    place = values.index(None)
-    found: Any = sympy.S.Reals
+    found: Any = REALS
     for index, relation in enumerate(relations):
-        left, right = values[index], values[index + 1]
         if index not in (place, place - 1):
             return None
-        bound, variable_is_left = (right, True) if index == place else (left, False)
-        piece = _half_line(relation, bound, variable_is_left)
+        is_left = index == place
+        piece = _half_line(relation, values[index + 1] if is_left else values[index], is_left)
         if piece is None:
             return None
         found = found.intersect(piece)
-    variable = chain_sides[place]
+    variable = text_of(sides[place])
     if variable.startswith("|"):
         found = found.intersect(sympy.Interval(0, sympy.oo))
         mirrored = sympy.Union(
@@ -126,15 +139,15 @@ def _half_line(relation: str, bound: Any, variable_is_left: bool) -> Any | None:
     return sympy.Interval(bound, infinity, is_open, True)
 
 
-def exact(text: str) -> Any | None:
-    """The exact real number, or infinity, that a formula without variables is."""
-    if re.fullmatch(r"[+-]?\s*\\infty", text.strip()):
+def exact(tree: Answer) -> Any | None:
+    """The exact real number, or infinity, that a leaf is; None for others."""
+    if isinstance(tree, Number):
+        return sympy.Rational(tree.value.value.numerator, tree.value.value.denominator)
+    text = text_of(tree).strip()
+    if re.fullmatch(r"[+-]?\s*\\infty", text):
         return -sympy.oo if "-" in text else sympy.oo
-    number = literal(text)
-    if number is not None:
-        return sympy.Rational(number.value.numerator, number.value.denominator)
-    found = parse(text)
-    if found is None or not is_value(found) or found.free_symbols or evaluate(found, {}) is None:
+    found = parse(text) if isinstance(tree, Formula) else None
+    if found is None or not is_value(found) or found.free_symbols:
         return None
     value = evaluate(found, {})
     if value is None or not value.is_real:
@@ -142,7 +155,7 @@ def exact(text: str) -> Any | None:
     return found if not found.has(sympy.Float) else sympy.nsimplify(value)
 
 
-def interval(start: str, stop: str, opening: str, closing: str) -> Any | None:
+def interval(start: Answer, stop: Answer, opening: str, closing: str) -> Any | None:
     """The interval between two numbers, None if they are no numbers in order."""
     a, b = exact(start), exact(stop)
     if a is None or b is None or not bool(a < b):
@@ -158,27 +171,3 @@ def same_set(a: Any, b: Any) -> bool:
         return bool(a == b) or bool(a.symmetric_difference(b).is_empty)
     except Exception:
         return False
-
-
-def finite_set(texts: Sequence[str]) -> Any | None:
-    """The set of these numbers."""
-    values = [exact(text) for text in texts]
-    return None if any(value is None for value in values) else sympy.FiniteSet(*values)
-
-
-def literal_set(text: str) -> Any | None:
-    r"""What `\mathbb{R}`, `\emptyset` and differences of sets mean."""
-    found = parse(text)
-    if isinstance(found, sympy.Complement | sympy.Union | sympy.Intersection):
-        return found.func(*found.args)  # the parser leaves them as they stand
-    return found if isinstance(found, sympy.Set) else None
-
-
-def union(sets: Sequence[Any]) -> Any:
-    """Of sets of reals."""
-    return sympy.Union(*sets)
-
-
-def intersection(sets: Sequence[Any]) -> Any:
-    """Of sets of reals."""
-    return sympy.Intersection(*sets)

@@ -331,6 +331,28 @@ def _near_in_full(a: Any, b: Any, value: Any) -> bool:
     return bool(difference <= size * sympy.Rational(1, 10 ** (2 * num_digits + 28)))
 
 
+def integer_of(text: str) -> int | None:
+    """The exact integer that a formula without variables is; None for others."""
+    expression = parse(text)
+    value = rational(expression) if expression is not None and is_value(expression) else None
+    return int(value) if value is not None and value.denominator == 1 else None
+
+
+def differ_by_constant(gold: str, answer: str) -> bool:
+    """Whether two antiderivatives, constants of integration aside, differ by a number."""
+    a, b = parse(gold), parse(answer)
+    if a is None or b is None or not is_value(a) or not is_value(b):
+        return False
+    symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
+    differences = []
+    for point in points_for(symbols):
+        x, y = evaluate(a, point), evaluate(b, point)
+        if x is not None and y is not None and x.is_real and y.is_real:
+            differences.append((x - y, max(abs(x), abs(y), 1)))
+    first = differences[0][0] if differences else None
+    return len(differences) >= 2 and all(abs(d - first) <= sympy.Float("1e-18") * size for d, size in differences)
+
+
 def near_literal(gold: str, answer: Literal) -> bool:
     """Whether a decimal of six places or more, or an exact number, is what a formula comes to."""
     value = value_of(gold)

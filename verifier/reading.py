@@ -1,0 +1,354 @@
+r"""Reads a cleaned text (`verifier.latex.clean`) once, into the tree of `verifier.answers`.
+
+The outer form is where graders go wrong: `\{1, 2\}` is not `(1, 2)`, "x = 1, y = 2" is not "x = 2, y = 1", and two values
+are no answer where one is asked for. What is inside formulas is left to `verifier.symbols`.
+"""
+
+import re
+from functools import lru_cache
+
+from verifier.answers import (
+    Answer,
+    Chain,
+    Family,
+    Formula,
+    Grid,
+    Many,
+    Named,
+    Number,
+    Operation,
+    Ratio,
+    Row,
+    Words,
+    text_of,
+)
+from verifier.latex import matching, split_outside, unwrap
+from verifier.literals import literal
+from verifier.wording import plain_words, reals_in_words, verbal_form, without_qualifier
+
+MAX_ITEMS = 200
+MAX_DEPTH = 12
+
+_AND = re.compile(
+    r"\s*(?:[,;]\s*)?(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|(?<=\d)or(?=[A-Z(]))\s*|\s*;\s*"
+)
+_COMMA = re.compile(r"\s*,\s*")
+_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])")
+_AND_WORD = re.compile(r"(?<![A-Za-z\\])and(?![A-Za-z])")
+_OPERATIONS = tuple(  # those that bind less tightly first
+    (sign, re.compile(pattern))
+    for sign, pattern in (
+        ("iff", r"\s*\\(?:leftrightarrow|Leftrightarrow|iff)(?![a-z])\s*"),
+        ("to", r"\s*\\(?:to|rightarrow|Rightarrow|implies|longrightarrow)(?![a-z])\s*"),
+        ("lor", r"\s*\\(?:lor|vee)(?![a-z])\s*"),
+        ("oplus", r"\s*\\oplus(?![a-z])\s*"),
+        ("land", r"\s*\\(?:land|wedge)(?![a-z])\s*"),
+        ("cup", r"\s*\\cup(?![a-z])\s*|(?<=[)\]}])\s*U\s*(?=[(\[{\\])"),
+        ("setminus", r"\s*\\(?:setminus|backslash)(?![a-z])\s*|(?<=[)\]}])\s*-\s*(?=\\\{)"),
+        ("cap", r"\s*\\cap(?![a-z])\s*"),
+    )
+)
+_MAY_OPERATE = re.compile(r"\\(?:[lL]eftrightarrow|iff|to|[rR]ightarrow|longr|implies|l?or|vee|oplus|land|wedge|cup|cap|setminus|backslash)|U|-\s*\\\{")
+_RELATION = re.compile(
+    r"\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|\\approx(?![a-z])|\\equiv(?![a-z])|:=|[<>=]"
+)
+# Possessive: letters that could be split over repetitions would take time exponential in their number.
+_NAME = r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\}|\^\{\s*\(\d\)\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
+_LABEL = re.compile(
+    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+\s*\||\\(?:angle|triangle|overline|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
+    rf"|(?:{_NAME}|S)\s*[:/]\s*{_NAME}|\\frac\s*\{{\s*[A-Za-z]+\s*\}}\s*\{{\s*[A-Za-z]+\s*\}}"
+    rf"|\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)"
+)
+_OF_AN_EVENT = re.compile(
+    r"(?:\\(?:Pr|max|min)|\\(?:mathbb|text|operatorname)\s*\{\s*[A-Za-z]+\s*\}|[A-Z][a-z]{0,2}|[a-z])'*(?:_\w)?"
+    r"\s*[(\[](?P<of>(?:[^()\[\]]|\([^()]*\)){1,60})[)\]]"
+    r"|\\lim\s*_\s*\{[^{}]*\}\s*[A-Za-z]\([a-z]\)|\\(?:max|min)\s*[a-z]\([a-z]\)"
+)
+_EVENT = re.compile(r".*(?:[<>=|,]|\\(?:le|ge|ne|in|cap|cup|mid)(?![a-z])).*|[-+]?[\d\s.+*/-]+|\s*[A-Z]\s*", re.DOTALL)
+r"""What a function or probability is of, where that is no factor: `X \ge 2`, `A|B`, `r, +0`, `-1`."""
+_FUNCTIONS = re.compile(
+    r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|infty|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])"
+)
+_MATRIX = re.compile(
+    r"^[\[(|]?\s*\\begin\{(?P<kind>[pbvBV]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[\])|]?"
+    r"(?:\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?$",
+    re.DOTALL,
+)
+_NESTED = re.compile(r"\[\s*\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])*\s*\]")
+_CASES = re.compile(r"(?:(?P<label>[^=\\]{1,40})=)?\s*\\begin\{cases\}(?P<body>.*)\\end\{cases\}", re.DOTALL)
+_CONDITION = re.compile(r"\\text\s*\{\s*,?\s*(?:if|for|when|where|as)?\s*\}|(?<![A-Za-z\\])(?:if|for|when)(?![A-Za-z])")
+_SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
+_LETTERS = re.compile(r"\\text\s*\{\s*(\(?[A-Z]\)?(?:\s*(?:,|and|&|, and)\s*\(?[A-Z]\)?)+)\s*\}")
+r"""Several choices: `\text{A and C}`."""
+_FOR_ALL = re.compile(r"^\\text\s*\{\s*(?:for\s+)?(?:all|every|any)(?:\s+real)?\s*\}\s*(?=[A-Za-z]\s*[<>\\])")
+_SINGLE_BRACES = re.compile(r"\\\{|\\\}")
+_EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
+_TRANSPOSED = re.compile(r"(?<=[)\]}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\text\s*\{\s*T\s*\})\s*\}?$")
+_TWO_INTEGERS = re.compile(r"(-?\d+),(-?(?:\d|[1-9]\d+))", re.ASCII)
+_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+", re.ASCII)
+_MODULUS = re.compile(
+    r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
+)
+_INTEGER_LETTER = re.compile(r"\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[_^]\s*\{?\s*[+*\d]?\s*\}?)?\s*")
+_ALL_REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?")
+_HALF_OF_DAY = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*)?([ap])\.?\s*m\b\.?\s*\}?\s*$", re.IGNORECASE)
+_MAPS_TO = re.compile(r"([A-Za-z])\s*:\s*([a-z])\s*\\mapsto\s*(.+)")
+_OUTWARD = re.compile(r"([\]\[])([^\[\]()]+,[^\[\]()]+)([\]\[])")
+
+
+@lru_cache(maxsize=4000)
+def read(text: str, depth: int = 0) -> Answer:
+    """The tree of a text."""
+    text = _peel(text)
+    if depth > MAX_DEPTH:
+        return Formula(text)
+    for reader in (_number, _words, _matrix, _mapping, _ratio, _listed, _related, _operated):
+        tree = reader(text, depth)
+        if tree is not None:
+            return tree
+    return Formula(text)
+
+
+def _peel(text: str) -> str:
+    """Without what says nothing: dollar signs, words before a formula, "for all x" behind it."""
+    text = unwrap(text)
+    if letters := _LETTERS.fullmatch(text):
+        text = letters[1]
+    text = without_qualifier(_FOR_ALL.sub("", text, count=1))
+    if "$" in text and literal(text) is None:
+        text = text.replace("$", " ")
+    if (outward := _OUTWARD.fullmatch(text)) and (outward[1], outward[3]) != ("[", "]"):  # ]1, 4] is (1, 4]
+        text = f"{'(' if outward[1] == ']' else '['}{outward[2]}{')' if outward[3] == '[' else ']'}"
+    return re.sub(r"\s+", " ", text).strip()
+
+
+# -- leaves -----------------------------------------------------------------------------------------------------------
+
+
+def _number(text: str, depth: int) -> Answer | None:
+    value = literal(text)
+    if value is None:
+        return None
+    two = _TWO_INTEGERS.fullmatch(text)
+    if two is None or _THOUSANDS.fullmatch(text):
+        return Number(text, value)
+    return Number(text, value, (read(two[1], depth + 1), read(two[2], depth + 1)))
+
+
+def _words(text: str, depth: int) -> Answer | None:
+    r"""Words: `\text{...}` alone, or letters that are no product of variables."""
+    form = reals_in_words(text) or verbal_form(text)
+    if form is not None:
+        return read(form, depth + 1)
+    words = plain_words(text)
+    if not words:
+        return None
+    return Words(words[0]) if len(words) == 1 else Many(tuple(map(Words, words)), word="and")
+
+
+def _ratio(text: str, depth: int) -> Answer | None:
+    if ":" not in text or "," in text or _RELATION.search(text):
+        return None
+    half = _HALF_OF_DAY.search(text)
+    plain = text[: half.start()] if half else re.sub(r"\s*\\text\s*\{[^{}]*\}$", "", text)
+    parts = [part.strip() for part in plain.split(":")]
+    if len(parts) > MAX_DEPTH or not all(parts):
+        return None
+    return Ratio(tuple(read(part, depth + 1) for part in parts), half[1].lower() if half else "")
+
+
+# -- lists, brackets, matrices ----------------------------------------------------------------------------------------
+
+
+def _matrix(text: str, depth: int) -> Answer | None:
+    if _NESTED.fullmatch(text):
+        rows = re.findall(r"\[([^\[\]]*)\]", text)
+        return Grid(tuple(tuple(read(cell, depth + 1) for cell in row.split(",")) for row in rows[:MAX_ITEMS]))
+    if "\\begin" not in text:
+        return None
+    matrix = _MATRIX.match(text)
+    if matrix and text.count("\\begin") == 1:
+        return _grid(matrix["body"], depth)
+    if cases := _CASES.fullmatch(text):
+        pieces = _pieces(cases["body"], depth)
+        return Named(_label(cases["label"]), pieces) if cases["label"] else pieces
+    return None
+
+
+def _grid(body: str, depth: int) -> Grid:
+    body = re.sub(r"\\hline|\\\\\s*$", "", body.strip())
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", body) if row.strip()]
+    return Grid(tuple(tuple(read(cell, depth + 1) for cell in row.split("&")) for row in rows[:MAX_ITEMS]))
+
+
+def _pieces(body: str, depth: int) -> Many:
+    """The lines between a brace: equations of a system, or values with the conditions under which they hold."""
+    lines = [re.split(r",?\s*&", line) for line in re.split(r"\\\\(?:\[[^\]]*\])?", body) if line.strip()]
+    cells = [[_CONDITION.sub(" ", cell).strip(" ,;.") for cell in line if cell.strip()] for line in lines[:MAX_ITEMS]]
+    rows = [[read(cell, depth + 1) for cell in line] for line in cells]
+    return Many(tuple(line[0] if len(line) == 1 else Row(tuple(line), "{", "}") for line in rows if line))
+
+
+def _listed(text: str, depth: int) -> Answer | None:
+    items = _items(text)
+    if len(items) < 2:
+        return None
+    word = "or" if _OR.search(text) else "and" if _AND_WORD.search(text) else ""
+    expanded = [part for item in items for part in _both_signs(item)]
+    integers = [letter[1] for item in expanded if (letter := _INTEGER_LETTER.fullmatch(item))]
+    if integers and len(integers) < len(expanded):
+        rest = [item for item in expanded if not _INTEGER_LETTER.fullmatch(item)]
+        return Family(integers[0], _many(rest, depth, word))
+    return _many(expanded, depth, word)
+
+
+def _items(text: str) -> list[str]:
+    r"""The parts of a list. A `\pm` outside of all brackets makes two of one."""
+    groups = [part.strip() for _, part in split_outside(text, _AND) if part.strip()]
+    lists = [[part.strip() for _, part in split_outside(group, _COMMA)] for group in groups]
+    if len(groups) > 1 and _are_systems(groups, lists, ";" in text):
+        return [f"({group})" for group in groups[:MAX_ITEMS]]
+    parts = [part for parts in lists for part in parts if part and part not in (r"\text{and}", r"\text{or}")]
+    if parts and parts[-1] == "..." and len(parts) > 1:
+        return parts
+    return parts[:MAX_ITEMS] if len(parts) > 1 else _both_signs(text)
+
+
+def _are_systems(groups: list[str], lists: list[list[str]], semicolons: bool) -> bool:
+    """Whether each group is a solution of its own: "p = 5, q = 2; p = 7, q = 2", also with "and" between."""
+    if any(len(parts) < 2 for parts in lists) or any(literal(group) is not None for group in groups):
+        return False
+    names = [[part.partition("=")[0].strip() for part in parts if "=" in part] for parts in lists]
+    return semicolons or (len(names[0]) == len(lists[0]) and names.count(names[0]) == len(names))
+
+
+def _both_signs(text: str) -> list[str]:
+    if _EITHER_SIGN.search(text) is None or _braced(text):
+        return [text]
+    if text.startswith("(") and matching(text, 0) == len(text) - 1 and len(split_outside(text[1:-1], _COMMA)) > 1:
+        return _points(text)
+    return [_signed(text, "+", "-"), _signed(text, "-", "+")]
+
+
+def _signed(text: str, plus: str, minus: str) -> str:
+    return re.sub(r"\\mp(?![a-z])", minus, re.sub(r"\\pm(?![a-z])", plus, text))
+
+
+def _points(text: str) -> list[str]:
+    r"""`(\pm 2, \pm 1)` is four points, `(\pm 2, \mp 1)` two."""
+    if "\\mp" in text:
+        return [_signed(text, "+", "-"), _signed(text, "-", "+")]
+    points = [text]
+    for place in reversed([match.start() for match in _EITHER_SIGN.finditer(text)][:4]):
+        points = [f"{point[:place]}{sign}{point[place + 3 :]}" for point in points for sign in "+-"]
+    return points
+
+
+def _many(items: list[str], depth: int, word: str) -> Answer:
+    trees = [read(item, depth + 1) for item in items]
+    if len(trees) > 1 and isinstance(trees[0], Named) and _ALL_REALS.fullmatch(text_of(trees[0].value)):
+        del trees[0]  # "x \in \mathbb{R}, x \ne 6"
+    if len(trees) == 1:
+        return trees[0]
+    if isinstance(trees[0], Named) and not any(isinstance(tree, Named | Chain | Family) for tree in trees[1:]):
+        # "n = 1, 2, 3": the name is that of all
+        return Named(trees[0].label, Many((trees[0].value, *trees[1:]), word=word))
+    if isinstance(trees[-1], Named) and len(trees) == 2 and isinstance(trees[0], Formula) and _is_label(trees[0].text):
+        return Named(f"({_label(trees[0].text)},{trees[-1].label})", trees[-1].value)  # "x, y = ..."
+    return Many(tuple(trees), word=word)
+
+
+def _bracketed(text: str, depth: int) -> Answer | None:
+    r"""`\{...\}`, `(...)`, `[...]`, `\langle...\rangle` around the whole."""
+    if text.startswith("(") and "," in text and (transposed := _TRANSPOSED.search(text)):
+        text = text[: transposed.start()]
+    if set_braces := re.fullmatch(r"\\\{(.*)\\\}", text):
+        if such := _SUCH_THAT.match(set_braces[1]):
+            return read(such[1], depth + 1)
+        if _SINGLE_BRACES.search(set_braces[1]) is None:
+            parts = _items(set_braces[1]) if set_braces[1].strip() else []
+            inside = [piece for part in parts for piece in _both_signs(part)]
+            return Many(tuple(read(item, depth + 1) for item in inside), braces=True)
+    if text.startswith(("(", "[")) and text.endswith((")", "]")) and matching(text, 0) == len(text) - 1:
+        inside = _items(text[1:-1])
+        if len(inside) > 1 and _EITHER_SIGN.search(text) is None:
+            return Row(tuple(read(item, depth + 1) for item in inside), text[0], text[-1])
+        if len(inside) == 1 and text[0] == "(" and text[-1] == ")":
+            return read(inside[0], depth + 1)
+    return None
+
+
+def _braced(text: str) -> bool:
+    r"""Whether `\{...\}` is around the whole."""
+    return text.startswith(r"\{") and text.endswith(r"\}") and _SINGLE_BRACES.search(text[2:-2]) is None
+
+
+# -- relations and operations -----------------------------------------------------------------------------------------
+
+
+def _mapping(text: str, depth: int) -> Answer | None:
+    mapping = _MAPS_TO.fullmatch(text)
+    return Named(f"{mapping[1]}({mapping[2]})", read(mapping[3], depth + 1)) if mapping else None
+
+
+def _related(text: str, depth: int) -> Answer | None:
+    pieces = split_outside(text, _RELATION)
+    if (named := _named(pieces, text, depth)) is not None:
+        return named
+    if (bracketed := _bracketed(text, depth)) is not None:
+        return bracketed
+    if len(pieces) < 2 or any(not part.strip() for _, part in pieces[1:]):
+        return None
+    modulus = _MODULUS.search(pieces[-1][1])
+    if modulus:
+        pieces[-1] = (pieces[-1][0], pieces[-1][1][: modulus.start()])
+    sides = [part.strip() for _, part in pieces]
+    relations = ["=" if separator == ":=" else separator for separator, _ in pieces[1:]]
+    while relations and relations[-1] == r"\approx":
+        if len(sides) == 2 and _is_label(sides[0]):
+            return Named(_label(sides[0]), read(sides[1], depth + 1))
+        sides.pop()
+        relations.pop()
+    if len(sides) == 1:
+        return read(sides[0], depth + 1)
+    return Chain(tuple(read(side, depth + 1) for side in sides), tuple(relations), modulus[1] if modulus else "")
+
+
+def _named(pieces: list[tuple[str, str]], text: str, depth: int) -> Answer | None:
+    if len(pieces) < 2 or not _is_label(pieces[0][1]):
+        return None
+    relations = [separator for separator, _ in pieces[1:]]
+    is_member = relations == [r"\in"]
+    is_function = relations == [r"\equiv"] and _MODULUS.search(text) is None and re.match(r"\s*[a-zA-Z](?:\s*\(|\s*$)", pieces[0][1])
+    if not (is_member or is_function or (relations[0] in ("=", ":=") and set(relations) <= {"=", ":=", r"\approx"})):
+        return None  # y = x + y is an equation, not a name with a value
+    return Named(_label(pieces[0][1]), read(text[len(pieces[0][1]) + len(relations[0]) :], depth + 1))
+
+
+def _operated(text: str, depth: int) -> Answer | None:
+    if _MAY_OPERATE.search(text) is None:
+        return None
+    for sign, pattern in _OPERATIONS:
+        parts = [part for _, part in split_outside(text, pattern)]
+        if len(parts) > 1 and all(part.strip() for part in parts):
+            items = tuple(read(part, depth + 1) for part in parts[:MAX_ITEMS])
+            if sign in ("lor", "land") and all(isinstance(item, Named | Chain | Number | Many) for item in items):
+                return Many(items, word="or" if sign == "lor" else "and")
+            return Operation(sign, items)
+    return None
+
+
+def _is_label(text: str) -> bool:
+    text = text.strip()
+    if len(text) > 60 or _FUNCTIONS.search(text):
+        return False
+    if _LABEL.fullmatch(text):
+        return True
+    event = _OF_AN_EVENT.fullmatch(text)
+    return event is not None and (event["of"] is None or _EVENT.fullmatch(event["of"]) is not None)
+
+
+def _label(text: str) -> str:
+    """A name in one form."""
+    text = re.sub(r"\\(?:text|operatorname|overline|mathrm|mathbb)\s*", "", text)
+    return re.sub(r"[\s{}\\:]", "", text)
