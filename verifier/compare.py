@@ -35,6 +35,7 @@ _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _INTEGRATION = re.compile(r"\s*\+\s*([CcKk](?:_\{?\d\}?)?)\s*$")
 """A constant of integration, whatever its name."""
 _WHOLE = frozenset("klmnjz")
+_VARIABLE = re.compile("[A-Za-z]'*")
 _PERIOD = re.compile(r"\\pi(?![a-z])|°")
 
 
@@ -62,9 +63,9 @@ def same(gold: Answer, answer: Answer) -> bool:
         case Number() | Formula(), Chain():
             end = end_of(answer)
             return isinstance(end, Number | Formula) and _same_leaves(gold, end)
-        case (Chain(), Named(label, Number() | Formula() as value)) if len(label) == 1:
+        case (Chain(), Named(label, Number() | Formula() as value)) if _VARIABLE.fullmatch(label):
             return _same_chains(gold, Chain((Formula(label), value), ("=",))) or same_reals(gold, answer)
-        case (Named(label, Number() | Formula() as value), Chain()) if len(label) == 1:
+        case (Named(label, Number() | Formula() as value), Chain()) if _VARIABLE.fullmatch(label):
             return _same_chains(Chain((Formula(label), value), ("=",)), answer) or same(value, end_of(answer))
         case Chain(), Chain():
             return _same_chains(gold, answer) or same_reals(gold, answer)
@@ -301,7 +302,7 @@ def _same_leaves(gold: Leaf, answer: Leaf) -> bool:
         return a.strip("() .") == b.strip("() .")
     constants = _INTEGRATION.search(a), _INTEGRATION.search(b)
     if constants[0] and constants[1] and (parts := _antiderivatives(a, b, constants[0], constants[1])):
-        return symbols.differ_by_constant(*parts)
+        return symbols.same_antiderivative(*parts)
     return symbols.same_expression(a, _with_integer_letter(a, b))
 
 

@@ -73,7 +73,7 @@ def parse_formula(text: str, reading: Reading) -> Any:
 
     """
     parser = _Parser(text, reading)
-    found = parser.expression()
+    found = parser.with_choose()
     if parser.token:
         raise Unknown(parser.token)
     return found
@@ -116,6 +116,15 @@ class _Parser:
     def _expect(self, token: str) -> None:
         if self._take() != token:
             raise Unknown(token)
+
+    def with_choose(self) -> Any:
+        r"""An expression, or two with `\choose` or `\over` between."""
+        found = self.expression()
+        if self.token not in (r"\choose", r"\over"):
+            return found
+        over = self._take() == r"\over"
+        below = self.expression()
+        return _quotient(found, below) if over else sympy.binomial(found, below, evaluate=False)
 
     # -- sums, products -----------------------------------------------------------------------------------------------
 
@@ -249,11 +258,7 @@ class _Parser:
     def _group(self, opening: str) -> Any:
         self._expect(opening)
         bars, self._bars = self._bars, 0
-        found = self.expression()
-        if opening == "{" and self.token in (r"\choose", r"\over"):
-            over = self._take() == r"\over"
-            below = self.expression()
-            found = _quotient(found, below) if over else sympy.binomial(found, below, evaluate=False)
+        found = self.with_choose() if opening == "{" else self.expression()
         self._bars = bars
         self._expect(_CLOSING[opening])
         return found

@@ -6,12 +6,15 @@ Exact: every value is a Fraction. An expression that has to be worked out (`6 + 
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from verifier.latex import matching, without_text
 
 MAX_DIGITS = 1000
 """Longest run of digits that is read; a longer answer is refused, not computed."""
 MAX_EXPONENT = 400
+FLOAT_ERROR = Fraction(4, 10**16)
+"""How far a float may be from the number that it stands for, as a share of it."""
 MIN_FIGURES = 4
 """Figures that a decimal must show at least to stand for what rounds to it: 4.6e-24 is not 4.57e-24."""
 
@@ -245,8 +248,9 @@ def _close(a: Literal, b: Literal) -> bool:
     places = [x.decimals for x in (a, b) if x.decimals is not None]
     if not places or a.value == 0 or b.value == 0:
         return False
-    if max(places) >= 10 and abs(a.value - b.value) <= Fraction(1, 10**9) * abs(a.value):
-        return True  # a float's noise
+    error = abs(a.value - b.value) / abs(a.value)
+    if error <= FLOAT_ERROR and any(is_float_of(x, error, float(y.value)) for x, y in ((a, b), (b, a))):
+        return True
     # An exact value with few places of its own is meant exactly: 3 is not 2.9999999.
     for exact in (x for x in (a, b) if x.decimals is None):
         if _terminates(exact.value):
@@ -254,6 +258,19 @@ def _close(a: Literal, b: Literal) -> bool:
     fewest = min(places)
     rounded = _rounded(a.value, fewest)
     return fewest >= 6 and rounded == _rounded(b.value, fewest) and abs(rounded) >= 10 ** (MIN_FIGURES - 1)
+
+
+def is_float_of(number: Literal, error: Any, value: float) -> bool:
+    """Whether a decimal is a value as a float prints it: with 15 to 17 figures, or in full.
+
+    Args:
+        error: how far it is from the value, as a share of it.
+
+    """
+    figures = len(str(abs(int(number.value * 10**number.decimals)))) if number.decimals else 0
+    if figures < 15 or number.decimals is None or error > FLOAT_ERROR:
+        return False
+    return figures <= 17 or abs(number.value - Fraction(value)) <= Fraction(1, 10**number.decimals)
 
 
 def _terminates(value: Fraction) -> bool:

@@ -48,6 +48,7 @@ _OPERATIONS = tuple(  # those that bind less tightly first
         ("cap", r"\s*\\cap(?![a-z])\s*"),
     )
 )
+_LOGIC, _SETS = _OPERATIONS[:5], _OPERATIONS[5:]
 _MAY_OPERATE = re.compile(r"\\(?:[lL]eftrightarrow|iff|to|[rR]ightarrow|longr|implies|l?or|vee|oplus|land|wedge|cup|cap|setminus|backslash)|U|-\s*\\\{")
 _RELATION = re.compile(
     r"\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|\\approx(?![a-z])|\\equiv(?![a-z])|:=|[<>=]"
@@ -102,7 +103,7 @@ def read(text: str, depth: int = 0) -> Answer:
     text = _peel(text)
     if depth > MAX_DEPTH:
         return Formula(text)
-    for reader in (_number, _words, _matrix, _mapping, _ratio, _listed, _related, _operated):
+    for reader in (_number, _words, _matrix, _mapping, _ratio, _listed, _logical, _related, _joined):
         tree = reader(text, depth)
         if tree is not None:
             return tree
@@ -325,10 +326,18 @@ def _named(pieces: list[tuple[str, str]], text: str, depth: int) -> Answer | Non
     return Named(_label(pieces[0][1]), read(text[len(pieces[0][1]) + len(relations[0]) :], depth + 1))
 
 
-def _operated(text: str, depth: int) -> Answer | None:
+def _logical(text: str, depth: int) -> Answer | None:
+    return _operated(text, depth, _LOGIC)
+
+
+def _joined(text: str, depth: int) -> Answer | None:
+    return _operated(text, depth, _SETS)
+
+
+def _operated(text: str, depth: int, operations: tuple[tuple[str, re.Pattern[str]], ...]) -> Answer | None:
     if _MAY_OPERATE.search(text) is None:
         return None
-    for sign, pattern in _OPERATIONS:
+    for sign, pattern in operations:
         parts = [part for _, part in split_outside(text, pattern)]
         if len(parts) > 1 and all(part.strip() for part in parts):
             items = tuple(read(part, depth + 1) for part in parts[:MAX_ITEMS])

@@ -7,7 +7,8 @@ from typing import Any
 import sympy
 
 from verifier.answers import Answer, Chain, Formula, Many, Named, Number, Operation, Row, Words, text_of
-from verifier.symbols import evaluate, is_value, parse
+from verifier.symbols import parse
+from verifier.values import evaluate, is_value
 
 REALS = sympy.S.Reals
 _X = sympy.Symbol("x", real=True)

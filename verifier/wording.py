@@ -167,7 +167,7 @@ def plain_words(text: str) -> list[str]:
     ):
         return _names(plain)
     if _PLAIN_WORDS.fullmatch(plain) and not re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", plain):
-        if " " in plain and max(map(len, plain.split())) < 3:
+        if " " in plain and max(map(len, plain.split())) < 3 or ("'" in plain and not re.search("[A-Za-z]{3}", plain)):
             return []
         return [normal_words(plain)] if " " in plain or len(plain) > 3 else []
     return []

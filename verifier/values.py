@@ -1,0 +1,209 @@
+"""Compares sympy expressions by their values: constants to hundreds of digits, functions at points. Pure.
+
+Two expressions are the same if they take the same values wherever both are real: fast, and exact where simplification is
+not. Nothing is worked out that would take unbounded time: sizes are capped.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import factorial, prod
+from typing import Any
+
+import sympy
+
+MAX_BITS = 200_000
+MAX_FACTORIAL = 5_000
+"""Largest numbers that are worked out exactly."""
+MAX_COMPARED = 2_000
+"""Digits before the point of the largest constants that are compared by their values."""
+_DIGITS = 30
+_PLACES = 2_000
+"""Digits behind the point to which constants must agree: (2 + sqrt 3)^2024 is no integer."""
+_CONSTANT, _AT_POINT, _ROUNDED = "1e-28", "1e-20", "1e-10"
+"""How far apart, relatively, equal numbers may be: constants, values at points, and where a decimal is rounded."""
+_NOTHING = sympy.Float("1e-25")
+"""Smaller values at points are rounding, and tell nothing."""
+_POINTS = (
+    "0.7310585786",
+    "1.8393972059",
+    "2.6180339887",
+    "-0.5671432904",
+    "-1.4142135624",
+    "3.3598856662",
+    "0.2801694990",
+)
+_STEPS = (sympy.floor, sympy.ceiling, sympy.Mod, sympy.sign, sympy.Abs, sympy.Max, sympy.Min, sympy.Piecewise)
+_SLOW = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
+_WAVES = (sympy.sin, sympy.cos, sympy.tan, sympy.cot)
+_WHOLE, _WHOLE_POINTS = frozenset("nmkijpqN"), (1, 2, 3, 4, 5, 6, 7, 10, 13, 24, 51, 100)
+"""Letters that stand for integers where a formula rounds or alternates, and what to put for them."""
+
+
+def is_value(x: Any) -> bool:
+    """Whether it is a number or a function of numbers."""
+    return isinstance(x, sympy.Expr) and not isinstance(x, sympy.MatrixExpr)
+
+
+def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> Any | None:
+    """The complex number that an expression is at a point; None if it is none there."""
+    try:
+        value = expression.evalf(digits, subs=point, maxn=100 if digits == _DIGITS else 3 * digits)
+    except Exception:
+        return None
+    if not isinstance(value, sympy.Expr) or not value.is_number:
+        return None
+    real, imaginary = value.as_real_imag()
+    if not all(part.is_Float or part.is_Rational for part in (real, imaginary)):
+        return None
+    return value
+
+
+def rational(expression: Any) -> Fraction | None:
+    """The exact value of sums, products, powers and factorials of rationals; None for others and for large ones."""
+    if expression.is_Rational:
+        return Fraction(int(expression.p), int(expression.q))
+    if not isinstance(expression, sympy.Add | sympy.Mul | sympy.Pow | sympy.factorial | sympy.Mod):
+        return None
+    parts = [rational(part) for part in expression.args]
+    values = [part for part in parts if part is not None]
+    if len(values) < len(parts) or sum(_bits(value) for value in values) > MAX_BITS:
+        return None
+    match expression:
+        case sympy.Add():
+            return sum(values, Fraction(0))
+        case sympy.Mul():
+            return prod(values, start=Fraction(1))
+        case sympy.factorial():
+            whole = values[0].denominator == 1 and 0 <= values[0] <= MAX_FACTORIAL
+            return Fraction(factorial(int(values[0]))) if whole else None
+        case sympy.Pow():
+            base, power = values
+            fits = power.denominator == 1 and abs(power) * _bits(base) <= MAX_BITS and (base or power > 0)
+            return base ** int(power) if fits else None
+    return values[0] % values[1] if values[1] else None
+
+
+def _bits(value: Fraction) -> int:
+    return value.numerator.bit_length() + value.denominator.bit_length()
+
+
+def points_for(symbols: Sequence[Any], scale: int = 1) -> list[dict[Any, Any]]:
+    """Places to compare expressions at: for one variable seven, for more, seven rows of a cyclic square."""
+    return [
+        {
+            symbol: sympy.Float(_POINTS[(row + 2 * column) % len(_POINTS)], _DIGITS) * scale
+            + column * sympy.Float("0.0173", _DIGITS)
+            for column, symbol in enumerate(symbols)
+        }
+        for row in range(len(_POINTS))
+    ]
+
+
+def equal_values(a: Any, b: Any) -> bool | None:
+    """Whether two expressions are the same number or function; None if they have too few values to tell."""
+    symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
+    if not symbols:
+        return _equal_constants(a, b)
+    tolerance = _ROUNDED if a.has(sympy.Float) or b.has(sympy.Float) else _AT_POINT
+    num_real = num_complex = 0
+    for point in _points_of(a, b, symbols):
+        x, y = evaluate(a, point), evaluate(b, point)
+        if x is None or y is None:
+            continue
+        both_real = x.is_real and y.is_real
+        if (num_real and not both_real) or max(abs(x), abs(y)) < _NOTHING:
+            continue
+        if near(x, y, tolerance) and (tolerance == _ROUNDED or _near_in_full(a, b, point, x, _DIGITS)):
+            num_real, num_complex = num_real + both_real, num_complex + (not both_real)
+        elif both_real:
+            return False
+    return True if num_real >= 2 or num_complex >= 4 else None
+
+
+def _points_of(a: Any, b: Any, symbols: Sequence[Any]) -> list[dict[Any, Any]]:
+    """Where to compare: at integers what alternates or rounds and is of letters that stand for integers."""
+    whole = [symbol for symbol in symbols if symbol.name in _WHOLE]
+    steps = a.has(*_STEPS) or b.has(*_STEPS)
+    if whole and ((steps and len(whole) == len(symbols)) or _alternates(a, whole) or _alternates(b, whole)):
+        rest = points_for([symbol for symbol in symbols if symbol not in whole])
+        return [
+            rest[row % len(rest)] | {x: sympy.Integer(n * (k + 1) + k) for k, x in enumerate(whole)}
+            for row, n in enumerate(_WHOLE_POINTS)
+        ]
+    points = points_for(symbols)
+    return points + points_for(symbols, 7) + points_for(symbols, 41) if steps else points  # near zero, steps are alike
+
+
+def _alternates(expression: Any, whole: Sequence[Any]) -> bool:
+    """Whether it has a power of a negative number, or a wave of period 2 pi, in one of these letters."""
+    for part in sympy.preorder_traversal(expression):
+        if isinstance(part, sympy.Pow) and part.exp.has(*whole) and part.base.is_number and part.base.is_negative:
+            return True
+        if isinstance(part, _WAVES) and part.has(*whole) and part.has(sympy.pi):
+            return True
+    return False
+
+
+def _equal_constants(a: Any, b: Any) -> bool | None:
+    p, q = rational(a), rational(b)
+    if p is not None and q is not None:
+        return p == q
+    x, y = evaluate(a, {}), evaluate(b, {})
+    if x is None or y is None:
+        return None
+    if a.has(sympy.Float) or b.has(sympy.Float):
+        return near(x, y, _ROUNDED)
+    return near(x, y, _CONSTANT) and near_in_full(a, b, x)
+
+
+def near(x: Any, y: Any, tolerance: str = _CONSTANT) -> bool:
+    """Whether two numbers agree to a share of their size."""
+    difference, size = abs(x - y), max(abs(x), abs(y))
+    return bool(difference <= sympy.Float(tolerance) * size) or (
+        bool(difference < sympy.Float("1e-25")) and bool(size > sympy.Float("1e-3"))
+    )
+
+
+def near_in_full(a: Any, b: Any, value: Any) -> bool:
+    """Whether two constants that agree at first agree far behind the point as well."""
+    if a.has(*_SLOW) or b.has(*_SLOW):
+        return True
+    return _near_in_full(a, b, {}, value, _PLACES)
+
+
+def _near_in_full(a: Any, b: Any, point: dict[Any, Any], value: Any, places: int) -> bool:
+    """Whether two values agree to so many places behind the point; huge ones only if they are the same expression."""
+    size = abs(value)
+    num_digits = int(sympy.log(size, 10).evalf(15)) + 1 if size > 1 else 0
+    if a == b or (point and num_digits < _DIGITS - places + 8):
+        return True
+    if num_digits > MAX_COMPARED:
+        return False
+    x, y = (evaluate(expression, point, num_digits + places + 20) for expression in (a, b))
+    return x is not None and y is not None and bool(abs(x - y) <= sympy.Rational(1, 10 ** (places - 12)))
+
+
+def differ_by_constant(a: Any, b: Any) -> bool:
+    """Whether two functions differ by a number."""
+    symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
+    differences = []
+    for point in points_for(symbols):
+        x, y = evaluate(a, point), evaluate(b, point)
+        if x is not None and y is not None and x.is_real and y.is_real:
+            differences.append((x - y, max(abs(x), abs(y), 1)))
+    if len(differences) < 2:
+        return False
+    first = differences[0][0]
+    return all(abs(difference - first) <= sympy.Float("1e-18") * size for difference, size in differences)
+
+
+def proportion(a: Any, b: Any) -> Any | None:
+    """The constant by which one function is the other times it; None if there is none."""
+    ratios = []
+    for point in points_for(sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)):
+        x, y = evaluate(a, point), evaluate(b, point)
+        if x is not None and y is not None and x.is_real and y.is_real and abs(y) > sympy.Float("1e-12"):
+            ratios.append(x / y)
+    tolerance = "1e-12" if a.has(sympy.Float) or b.has(sympy.Float) else "1e-22"
+    is_constant = len(ratios) >= 2 and ratios[0] != 0 and all(near(ratio, ratios[0], tolerance) for ratio in ratios)
+    return ratios[0] if is_constant else None
