@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from verifier import symbols
+from verifier import symbols, units
 from verifier.answers import (
     Answer,
     Chain,
@@ -23,7 +23,7 @@ from verifier.answers import (
 )
 from verifier.labels import base_of, is_name, renaming
 from verifier.latex import without_text
-from verifier.literals import Literal, other_measure, same_number
+from verifier.literals import Literal, same_number
 from verifier.reals import same_reals
 
 MAX_REPEATED = 50
@@ -292,7 +292,7 @@ def _same_leaves(gold: Leaf, answer: Leaf) -> bool:
     if normal(a) == normal(b):
         return True
     measure = answer.value.unit if isinstance(answer, Number) else symbols.unit_of(b)
-    if other_measure(symbols.unit_of(a), measure):
+    if units.differ(symbols.unit_of(a), measure):
         return False
     if re.search(r"\d_", a + b):
         return _same_based(a, b)

@@ -1,5 +1,6 @@
 """Brings the text of an answer, in LaTeX or not, into one plain form of LaTeX. Pure string work, linear in the text."""
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -25,6 +26,16 @@ _CHARACTERS = {
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 
+_FUNCTION_NAMES = "sinh|cosh|tanh|arcsin|arccos|arctan|sin|cos|tan|cot|csc|log|ln|lg|exp|gcd|lcm"
+_UNIT_LIKE = "sec|max|min|det"
+"""Functions whose name in text may be a unit or a word."""
+_OTHER_NAMES = {"tg": "tan", "ctg": "cot", "arctg": "arctan", "cosec": "csc"}
+_ENTITY = re.compile(r"&(?:[a-z]+|#\d{1,6});")
+_ENDING = r"\s*(st|nd|rd|th)\s*"
+_ORDINAL = re.compile(
+    rf"(?<![\d}}])(\d{{1,9}})\s?(?:\^\s*\{{\s*\\text\s*\{{{_ENDING}\}}\s*\}}|\^\s*\{{{_ENDING}\}}"
+    rf"|(?:\^\s*)?\\text(?:superscript)?\s*\{{{_ENDING}\}}|(st|nd|rd|th)(?![A-Za-z]))"
+)
 _REWRITES = [
     (re.compile(pattern), to)
     for pattern, to in (
@@ -40,7 +51,16 @@ _REWRITES = [
         (r"\\dbinom|\\tbinom", r"\\binom"),
         (r"(?<=\d)\s*(?:\{,\}|\\[,!;:]|\\ |\{\\,\}|,\\!|\{\s*,\s*\})\s*(?=\d{3}(?!\d))", ","),
         (r"(?<!\\)\\[()]|(?<!\\)\\[,!;: ]|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\})(?![A-Za-z])|~", " "),
+        (r"<sup>\s*([^<>]{1,40}?)\s*</sup>", r"^{\1}"),
+        (r"<sub>\s*([^<>]{1,40}?)\s*</sub>", r"_{\1}"),
         (r"\\(?:textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph|textup)\s*(?=\{)", r"\\text"),
+        (rf"\\operatorname\*?\s*\{{\s*({_UNIT_LIKE})\s*\}}", r"\\\1 "),
+        (rf"\\mathop\s*\{{\s*\\[a-z]+\s*\{{\s*({_FUNCTION_NAMES})\s*\}}\s*\}}", r"\\\1 "),
+        (rf"\\(?:operatorname\*?|mathop|mathrm|text)\s*\{{\s*({_FUNCTION_NAMES})\s*\}}", r"\\\1 "),
+        (
+            rf"\\(?:operatorname\*?|mathrm|text)\s*\{{\s*({'|'.join(_OTHER_NAMES)})\s*\}}",
+            lambda name: f"\\{_OTHER_NAMES[name[1]]} ",
+        ),
         (r"\\math(?:rm|bf|it|sf|tt)\s*\{\s*([a-zA-Z])\s*\}", r" \1"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
         (r"\\(?:vec|overrightarrow)\s*\{\s*([A-Z])\s*([A-Z])\s*\}", r" V_{\1\2}"),
@@ -90,14 +110,22 @@ _CIRCLED = re.compile(r"[\u2460-\u2473\u2776-\u277f\u24ea]{2,}")
 
 def clean(text: str) -> str:
     """One form for what has many: brackets without size, one command per relation, no thin spaces, ASCII digits."""
-    text = _ascii(text)
+    text = _ascii(_ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text)
     if not _ENVIRONMENT.search(text):
         text = _DOUBLED.sub(r"\\", text)
     for pattern, to in _REWRITES:
         text = pattern.sub(to, text)
+    text = _ORDINAL.sub(_cardinal, text)
     text = _SQRT_PLAIN.sub(r"\\sqrt ", text)
     text = _brace_arguments(text, r"\sqrt")
     return re.sub(r"\s+", " ", text).strip().removesuffix("\\\\").rstrip()
+
+
+def _cardinal(ordinal: re.Match[str]) -> str:
+    r"""The number of `14^{\text{th}}`; the text as it is where the ending is not that of the number."""
+    number = ordinal[1]
+    ending = "th" if number[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(number[-1], "th")
+    return f"{number} " if ending in ordinal.groups() else ordinal[0]
 
 
 def _ascii(text: str) -> str:
@@ -182,11 +210,16 @@ def without_text(text: str) -> str:
     return _TEXT.sub(r" \1 ", text)
 
 
+_CONTINUES = re.compile(r"\d\.\d+\.\.\.$", re.ASCII)
+
+
 def unwrap(text: str) -> str:
     """Without dollar signs, markdown, braces or parentheses around the whole, and without the full stop behind."""
     while True:
         before = text
-        text = text.strip().strip("`").rstrip(".,;:。，；：").lstrip("= ").strip()
+        text = text.strip().strip("`")
+        text = text if _CONTINUES.search(text) else text.rstrip(".,;:。，；：")
+        text = text.lstrip("= ").strip()
         if text.count("**") == 1:
             text = text.removeprefix("**").removesuffix("**")
         if re.fullmatch(r"\*?[^*]+\*", text):  # the first may have been taken for a list's

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from verifier.latex import matching, without_text
+from verifier.units import measure, plain_unit
 
 MAX_DIGITS = 1000
 """Longest run of digits that is read; a longer answer is refused, not computed."""
@@ -56,22 +57,19 @@ _UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?|[\u3400-\u9fff]{1,4}")
 _NOT_UNITS = frozenset(
     """or and to not nor minus plus times divided over factorial squared cubed if but mod modulo than less more half
     halves ish third thirds quarter quarters of choose permute is are was else either between from through
-    e i pi sin cos tan log ln exp sqrt frac one two three four five six seven eight nine ten""".split()
+    e i pi sin cos tan log ln exp sqrt frac one two three four five six seven eight nine ten fourths fifths sixths sevenths
+    eighths ninths tenths hundredths thousandths tenth hundredth thousandth millionths root roots power""".split()
 )
 _SHORT_UNITS = frozenset(
     """m cm mm km dm nm ft in yd mi kg g mg lb lbs oz s h hr hrs min ms l ml L mL J kJ N W kW V A Hz K C F mph kmh kph
     rad deg ha cc pt pts am pm AM PM bps b B kB MB GB cents gal qt""".split()
 )
-_SAME_UNITS = {
-    "meter": "m", "metre": "m", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "millimetre": "mm",
-    "kilometer": "km", "kilometre": "km", "foot": "ft", "feet": "ft", "inch": "in", "inche": "in", "yard": "yd",
-    "mile": "mi", "kilogram": "kg", "gram": "g", "milligram": "mg", "pound": "lb", "lbs": "lb", "ounce": "oz",
-    "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h", "hrs": "h", "liter": "l", "litre": "l", "L": "l",
-    "mL": "ml", "milliliter": "ml", "millilitre": "ml", "day": "day", "week": "week", "year": "year", "month": "month",
-    "dollar": "$", "USD": "$", "euro": "€", "EUR": "€", "cent": "cent", "¢": "cent", "deg": "°", "degree": "°",
-    "radian": "rad",
-}  # fmt: skip
-_MEASURES = frozenset(_SAME_UNITS.values()) | {"£", "¥", "kW", "W", "J", "N", "V", "Hz"}
+_COMPOUND = re.compile(
+    r"(\d{1,9}) ?([A-Za-z]+)\.?,? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]+)\.?(?:,? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]+)\.?)?"
+)
+_ENDLESS = re.compile(r"(?P<sign>[+-]?)(?P<head>\d*)\.(?P<fixed>\d{0,20}?)(?P<block>\d{1,12})(?P<again>(?P=block)+)\d{0,11}\.\.\.", re.ASCII)
+MIN_REPEATED = 3
+"""Digits that `0.666...` must show of what repeats, and at least twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,8 @@ class Literal:
     percent: bool = False
     unit: str = ""
     """Empty if there is none."""
+    compound: bool = False
+    """Given in several units, `1 hour 30 minutes`: `value` is in the smallest."""
 
 
 def literal(text: str) -> Literal | None:
@@ -94,6 +94,8 @@ def literal(text: str) -> Literal | None:
     if not any(character.isdigit() for character in text[:200]) or too_many_digits(text):
         return None
     text = _bare(text)
+    if (several := _compound(text)) or (several := _endless(text)):
+        return several
     prefix = _PREFIX.match(text)
     currency = ""
     if prefix:
@@ -183,6 +185,8 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
     """What follows a number: (scale, percent, unit); None if it makes the whole no literal."""
     if not text:
         return 1, False, ""
+    if not text.startswith("/") and measure(text) is not None:
+        return 1, False, plain_unit(text)
     in_text = text.startswith(r"\text")
     text = re.sub(r"\s+", " ", without_text(text)).strip(" .,;:")
     if text in ("", "%"):
@@ -199,7 +203,7 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
         return (scale, True, "") if _is_unit(text[1:].strip(), True) else None
     if text.startswith("°"):
         return (scale, False, "°" + text[1:2].strip()) if len(text) <= 2 else None
-    return (scale, False, _same(text)) if _is_unit(text, in_text) else None
+    return (scale, False, plain_unit(text)) if _is_unit(text, in_text) else None
 
 
 def _is_unit(text: str, in_text: bool) -> bool:
@@ -216,15 +220,31 @@ def _is_unit(text: str, in_text: bool) -> bool:
     )
 
 
-def _same(unit: str) -> str:
-    """One name per unit of measure; others as they are."""
-    unit = re.sub(r"\s*\^\s*\{?(-?\d)\}?", r"^\1", unit).strip(" .")
-    for name, power in (("square ", "^2"), ("sq ", "^2"), ("cubic ", "^3"), ("cu ", "^3")):
-        if unit.lower().startswith(name):
-            unit = unit[len(name) :] + power
-    base, caret, power = unit.partition("^")
-    base = _SAME_UNITS.get(base, _SAME_UNITS.get(base.lower().removesuffix("s"), base))
-    return f"{base}^{power}" if caret else base
+def _compound(text: str) -> Literal | None:
+    """`1 hour 30 minutes`, in minutes."""
+    found = _COMPOUND.fullmatch(re.sub(r"\s+", " ", without_text(text)).strip()) if len(text) < 120 else None
+    if found is None:
+        return None
+    parts = [(Fraction(number), unit) for number, unit in zip(found.groups()[::2], found.groups()[1::2], strict=True) if number]
+    measures = [measure(unit) for _, unit in parts]
+    sizes = [known.size for known in measures if known is not None]
+    if len(sizes) < len(parts) or len({known.powers for known in measures if known}) > 1 or sizes != sorted(set(sizes))[::-1]:
+        return None
+    total = sum((number * size for (number, _), size in zip(parts, sizes, strict=True)), Fraction(0))
+    return Literal(total / sizes[-1], None, False, parts[-1][1], compound=True)
+
+
+def _endless(text: str) -> Literal | None:
+    """`0.1666...` as 1/6."""
+    found = _ENDLESS.fullmatch(text) if text.endswith("...") else None
+    if found is None:
+        return None
+    block, shown = found["block"], found["block"] + found["again"]
+    rest = text[: -len("...")].partition(".")[2][len(found["fixed"]) + len(shown) :]
+    if len(shown) < MIN_REPEATED or not block.startswith(rest):
+        return None
+    value = _repeating(f"{found['head']}.{found['fixed']}{{{block}}}")
+    return Literal(-value if found["sign"] == "-" else value)
 
 
 def same_number(gold: Literal, answer: Literal) -> bool:
@@ -233,7 +253,13 @@ def same_number(gold: Literal, answer: Literal) -> bool:
     Exact, but for what decimals mean: with six places or more a decimal stands for all that rounds to it. 28% is also
     28, if one of the two is no percentage, and 0.28.
     """
-    if other_measure(gold.unit, answer.unit):
+    a, b = measure(gold.unit), measure(answer.unit)
+    if a is not None and b is not None:
+        if a.powers != b.powers:
+            return False
+        if a.size != b.size:
+            return gold.value * a.size == answer.value * b.size
+    elif gold.compound or answer.compound:
         return False
     if gold.percent != answer.percent:
         plain, percentage = (gold, answer) if answer.percent else (answer, gold)
@@ -285,11 +311,3 @@ def _rounded(value: Fraction, places: int) -> int:
     """Half away from zero, in units of the last place."""
     scaled = abs(value) * 10**places
     return int(scaled + Fraction(1, 2)) * (1 if value > 0 else -1)
-
-
-def other_measure(a: str, b: str) -> bool:
-    """Whether two units of measure are known to differ. Words such as `apples` are no measure."""
-    a, b = _same(a), _same(b)
-    if not a or not b or a == b:
-        return False
-    return a.partition("^")[0] in _MEASURES and b.partition("^")[0] in _MEASURES

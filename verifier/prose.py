@@ -38,7 +38,7 @@ _FORMULA = re.compile(
 )
 _ARITHMETIC = re.compile(
     r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!in\s+[a-z]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
-    r"[a-zA-Z²³°€$£]{1,12}(?=[\s.,;:!?)]|$)))?)(?![\w'\"\\{}/])",
+    r"[a-zA-Z²³°€$£]{1,12}(?:\sper\s[a-z]{1,12}(?:\ssquared)?)?(?=[\s.,;:!?)]|$)))?)(?![\w'\"\\{}/])",
     re.ASCII,
 )
 _DENIED = re.compile(

@@ -238,7 +238,7 @@ def near_literal(gold: str, answer: Literal) -> bool:
 def _is_rounded(value: Any, exact: Any, answer: Literal) -> bool:
     """Whether a decimal is a value rounded, cut after ten places or more, or as a float prints it."""
     unit = sympy.Rational(1, 10 ** (answer.decimals or 0))
-    is_cut = (answer.decimals or 0) >= 10 and 0 <= abs(value) - abs(exact) < unit
+    is_cut = (answer.decimals or 0) >= 10 and value * exact > 0 and 0 <= abs(value) - abs(exact) < unit
     if is_cut or abs(value - exact) <= unit / 2:
         return True
     return is_float_of(answer, abs(value - exact) / abs(value), float(value))

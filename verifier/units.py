@@ -1,0 +1,127 @@
+"""Units of measure: which dimension a unit has, and how large it is, so that 3 m is 300 cm and 72 km/h is 20 m/s.
+
+Words that are no unit of measure, such as `apples`, have none. Currencies, degrees, radians and temperatures are
+dimensions of their own: nothing is converted between them.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A product of powers of base units, in terms of m, kg, s and others."""
+
+    size: Fraction
+    powers: tuple[tuple[str, int], ...]
+
+
+_MILES, _INCH, _POUND = Fraction(1609344, 1000), Fraction(254, 10000), Fraction(45359237, 100_000_000)
+_BASE: dict[str, tuple[Fraction | int, dict[str, int], str]] = {
+    # name: size, powers of base units, other names
+    "m": (1, {"m": 1}, "meter metre"),
+    "dm": (Fraction(1, 10), {"m": 1}, "decimeter decimetre"),
+    "cm": (Fraction(1, 100), {"m": 1}, "centimeter centimetre"),
+    "mm": (Fraction(1, 1000), {"m": 1}, "millimeter millimetre"),
+    "km": (1000, {"m": 1}, "kilometer kilometre"),
+    "nm": (Fraction(1, 10**9), {"m": 1}, "nanometer nanometre"),
+    "in": (_INCH, {"m": 1}, "inch inche"),
+    "ft": (12 * _INCH, {"m": 1}, "foot feet"),
+    "yd": (36 * _INCH, {"m": 1}, "yard"),
+    "mi": (_MILES, {"m": 1}, "mile"),
+    "kg": (1, {"kg": 1}, "kilogram"),
+    "g": (Fraction(1, 1000), {"kg": 1}, "gram"),
+    "mg": (Fraction(1, 10**6), {"kg": 1}, "milligram"),
+    "lb": (_POUND, {"kg": 1}, "pound lbs"),
+    "oz": (_POUND / 16, {"kg": 1}, "ounce"),
+    "s": (1, {"s": 1}, "sec second"),
+    "ms": (Fraction(1, 1000), {"s": 1}, "millisecond"),
+    "min": (60, {"s": 1}, "minute mins"),
+    "h": (3600, {"s": 1}, "hr hrs hour"),
+    "day": (86400, {"s": 1}, ""),
+    "week": (604800, {"s": 1}, ""),
+    "month": (1, {"month": 1}, ""),
+    "year": (12, {"month": 1}, "yr yrs"),
+    "L": (Fraction(1, 1000), {"m": 3}, "l liter litre"),
+    "mL": (Fraction(1, 10**6), {"m": 3}, "ml milliliter millilitre cc"),
+    "mph": (_MILES / 3600, {"m": 1, "s": -1}, ""),
+    "kmh": (Fraction(1000, 3600), {"m": 1, "s": -1}, "kph"),
+    "N": (1, {"kg": 1, "m": 1, "s": -2}, "newton"),
+    "J": (1, {"kg": 1, "m": 2, "s": -2}, "joule"),
+    "kJ": (1000, {"kg": 1, "m": 2, "s": -2}, "kilojoule"),
+    "W": (1, {"kg": 1, "m": 2, "s": -3}, "watt"),
+    "kW": (1000, {"kg": 1, "m": 2, "s": -3}, "kilowatt"),
+    "Pa": (1, {"kg": 1, "m": -1, "s": -2}, "pascal"),
+    "Hz": (1, {"s": -1}, "hertz"),
+    "V": (1, {"V": 1}, "volt"),
+    "A": (1, {"A": 1}, "ampere amp"),
+    "ha": (10_000, {"m": 2}, "hectare"),
+    "$": (1, {"$": 1}, "USD dollar"),
+    "cent": (Fraction(1, 100), {"$": 1}, "¢"),
+    "€": (1, {"€": 1}, "EUR euro"),
+    "£": (1, {"£": 1}, "GBP"),
+    "¥": (1, {"¥": 1}, "yen"),
+    "°": (1, {"°": 1}, "deg degree"),
+    "rad": (1, {"rad": 1}, "radian"),
+    "°C": (1, {"°C": 1}, ""),
+    "°F": (1, {"°F": 1}, ""),
+    "K": (1, {"K": 1}, "kelvin"),
+}
+_UNITS = {
+    other: (Fraction(size), powers) for name, (size, powers, others) in _BASE.items() for other in (name, *others.split())
+}
+_TEXT = re.compile(r"\\text\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
+_FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_WORDS = (
+    (re.compile(r"\b(?:square|sq\.?)\s+([a-z]+)", re.IGNORECASE), r"\1^2"),
+    (re.compile(r"\b(?:cubic|cu\.?)\s+([a-z]+)", re.IGNORECASE), r"\1^3"),
+    (re.compile(r"\s+squared\b"), "^2"),
+    (re.compile(r"\s+cubed\b"), "^3"),
+    (re.compile(r"\s+per\s+"), " / "),
+    (re.compile(r"\\cdot|\\times|\*"), " "),
+)
+_FACTOR = re.compile(r"(\D+?)\.?(?:\^(-?\d))?")
+MAX_UNIT_CHARS = 60
+
+
+@lru_cache(maxsize=2000)
+def measure(text: str) -> Measure | None:
+    """What a unit measures; None if it is no unit of measure."""
+    if not text or len(text) > MAX_UNIT_CHARS:
+        return None
+    plain = plain_unit(text)
+    size, powers, sign = Fraction(1), dict[str, int](), 1
+    for token in plain.replace("/", " / ").split():
+        if token == "/":
+            if sign < 0:
+                return None
+            sign = -1
+            continue
+        factor = _FACTOR.fullmatch(token)
+        name = factor[1] if factor else ""
+        unit = _UNITS.get(name) or _UNITS.get(name.lower().removesuffix("s") if len(name) > 2 else name)
+        if factor is None or unit is None:
+            return None
+        power = sign * int(factor[2] or 1)
+        size *= unit[0] ** power
+        for base, exponent in unit[1].items():
+            powers[base] = powers.get(base, 0) + power * exponent
+    return Measure(size, tuple(sorted((base, power) for base, power in powers.items() if power))) if plain else None
+
+
+def plain_unit(text: str) -> str:
+    r"""A unit without LaTeX: `\text{m}\,\text{s}^{-2}` as `m s^-2`."""
+    text = _TEXT.sub(r" \1 ", text)
+    text = re.sub(r"\s*\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))", lambda power: f"^{power[1] or power[2]}", text)
+    text = _FRACTION.sub(r"\1 / \2", text)
+    for pattern, to in _WORDS:
+        text = pattern.sub(to, text)
+    return re.sub(r"[{}\s]+", " ", text).strip(" .")
+
+
+def differ(a: str, b: str) -> bool:
+    """Whether two units of measure are known and not the same."""
+    one, other = measure(a), measure(b)
+    return one is not None and other is not None and one != other
