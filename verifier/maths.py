@@ -13,11 +13,12 @@ from functools import lru_cache
 from verifier import symbols
 from verifier.answers import Answer, Formula, Many, Number, Operation, Row, Words
 from verifier.compare import normal, number_of, same
-from verifier.extract import Found, find_answer, last_boxes
+from verifier.extract import Found, find_answer
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.literals import Literal, literal, same_number, too_many_digits
+from verifier.marks import last_boxes
 from verifier.prose import MAX_CANDIDATE, is_prose
 from verifier.reading import read
 
@@ -51,6 +52,8 @@ _REST = re.compile(
 _CHOICE = re.compile(r"\s*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:])")
 _OPTION = re.compile(r"(?i:(?:I(?:'d|\s+would)?\s+)?(?:option|choice|choose|pick|select))\s+\(?([A-J])\)?")
 _ONE_LETTER = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J]))[.:]?")
+_STATES = re.compile(r"\b(?:is|are|equals?|answer)\b|[=:]", re.IGNORECASE)
+"""What makes a sentence with a formula state it; others, such as `a circle of radius $3$`, are the answer as a whole."""
 _SHOWN = 120
 
 
@@ -249,7 +252,7 @@ def _gold_text(gold: str) -> str:
         if literal(clean(whole)) is None and len(re.findall(r"(?<!\\)\$", gold)) >= 2:
             if is_prose(re.sub(r"\$[^$]*\$", " ", gold)):
                 found = find_answer(gold)
-                return found.text if found.by != "none" else gold
+                return found.text if found.by != "none" and _STATES.search(gold) else gold
             return re.sub(r"(?<!\\)\$", " ", gold)
     return unwrap(gold)
 

@@ -37,7 +37,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!in\s+[a-z]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
+    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!in\s+[a-z\d]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
     r"[a-zA-Z²³°€$£]{1,12}(?:\sper\s[a-z]{1,12}(?:\ssquared)?)?(?=[\s.,;:!?)]|$)))?)(?![\w'\"\\{}/])",
     re.ASCII,
 )
@@ -54,12 +54,19 @@ _DENIED = re.compile(
 """What makes the number that follows another thing than the answer."""
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
 _JOINED = re.compile(
-    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:\s+(?:and|to|plus|minus|times|divided\s+by|multiplied\s+by)|\s*(?:≈|\\approx)|"
+    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:\s+(?:and|to|plus|minus|times|remainder|rem|mod|divided\s+by|multiplied\s+by)|\s*(?:≈|\\approx)|"
     r"[,;]?\s+(?:or(?!\s+(?:more|less|fewer)\b)|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b[^\d.\n]{0,30}?)"
     r"\s*[-−]?$",
     re.IGNORECASE,
 )
 """What ties a number to the one before: "between 41 and 42", "41 or maybe 42", "6 plus 10" state neither."""
+_CIRCUMSTANCE = re.compile(
+    r"\b(?:in|within|during|after|every|per|over|for|at|of)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
+)
+_NEW_STATEMENT = re.compile(
+    r"[.!?;:=\n,]|\b(?:is|are|was|were|equals?|gives?|makes?|leaves?|has|have|had|gets?|costs?|total|so|then|and|or|but|out|because|since|if|when)\b"
+)
+"""Between two numbers: the second states something of its own."""
 _MINUS = re.compile(r"\b(?:negative|minus)\s+$", re.IGNORECASE)
 _NUMBERED = re.compile(
     r"\b(?:steps?|problems?|questions?|exercises?|examples?|figures?|tables?|sections?|chapters?|equations?|eqs?\.?|"
@@ -171,27 +178,37 @@ def stated_answer(text: str, numeric: bool) -> str:
 
 
 _COUNTED = re.compile(
-    r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?)(?:\s+(?!(?:or|and|to|times|plus|minus|over|choose|remainder|of|mod)\b)"
-    r"[A-Za-z]{2,20}){1,3}?\s+(?:for|at|with|from|among|during|within|every|each|after|in(?!\s+base))\s"
-    r"(?!.*\b(?:if|when|unless|or|and|otherwise|remainder)\b)",
+    r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
+    r"(?P<what>(?:\s+(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[A-Za-z]{2,20}){0,4}?)"
+    r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|\s+of\s+(?:the|them)\b|,\s+(?!and\b|or\b)(?=[a-z])"
+    r"|\s+(?:for|at|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base))\s)"
+    r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)",
     re.IGNORECASE,
 )
 """A number with what it counts, and a circumstance: `90 euros for 6 tickets`. A later number is not the answer."""
+_SEVERAL_UNITS = re.compile(r"\s*\d+\s+(?:hours?|minutes?|days?|weeks?|feet|foot|yards?|pounds?)(?:,?\s+and)?\s+\d+\s+[a-z]{2,10}\s*", re.IGNORECASE)
+_THUS = re.compile(r",?\s+(?:so|hence|thus|i\.e\.,?)\s+(?:it\s+is\s+|is\s+)?(?=[-−$\d\\])")
+_OR_VALUE = re.compile(r"(?P<undone>[^,]{1,60}),\s+or\s+(?P<value>[-−$]?\d[\d,.]*)\s*")
 
 
 def _stated(rest: str, numeric: bool) -> str:
     """The answer at the beginning of a text."""
     sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
-    worked_out = _WORKED_OUT.match(rest, len(sentence))
+    worked_out = _WORKED_OUT.match(rest, len(sentence)) or _THUS.match(rest, len(sentence.rstrip(",")))
     if worked_out and _UNDONE.search(sentence):
         return _stated(rest[worked_out.end() :], numeric)
+    value = _OR_VALUE.fullmatch(sentence)
+    if value and _UNDONE.search(value["undone"]) and not re.fullmatch(r"[-\d\s/.]+", value["undone"]):
+        return value["value"]
+    if _SEVERAL_UNITS.fullmatch(sentence):
+        return sentence.strip()
     formula = _FORMULA.match(rest)
     if formula and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
         return _formula_text(formula, rest)
     if sentence.strip() and not is_prose(sentence) and not introduces(sentence, numeric):
         return unwrap(sentence)
     if numeric and (first := _COUNTED.match(sentence)):
-        return first["number"]
+        return unwrap(sentence) if re.match(r"\s*[$€£¥]?[\d.,]+%\s+of\b", sentence) else first["number"]
     return last_answer(sentence, numeric) or (unwrap(sentence) if _DENIED.search(sentence) else "")
 
 
@@ -227,7 +244,7 @@ def last_answer(text: str, numeric: bool) -> str:
     if not numeric and end < 0 and (plain := _plain_formula(text)):
         return plain
     if numeric or end < 0:
-        numbers = [*_ARITHMETIC.finditer(_without_braces(outside))]
+        numbers = _without_circumstances([*_ARITHMETIC.finditer(_without_braces(outside))], outside)
         while numbers and (
             _ASKED.match(outside, numbers[-1].end())
             or _REJECTED.match(outside, numbers[-1].start())
@@ -241,6 +258,20 @@ def last_answer(text: str, numeric: bool) -> str:
                     return unwrap(tied[0] + numbers[-1][0])
             return unwrap(("-" if _MINUS.search(before) else "") + numbers[-1][0])
     return unwrap(best)
+
+
+def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.Match[str]]:
+    """Numbers without those at the end of a sentence that say when or per what: `4 cars in the first 20 minutes`."""
+    while len(numbers) > 1:
+        before, last = numbers[-2:]
+        between = text[before.end() : last.start()]
+        behind = text[before.start() : before.end() + 3]
+        if not (_CIRCUMSTANCE.search(between) and re.match(r"[^A-Za-z]*\s?[A-Za-z]", text[last.start() : last.end() + 3])):
+            break
+        if _NEW_STATEMENT.search(between) or not re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", behind):
+            break
+        numbers = numbers[:-1]
+    return numbers
 
 
 def _plain_formula(text: str) -> str:
