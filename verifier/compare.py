@@ -78,8 +78,8 @@ def same(gold: Answer, answer: Answer) -> bool:
 
 def _same_several(gold: Answer, answer: Answer) -> bool:
     match gold, answer:
-        case Many(), Number(_, _, listed) if listed:
-            return _same_lists(gold, Many(listed))
+        case Many() | Row(), Number(_, _, listed) if listed:
+            return _same_several(gold, Many(listed))
         case Many(), Many():
             return _same_lists(gold, answer)
         case Operation(), Operation():
@@ -210,7 +210,9 @@ def end_of(tree: Answer, *, named: bool = False) -> Answer:
     end = tree.sides[-1]
     if isinstance(end, Number):
         return end if number_of(tree, named=named) is not None else tree
-    agree = all(isinstance(side, Number | Formula) and _same_leaves(end, side) for side in tree.sides[:-1]) if isinstance(end, Formula) else False
+    if not isinstance(end, Formula):
+        return tree
+    agree = all(isinstance(side, Number | Formula) and _same_leaves(end, side) for side in tree.sides[:-1])
     return end if agree else tree
 
 
@@ -284,8 +286,8 @@ def normal(text: str) -> str:
 
 def _same_leaves(gold: Leaf, answer: Leaf) -> bool:
     match gold, answer:
-        case Number(_, a), Number(_, b):
-            return same_number(a, b)
+        case Number(_, value), Number(_, other):
+            return same_number(value, other)
         case Number(), Formula():
             return False
     a, b = gold.text, answer.text
@@ -306,9 +308,7 @@ def _same_leaves(gold: Leaf, answer: Leaf) -> bool:
     return symbols.same_expression(a, _with_integer_letter(a, b))
 
 
-def _antiderivatives(
-    gold: str, answer: str, constant: re.Match[str], other: re.Match[str]
-) -> tuple[str, str] | None:
+def _antiderivatives(gold: str, answer: str, constant: re.Match[str], other: re.Match[str]) -> tuple[str, str] | None:
     """Two antiderivatives without their constants; None if other capital letters say that these are no such constants."""
     parts = gold[: constant.start()], answer[: other.start()]
     is_free = not any(letter[1] in part for letter in (constant, other) for part in parts)
@@ -362,7 +362,9 @@ def _same_ratio(gold: Ratio, answer: Ratio) -> bool:
         return _same_time((a, gold.half), (b, answer.half))
     if not all(a) or not all(b):
         return False
-    return all(symbols.same_expression(rf"({a[0]})*({q})", rf"({b[0]})*({p})") for p, q in zip(a[1:], b[1:], strict=True))
+    return all(
+        symbols.same_expression(rf"({a[0]})*({q})", rf"({b[0]})*({p})") for p, q in zip(a[1:], b[1:], strict=True)
+    )
 
 
 def _same_time(gold: tuple[list[str], str], answer: tuple[list[str], str]) -> bool:

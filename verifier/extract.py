@@ -23,7 +23,7 @@ _CODE_LINE = re.compile(
     re.MULTILINE,
 )
 _CODE = re.compile(
-    r"\w\(\)|\b(?:None|True|False)\s+(?:or|and|if)\s|\bif\s[^.\n]{1,60}\selse\s|__[a-z]\w*__|\.\w+\(\s*['\"\])\d]|\w\(\s*['\"\[]"
+    r"\w\(\)|\b(?:None|True|False)\s+(?:or|and|if)\s|\bif\s[^.\n]{1,60}\selse\s|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]|\w\(\s*['\"\[]"
     r"|\blambda\b[^\n]{0,60}:|\bnot\s+\w+\s+or\s"
 )
 """An expression of a programming language, such as `run() or 8` and `5 if False else 8`: code is no answer."""
@@ -69,7 +69,9 @@ def _marked(text: str, numeric: bool, strict: bool) -> Found | None:
     tagged, behind = last_tagged(text) or (None, 0)
     boxes = last_boxes(text[behind:])
     if boxes is not None:
-        return _NONE if is_taken_back(text[behind:]) or not boxes.strip() else Found(boxes, "box")
+        if not boxes.strip():
+            return _NONE
+        return Found(f"not {boxes}" if is_taken_back(text[behind:]) else boxes, "box")
     if tagged is not None:
         inner = find_answer(tagged, numeric=numeric)
         return Found(inner.text, "tag" if inner.by != "none" else "none")
@@ -93,7 +95,11 @@ def _unmarked(text: str, numeric: bool) -> Found:
         return _NONE
     is_number = numeric and (len(lines) > 1 or text.startswith("#")) and _NUMBER_ALONE.fullmatch(lines[-1]) is not None
     if not is_number and len(text) <= MAX_CANDIDATE and not is_prose(text) and not introduces(text, numeric):
-        return _NONE if _is_code(text) or _CALL.search(text) else Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
+        return (
+            _NONE
+            if _is_code(text) or _CALL.search(text)
+            else Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
+        )
     stated = stated_answer(text, numeric)
     if stated:
         by: FoundBy = "line" if stated == _answer_line(text) else "stated"

@@ -84,8 +84,7 @@ def fingerprint(expression: Any) -> str:
     if expression.is_Symbol or expression.is_Integer:
         return str(expression)
     point = {
-        symbol: sympy.Float(zlib.crc32(symbol.name.encode()) / 2**32 + 0.25, 30)
-        for symbol in expression.free_symbols
+        symbol: sympy.Float(zlib.crc32(symbol.name.encode()) / 2**32 + 0.25, 30) for symbol in expression.free_symbols
     }
     value = expression.evalf(30, subs=point)
     if not value.is_number or value.has(sympy.nan, sympy.zoo):
@@ -173,7 +172,13 @@ class _Parser:
             factor = self._factor()
             if start[:1].isdigit() and before[-1:].isdigit():
                 raise Unknown("two numbers side by side")
-            if start == r"\frac" and before.isdigit() and factors[-1].is_Integer and factor.is_Rational and 0 < factor < 1:
+            if (
+                start == r"\frac"
+                and before.isdigit()
+                and factors[-1].is_Integer
+                and factor.is_Rational
+                and 0 < factor < 1
+            ):
                 factors[-1] += factor
             else:
                 factors.append(factor)
@@ -444,7 +449,9 @@ class _Parser:
         while self.token in ("^", "_"):
             if self._take() == "_":
                 base = self._argument()
-            elif name in _INVERSE and re.sub(r"[{}]", "", "".join(self._tokens[self._at : self._at + 4])).startswith("-1"):
+            elif name in _INVERSE and re.sub(r"[{}]", "", "".join(self._tokens[self._at : self._at + 4])).startswith(
+                "-1"
+            ):
                 self._argument()
                 name = _INVERSE[name]
             else:
@@ -476,7 +483,11 @@ class _Parser:
         if self.token == "(" and all(factor.is_Rational for factor in factors):
             raise Unknown("where the argument ends")
         found = factors[0] if len(factors) == 1 else sympy.Mul(*factors, evaluate=False)
-        if self.token == "/" and (self._ahead()[:1].isdigit() or found.is_number) and self._ahead()[:1] not in ("(", "\\"):
+        if (
+            self.token == "/"
+            and (self._ahead()[:1].isdigit() or found.is_number)
+            and self._ahead()[:1] not in ("(", "\\")
+        ):
             self._take()
             found = _quotient(found, self._factor())
         return found

@@ -67,7 +67,10 @@ _SHORT_UNITS = frozenset(
 _COMPOUND = re.compile(
     r"(\d{1,9}) ?([A-Za-z]+)\.?,? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]+)\.?(?:,? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]+)\.?)?"
 )
-_ENDLESS = re.compile(r"(?P<sign>[+-]?)(?P<head>\d*)\.(?P<fixed>\d{0,20}?)(?P<block>\d{1,12})(?P<again>(?P=block)+)\d{0,11}\.\.\.", re.ASCII)
+_ENDLESS = re.compile(
+    r"(?P<sign>[+-]?)(?P<head>\d*)\.(?P<fixed>\d{0,20}?)(?P<block>\d{1,12})(?P<again>(?P=block)+)\d{0,11}\.\.\.",
+    re.ASCII,
+)
 MIN_REPEATED = 3
 """Digits that `0.666...` must show of what repeats, and at least twice."""
 
@@ -225,10 +228,18 @@ def _compound(text: str) -> Literal | None:
     found = _COMPOUND.fullmatch(re.sub(r"\s+", " ", without_text(text)).strip()) if len(text) < 120 else None
     if found is None:
         return None
-    parts = [(Fraction(number), unit) for number, unit in zip(found.groups()[::2], found.groups()[1::2], strict=True) if number]
+    parts = [
+        (Fraction(number), unit)
+        for number, unit in zip(found.groups()[::2], found.groups()[1::2], strict=True)
+        if number
+    ]
     measures = [measure(unit) for _, unit in parts]
     sizes = [known.size for known in measures if known is not None]
-    if len(sizes) < len(parts) or len({known.powers for known in measures if known}) > 1 or sizes != sorted(set(sizes))[::-1]:
+    if (
+        len(sizes) < len(parts)
+        or len({known.powers for known in measures if known}) > 1
+        or sizes != sorted(set(sizes))[::-1]
+    ):
         return None
     total = sum((number * size for (number, _), size in zip(parts, sizes, strict=True)), Fraction(0))
     return Literal(total / sizes[-1], None, False, parts[-1][1], compound=True)

@@ -65,9 +65,9 @@ def after_thinking(text: str) -> str:
 def last_tagged(text: str) -> tuple[str, int] | None:
     """What is in the last `<answer>`, which may be left open at the end, and where that ends."""
     closing = [*_CLOSE_TAG.finditer(text)]
-    opened = _OPEN_TAG.search(text, closing[-1].end() if closing else 0)
-    if opened and text[opened.end() :].strip():
-        return text[opened.end() :], len(text)
+    opened = [*_OPEN_TAG.finditer(text, closing[-1].end() if closing else 0)]
+    if opened and text[opened[-1].end() :].strip():
+        return text[opened[-1].end() :], len(text)
     while closing:
         close = closing.pop()
         opening = _OPEN_TAG.search(text, closing[-1].end() if closing else 0, close.start())

@@ -186,7 +186,10 @@ _COUNTED = re.compile(
     re.IGNORECASE,
 )
 """A number with what it counts, and a circumstance: `90 euros for 6 tickets`. A later number is not the answer."""
-_SEVERAL_UNITS = re.compile(r"\s*\d+\s+(?:hours?|minutes?|days?|weeks?|feet|foot|yards?|pounds?)(?:,?\s+and)?\s+\d+\s+[a-z]{2,10}\s*", re.IGNORECASE)
+_SEVERAL_UNITS = re.compile(
+    r"\s*\d+\s+(?:hours?|minutes?|days?|weeks?|feet|foot|yards?|pounds?)(?:,?\s+and)?\s+\d+\s+[a-z]{2,10}\s*",
+    re.IGNORECASE,
+)
 _THUS = re.compile(r",?\s+(?:so|hence|thus|i\.e\.,?)\s+(?:it\s+is\s+|is\s+)?(?=[-−$\d\\])")
 _OR_VALUE = re.compile(r"(?P<undone>[^,]{1,60}),\s+or\s+(?P<value>[-−$]?\d[\d,.]*)\s*")
 
@@ -266,7 +269,9 @@ def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.M
         before, last = numbers[-2:]
         between = text[before.end() : last.start()]
         behind = text[before.start() : before.end() + 3]
-        if not (_CIRCUMSTANCE.search(between) and re.match(r"[^A-Za-z]*\s?[A-Za-z]", text[last.start() : last.end() + 3])):
+        if not (
+            _CIRCUMSTANCE.search(between) and re.match(r"[^A-Za-z]*\s?[A-Za-z]", text[last.start() : last.end() + 3])
+        ):
             break
         if _NEW_STATEMENT.search(between) or not re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", behind):
             break

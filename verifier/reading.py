@@ -49,12 +49,16 @@ _OPERATIONS = tuple(  # those that bind less tightly first
     )
 )
 _LOGIC, _SETS = _OPERATIONS[:5], _OPERATIONS[5:]
-_MAY_OPERATE = re.compile(r"\\(?:[lL]eftrightarrow|iff|to|[rR]ightarrow|longr|implies|l?or|vee|oplus|land|wedge|cup|cap|setminus|backslash)|U|-\s*\\\{")
+_MAY_OPERATE = re.compile(
+    r"\\(?:[lL]eftrightarrow|iff|to|[rR]ightarrow|longr|implies|l?or|vee|oplus|land|wedge|cup|cap|setminus|backslash)|U|-\s*\\\{"
+)
 _RELATION = re.compile(
     r"\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|\\approx(?![a-z])|\\equiv(?![a-z])|:=|[<>=]"
 )
 # Possessive: letters that could be split over repetitions would take time exponential in their number.
-_NAME = r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\}|\^\{\s*\(\d\)\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
+_NAME = (
+    r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\}|\^\{\s*\(\d\)\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
+)
 _LABEL = re.compile(
     rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+\s*\||\\(?:angle|triangle|overline|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
     rf"|(?:{_NAME}|S)\s*[:/]\s*{_NAME}|\\frac\s*\{{\s*[A-Za-z]+\s*\}}\s*\{{\s*[A-Za-z]+\s*\}}"
@@ -320,7 +324,11 @@ def _named(pieces: list[tuple[str, str]], text: str, depth: int) -> Answer | Non
         return None
     relations = [separator for separator, _ in pieces[1:]]
     is_member = relations == [r"\in"]
-    is_function = relations == [r"\equiv"] and _MODULUS.search(text) is None and re.match(r"\s*[a-zA-Z](?:\s*\(|\s*$)", pieces[0][1])
+    is_function = (
+        relations == [r"\equiv"]
+        and _MODULUS.search(text) is None
+        and re.match(r"\s*[a-zA-Z](?:\s*\(|\s*$)", pieces[0][1])
+    )
     if not (is_member or is_function or (relations[0] in ("=", ":=") and set(relations) <= {"=", ":=", r"\approx"})):
         return None  # y = x + y is an equation, not a name with a value
     return Named(_label(pieces[0][1]), read(text[len(pieces[0][1]) + len(relations[0]) :], depth + 1))

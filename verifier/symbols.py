@@ -16,7 +16,16 @@ from sympy.core.function import AppliedUndef
 from verifier.formulas import Reading, Unknown, has_matrices, parse_formula
 from verifier.latex import depth_of, without_text
 from verifier.literals import Literal, is_float_of, too_many_digits
-from verifier.values import differ_by_constant, equal_values, evaluate, is_value, near, near_in_full, proportion, rational
+from verifier.values import (
+    differ_by_constant,
+    equal_values,
+    evaluate,
+    is_value,
+    near,
+    near_in_full,
+    proportion,
+    rational,
+)
 
 MAX_DEPTH = 25
 """Deepest nesting of brackets that is parsed: the parser's time is exponential in it."""
@@ -38,7 +47,9 @@ _UNIT_WORDS = re.compile(
 
 PLAIN = Reading()
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])|\di(?![A-Za-z])")
-_LOST = re.compile(r"'|\\(?:prime|partial|nabla|lor|land|vee|wedge|neg|lnot|oplus|top|intercal|dagger)(?![A-Za-z])|[A-Z]\s*\^\s*\{?\s*T|\^\s*\{\s*\(")
+_LOST = re.compile(
+    r"'|\\(?:prime|partial|nabla|lor|land|vee|wedge|neg|lnot|oplus|top|intercal|dagger)(?![A-Za-z])|[A-Z]\s*\^\s*\{?\s*T|\^\s*\{\s*\("
+)
 """Marks that latex2sympy would drop."""
 _BARE_ARGUMENT = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|arcsin|arccos|arctan|ln|lg|log)(?![a-z])"
@@ -48,7 +59,10 @@ _BARE_ARGUMENT = re.compile(
 )
 r"""A function's argument without parentheses, which a sign of multiplication ends: `\sin x \cdot y` is sin(x) y."""
 _BOUND = re.compile(r"\\(?:sum|prod)\s*_\s*\{\s*([a-z])\s*=")
-_INTEGRAL = re.compile(r"(\\int\s*_\s*(?:\{[^{}]*\}|[\w-])\s*\^\s*(?:\{[^{}]*\}|\\?\w+))(.*?)(?<![A-Za-z\\])d\s*([a-z])(?![A-Za-z])", re.DOTALL)
+_INTEGRAL = re.compile(
+    r"(\\int\s*_\s*(?:\{[^{}]*\}|[\w-])\s*\^\s*(?:\{[^{}]*\}|\\?\w+))(.*?)(?<![A-Za-z\\])d\s*([a-z])(?![A-Za-z])",
+    re.DOTALL,
+)
 _SUBSCRIPT = re.compile(r"([A-Z]|(?<![A-Za-z\\])[a-z])\s*_\s*(?:\{\s*\\([a-z]+)\s*\}|\\([a-z]+))")
 _ENERGY = re.compile(r"\\[A-Za-z]+|\\?begin\{[^{}]*\}|\{[A-Za-z]{2,}\}|E|(?<![A-Za-z])e(?=\s*_)")
 
@@ -171,7 +185,9 @@ def _readings(gold: str, answer: str) -> list[Reading]:
     complex_i = any(_IMAGINARY.search(side) for side in sides) or r"\sqrt{-" in gold + answer
     plain = Reading(complex_i, matrices=has_matrices(gold) or has_matrices(answer))
     letters = [set(re.findall(r"[A-Za-z]", side)) for side in sides]
-    both_cases = any(letter.lower() in letters[0] | letters[1] for letter in letters[0] | letters[1] if letter.isupper())
+    both_cases = any(
+        letter.lower() in letters[0] | letters[1] for letter in letters[0] | letters[1] if letter.isupper()
+    )
     in_one = any(letter.isupper() and letter.lower() in side for side in letters for letter in side)
     return [plain, replace(plain, fold_case=True)] if both_cases and not in_one else [plain]
 

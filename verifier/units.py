@@ -69,9 +69,7 @@ _BASE: dict[str, tuple[Fraction | int, dict[str, int], str]] = {
     "°F": (1, {"°F": 1}, ""),
     "K": (1, {"K": 1}, "kelvin"),
 }
-_UNITS = {
-    other: (Fraction(size), powers) for name, (size, powers, others) in _BASE.items() for other in (name, *others.split())
-}
+_NAMES = {other: name for name, (_, _, others) in _BASE.items() for other in (name, *others.split())}
 _TEXT = re.compile(r"\\text\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _WORDS = (
@@ -100,12 +98,11 @@ def measure(text: str) -> Measure | None:
             sign = -1
             continue
         factor = _FACTOR.fullmatch(token)
-        name = factor[1] if factor else ""
-        unit = _UNITS.get(name) or _UNITS.get(name.lower().removesuffix("s") if len(name) > 2 else name)
+        unit = _BASE.get(_name_of(factor[1])) if factor else None
         if factor is None or unit is None:
             return None
         power = sign * int(factor[2] or 1)
-        size *= unit[0] ** power
+        size *= Fraction(unit[0]) ** power
         for base, exponent in unit[1].items():
             powers[base] = powers.get(base, 0) + power * exponent
     return Measure(size, tuple(sorted((base, power) for base, power in powers.items() if power))) if plain else None
@@ -118,7 +115,13 @@ def plain_unit(text: str) -> str:
     text = _FRACTION.sub(r"\1 / \2", text)
     for pattern, to in _WORDS:
         text = pattern.sub(to, text)
-    return re.sub(r"[{}\s]+", " ", text).strip(" .")
+    plain = re.sub(r"[{}\s]+", " ", text).strip(" .")
+    return re.sub(r"[^\s/^\d.-]+", lambda name: _name_of(name[0]), plain) if len(plain) <= MAX_UNIT_CHARS else plain
+
+
+def _name_of(name: str) -> str:
+    """One name for those of a unit; others as they are."""
+    return _NAMES.get(name) or (_NAMES.get(name.lower().removesuffix("s"), name) if len(name) > 2 else name)
 
 
 def differ(a: str, b: str) -> bool:

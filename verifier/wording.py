@@ -32,7 +32,9 @@ _SETS = {
     "nonzero": r"\mathbb{R}\setminus\{0\}",
 }
 _KINDS = "|".join(_SETS)
-_SET_IN_WORDS = re.compile(rf"(?:all|any|every|the)?\s*(?:({_KINDS})\s+{_REALS}|real\s+({_KINDS})\s+numbers)(?:\s+[a-z])?")
+_SET_IN_WORDS = re.compile(
+    rf"(?:all|any|every|the)?\s*(?:({_KINDS})\s+{_REALS}|real\s+({_KINDS})\s+numbers)(?:\s+[a-z])?"
+)
 _EXCEPT = re.compile(
     rf"(?:all|any|every)?\s*(?:{_REALS}|\\mathbb\s*\{{?R\}}?)(?:\s+[a-z])?\s*,?\s*(?:except|excluding|other\s+than|but|not\s+equal\s+to)"
     r"(?:\s+for)?(?:\s+[a-z]\s*=)?\s+(\S.*)"
@@ -167,7 +169,7 @@ def plain_words(text: str) -> list[str]:
     ):
         return _names(plain)
     if _PLAIN_WORDS.fullmatch(plain) and not re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", plain):
-        if " " in plain and max(map(len, plain.split())) < 3 or ("'" in plain and not re.search("[A-Za-z]{3}", plain)):
+        if (" " in plain or "'" in plain) and not re.search("[A-Za-z]{3}", plain):
             return []
         return [normal_words(plain)] if " " in plain or len(plain) > 3 else []
     return []
