@@ -40,13 +40,15 @@ _DENIED = re.compile(
     r"|[\s$)*\\\]},?\u2013\u2014-]{0,8}(?:no|oops|sorry)\b\s*[,.!:]",
     re.IGNORECASE,
 )
+_THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}", re.IGNORECASE)
+"""Between a box and one that is listed with it: such a box is no correction."""
 _DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|never|cannot\s+be|instead\s+of|rather\s+than|unlike)|n't(?:\s+be)?)\s+(?:equal\s+to\s+)?[\s$(*\\\[]*$",
     re.IGNORECASE,
 )
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
-_HASHES = re.compile(r"(?:^|(?<=[\s:]))####[ \t]*:?[ \t]*(\S.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_HASHES = re.compile(r"(?:^|(?<=[\s:]))####[ \t]*:?[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def after_thinking(text: str) -> str:
@@ -78,10 +80,10 @@ def last_tagged(text: str) -> tuple[str, int] | None:
 
 def last_hashes(text: str, numeric: bool) -> str:
     """What follows the last `####`, titles aside where a number is wanted; empty if there is none."""
-    found = _HASHES.findall(text)
+    found = [line.rstrip(" \t#") for line in _HASHES.findall(text)]
     if numeric:
         found = [line for line in found if re.search(r"\d", line)] or found
-    return str(found[-1]) if found else ""
+    return found[-1] if found else ""
 
 
 def last_boxes(text: str) -> str | None:
@@ -104,13 +106,13 @@ def last_boxes(text: str) -> str | None:
 
 def is_taken_back(text: str) -> bool:
     """Whether the last whole box is denied at once, or followed by one with another content that was cut off."""
-    unfinished = ""
+    unfinished, start = "", len(text)
     for match in reversed(list(_BOX.finditer(text))[-50:]):
         content, end = _content(text, match.end())
         if content is None:
-            unfinished = unfinished or text[match.end() :].lstrip("{ ").rstrip()
+            unfinished, start = unfinished or text[match.end() :].lstrip("{ ").rstrip(), match.start()
             continue
-        if unfinished and not content.strip().startswith(unfinished):
+        if unfinished and not content.strip().startswith(unfinished) and not _THEN.fullmatch(text[end:start]):
             return True
         return bool(_DENIED.match(text, end, end + 200) or _DENIED_BEFORE.search(text[: match.start()][-60:]))
     return False

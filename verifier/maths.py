@@ -21,6 +21,7 @@ from verifier.literals import Literal, literal, same_number, too_many_digits
 from verifier.marks import last_boxes
 from verifier.prose import MAX_CANDIDATE, is_prose
 from verifier.reading import read
+from verifier.tokens import TooLarge
 
 MAX_CLEAN_DEPTH = 40
 ANSWER_CHARS = 200
@@ -97,7 +98,7 @@ def _grade_found(wanted: Gold, found: Found) -> Grade:
         return unparsable("too many digits")
     try:
         return _grade_number(wanted, wanted.literal, text, found) if wanted.literal else _grade_tree(wanted, text)
-    except symbols.TooLarge as error:
+    except TooLarge as error:
         return unparsable(f"too large: {error}")
 
 
@@ -198,7 +199,7 @@ def _comes_to(gold: str, text: str) -> bool:
     """Whether an expression such as `6 + 10` or `5!` has the gold number as its value."""
     try:
         return _ARITHMETIC.fullmatch(text) is not None and symbols.same_expression(gold, text)
-    except symbols.TooLarge:
+    except TooLarge:
         return False
 
 
@@ -268,7 +269,7 @@ def _check(tree: Answer, gold: str) -> None:
             words = re.search(r"[A-Za-z]{2}|:", re.sub(r"\\[A-Za-z]+", "", text)) and text.count("{") == text.count("}")
             try:
                 known = bool(words) or "mathbb" in text or symbols.parse(text) is not None
-            except symbols.TooLarge:
+            except TooLarge:
                 known = True  # it can still be compared as text
             if not known:
                 raise BadGold(f"{gold[:_SHOWN]!r} does not parse")

@@ -28,6 +28,8 @@ from verifier.wording import plain_words, reals_in_words, verbal_form, without_q
 
 MAX_ITEMS = 200
 MAX_DEPTH = 12
+MAX_SIGNS = 4
+r"""Signs `\pm` that are told apart: each doubles the number of values."""
 
 _AND = re.compile(
     r"\s*(?:[,;]\s*)?(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|(?<=\d)or(?=[A-Z(]))\s*|\s*;\s*"
@@ -228,7 +230,8 @@ def _are_systems(groups: list[str], lists: list[list[str]], semicolons: bool) ->
 
 
 def _both_signs(text: str) -> list[str]:
-    if _EITHER_SIGN.search(text) is None or _braced(text):
+    num_signs = len(_EITHER_SIGN.findall(text))
+    if not 0 < num_signs <= MAX_SIGNS or _braced(text):
         return [text]
     if text.startswith("(") and matching(text, 0) == len(text) - 1 and len(split_outside(text[1:-1], _COMMA)) > 1:
         return _points(text)
@@ -244,7 +247,7 @@ def _points(text: str) -> list[str]:
     if "\\mp" in text:
         return [_signed(text, "+", "-"), _signed(text, "-", "+")]
     points = [text]
-    for place in reversed([match.start() for match in _EITHER_SIGN.finditer(text)][:4]):
+    for place in reversed([match.start() for match in _EITHER_SIGN.finditer(text)]):
         points = [f"{point[:place]}{sign}{point[place + 3 :]}" for point in points for sign in "+-"]
     return points
 

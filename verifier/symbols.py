@@ -13,9 +13,11 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationCo
 from math_verify import verify
 from sympy.core.function import AppliedUndef
 
-from verifier.formulas import Reading, Unknown, has_matrices, parse_formula
+from verifier.formulas import has_matrices, parse_formula
 from verifier.latex import depth_of, without_text
 from verifier.literals import Literal, is_float_of, too_many_digits
+from verifier.names import Reading
+from verifier.tokens import TooLarge, Unknown
 from verifier.values import (
     differ_by_constant,
     equal_values,
@@ -30,6 +32,8 @@ from verifier.values import (
 MAX_DEPTH = 25
 """Deepest nesting of brackets that is parsed: the parser's time is exponential in it."""
 MAX_CHARS = 600
+MAX_SIDE_BY_SIDE = 16
+"""Letters without a sign between that the general parser is given: its time grows with the square of their number."""
 MAX_BARS = 12
 """Vertical lines in one formula: which of them open is guessed by trying all."""
 _NORMALIZE = NormalizationConfig(
@@ -58,6 +62,7 @@ _BARE_ARGUMENT = re.compile(
     r"|\\frac\s*\{[^{}]*\}\s*\{[^{}]*\}|\\sqrt\s*\{[^{}]*\}){1,30}?)\s*(?=\\cdot|\\times|\*)"
 )
 r"""A function's argument without parentheses, which a sign of multiplication ends: `\sin x \cdot y` is sin(x) y."""
+_SIDE_BY_SIDE = re.compile(rf"(?:[A-Za-z](?:\s*[\^_]\s*(?:\{{[^{{}}]*\}}|\w))?\s*){{{MAX_SIDE_BY_SIDE + 1}}}")
 _BOUND = re.compile(r"\\(?:sum|prod)\s*_\s*\{\s*([a-z])\s*=")
 _INTEGRAL = re.compile(
     r"(\\int\s*_\s*(?:\{[^{}]*\}|[\w-])\s*\^\s*(?:\{[^{}]*\}|\\?\w+))(.*?)(?<![A-Za-z\\])d\s*([a-z])(?![A-Za-z])",
@@ -65,10 +70,6 @@ _INTEGRAL = re.compile(
 )
 _SUBSCRIPT = re.compile(r"([A-Z]|(?<![A-Za-z\\])[a-z])\s*_\s*(?:\{\s*\\([a-z]+)\s*\}|\\([a-z]+))")
 _ENERGY = re.compile(r"\\[A-Za-z]+|\\?begin\{[^{}]*\}|\{[A-Za-z]{2,}\}|E|(?<![A-Za-z])e(?=\s*_)")
-
-
-class TooLarge(ValueError):
-    """An expression that would take unbounded time or memory; never parsed."""
 
 
 def check_size(text: str) -> None:
@@ -107,12 +108,16 @@ def _parse(text: str, reading: Reading) -> Any | None:
         return parse_formula(text, reading)
     except Unknown:
         return None if _LOST.search(text) else _parse_rest(text, reading)
+    except TooLarge:
+        raise
     except Exception:  # sympy raises what it likes on what makes no sense
         return None
 
 
 def _parse_rest(text: str, reading: Reading) -> Any | None:
     """Sums, integrals, limits, sets: by latex2sympy."""
+    if _SIDE_BY_SIDE.search(re.sub(r"\\[A-Za-z]+", " ", text)):
+        raise TooLarge(f"more than {MAX_SIDE_BY_SIDE} letters side by side")
     text = _with_bound_names(text)
     text = _known_names(re.sub(r"\s*\^?°", r" \\cdot \\frac{\\pi}{180}", _BARE_ARGUMENT.sub(r"\1(\2) ", text)))
     try:

@@ -11,11 +11,15 @@ from typing import Any
 
 import sympy
 
+from verifier.tokens import TooLarge
+
 MAX_BITS = 200_000
 MAX_FACTORIAL = 5_000
 """Largest numbers that are worked out exactly."""
 MAX_COMPARED = 2_000
 """Digits before the point of the largest constants that are compared by their values."""
+MAX_EXPONENT = sympy.Float("1e1000")
+MAX_CHOSEN_FROM = 10_000
 _DIGITS = 30
 _PLACES = 2_000
 """Digits behind the point to which constants must agree: (2 + sqrt 3)^2024 is no integer."""
@@ -45,7 +49,14 @@ def is_value(x: Any) -> bool:
 
 
 def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> Any | None:
-    """The complex number that an expression is at a point; None if it is none there."""
+    """The complex number that an expression is at a point; None if it is none there.
+
+    Raises:
+        TooLarge: an exponent that is a power itself, or what a binomial chooses from, is beyond working out.
+
+    """
+    if not _is_bounded(expression, point):
+        raise TooLarge("a number too large to work out")
     try:
         value = expression.evalf(digits, subs=point, maxn=100 if digits == _DIGITS else 3 * digits)
     except Exception:
@@ -56,6 +67,20 @@ def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> A
     if not all(part.is_Float or part.is_Rational for part in (real, imaginary)):
         return None
     return value
+
+
+def _is_bounded(expression: Any, point: dict[Any, Any]) -> bool:
+    try:
+        if expression.free_symbols and any(
+            abs(part.args[0].evalf(5, subs=point)) > MAX_CHOSEN_FROM for part in expression.atoms(sympy.binomial)
+        ):
+            return False
+        towers = (part for part in sympy.postorder_traversal(expression) if isinstance(part, sympy.Pow | sympy.exp))
+        return not any(  # from the inside, so that no exponent is worked out whose own is too large
+            abs(part.exp.evalf(5, subs=point)) > MAX_EXPONENT for part in towers if part.exp.has(sympy.Pow, sympy.exp)
+        )
+    except (TypeError, ValueError, ArithmeticError, AttributeError):  # no number there
+        return True
 
 
 def rational(expression: Any) -> Fraction | None:

@@ -1,0 +1,150 @@
+r"""Reads names in a formula: variables with subscripts and primes, unknown functions, derivatives, each a symbol of its own.
+
+What a name is of is part of it: y'' is not y', f^{-1}(t) is not f(t), and dh/ds is not dh/dt.
+"""
+
+import re
+import zlib
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from verifier.notation import ENDS, FUNCTION_LETTERS, GREEK
+from verifier.tokens import Tokens, Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How letters are to be read; both sides of a comparison are read alike."""
+
+    complex_i: bool = False
+    """The letter i is the imaginary unit."""
+    fold_case: bool = False
+    """Capital letters are the same variables as small ones."""
+    matrices: bool = False
+    """Capital letters are matrices, whose products keep their order."""
+
+
+def fingerprint(expression: Any) -> str:
+    """A text that equal expressions share: the value where each symbol has a value of its own."""
+    if expression.is_Symbol or expression.is_Integer:
+        return str(expression)
+    point = {
+        symbol: sympy.Float(zlib.crc32(symbol.name.encode()) / 2**32 + 0.25, 30) for symbol in expression.free_symbols
+    }
+    value = expression.evalf(30, subs=point)
+    if not value.is_number or value.has(sympy.nan, sympy.zoo):
+        raise Unknown("no value")
+    return str(value.evalf(20))
+
+
+class Names(Tokens):
+    """The part of the parser that reads names."""
+
+    def __init__(self, text: str, reading: Reading) -> None:
+        super().__init__(text)
+        self._reading = reading
+
+    @abstractmethod
+    def expression(self) -> Any:
+        """Terms with signs between."""
+
+    def letter(self, name: str) -> Any:
+        """A letter: a constant or a name."""
+        if name == "e" and self.token != "_" and not self.token.startswith("'"):
+            return sympy.E
+        if name == "i" and self._reading.complex_i and self.token != "_":
+            return sympy.I
+        return self.named(name)
+
+    def named(self, name: str) -> Any:
+        """A variable with its subscript and primes, or an unknown function of what follows in parentheses."""
+        if self._reading.fold_case:
+            name = name.lower()
+        if self.token == "_":
+            self.take()
+            name += "_" + re.sub(r"[{}\s\\]", "", self.argument_text())
+        plain = name
+        name += self._primes()
+        may_be_function = name != plain or plain in FUNCTION_LETTERS
+        if plain in FUNCTION_LETTERS and self.token == "^" and (power := self._power_of_function()):
+            name += power
+        if self.token == "(" and (may_be_function or self._is_plain_argument()):
+            return self._applied(name)
+        return sympy.Symbol(name, real=True)
+
+    def _primes(self) -> str:
+        found = ""
+        while True:
+            if self.token.startswith("'"):
+                found += self.take()
+            elif self.token == "^" and (self.ahead() == r"\prime" or self.ahead() + self.ahead(2) == r"{\prime"):
+                self.take()
+                found += "'" * self.argument_text().count("prime")
+            elif self.token == "^" and self.ahead().startswith("'"):
+                self.take()
+            elif self.token == "^" and self.ahead() + self.ahead(2) == "{(" and self.ahead(4) == ")":
+                self.take()
+                order = self.argument_text()[1:-1]
+                found += "'" * int(order) if order.isdigit() and len(order) == 1 else f"^({order})"
+            else:
+                return found
+
+    def _power_of_function(self) -> str:
+        r"""`^{-1}` and `^2` between the name of a function and its argument: an inverse or an iterate."""
+        start = self.place
+        self.take()
+        power = self.argument_text()
+        if self.token == "(" and re.fullmatch(r"-?\d", power):
+            return "^" + power
+        if power == "-1" and self.token in ENDS:
+            return "^-1"
+        self.place = start
+        return ""
+
+    def _is_plain_argument(self) -> bool:
+        """Whether one name or number, or several with commas, is in the parentheses that follow."""
+        ahead = 1
+        while re.fullmatch(r"[A-Za-z]|\d+|\\(?:" + "|".join(GREEK) + ")", self.ahead(ahead)):
+            if self.ahead(ahead + 1) == ")":
+                return True
+            if self.ahead(ahead + 1) != ",":
+                return False
+            ahead += 2
+        return False
+
+    def _applied(self, name: str) -> Any:
+        arguments = self.listed()
+        return sympy.Symbol(f"{name}({','.join(map(fingerprint, arguments))})", real=True)
+
+    def listed(self) -> list[Any]:
+        """Expressions in parentheses, with commas between."""
+        self.expect("(")
+        found = [self.expression()]
+        while self.token == ",":
+            self.take()
+            found.append(self.expression())
+        self.expect(")")
+        return found
+
+    def decorated(self, name: str) -> Any:
+        r"""A name in `\text` or under a bar, hat or dot."""
+        inside = re.sub(r"[{}\s\\]", "", self.argument_text())
+        if not re.fullmatch(r"[\w()',]{1,40}", inside):
+            raise Unknown(name)
+        name = {"overline": "bar", "widehat": "hat", "widetilde": "tilde", "lnot": "neg"}.get(name, name)
+        return self.named(inside if name == "text" else f"{name}:{inside}")
+
+    def derivative(self, top: str, bottom: str) -> Any:
+        r"""`\frac{\partial^2 u}{\partial x \partial y}` as a symbol; the order of the variables does not matter."""
+        sign = "d" if top.startswith("d") else r"\partial"
+        top, bottom = (re.sub(r"[{}\s]", "", text) for text in (top, bottom))
+        variables = sorted(part for part in bottom.split(sign) if part)
+        what = top.removeprefix(sign)
+        if not variables or not re.fullmatch(r"(?:\^\d)?(?:\\?[A-Za-z]+\d?(?:_\w)?(?:\([a-z](?:,[a-z])*\))?)?", what):
+            raise Unknown("derivative")
+        if re.sub(r"\^\d", "", what) == "" and self.token not in ("(", "["):
+            raise Unknown("derivative of what follows")
+        return self.named(f"{sign}{what}/{sign}{sign.join(variables)}")
