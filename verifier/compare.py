@@ -22,7 +22,7 @@ from verifier.answers import (
     with_letters,
 )
 from verifier.labels import base_of, is_name, renaming
-from verifier.latex import without_text
+from verifier.latex import split_outside, without_text
 from verifier.literals import Literal, same_number
 from verifier.reals import same_reals
 
@@ -31,12 +31,16 @@ MAX_REPEATED = 50
 _EMPTY = frozenset(
     {"no solution", "no solutions", "none", "empty set", "the empty set", "no real solutions", "no real solution"}
 )
-_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
-_INTEGRATION = re.compile(r"\s*\+\s*([CcKk](?:_\{?\d\}?)?)\s*$")
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\subset": r"\supset", r"\subseteq": r"\supseteq"}
+_INTEGRATION = re.compile(r"\s*\+?\s*[CcKk](?:_\{?\d\}?)?\s*")
 """A constant of integration, whatever its name."""
+_PLUS_OR_MINUS = re.compile(r"(?<=[\w})\]|!])\s*[+-]\s*")
 _WHOLE = frozenset("klmnjz")
 _VARIABLE = re.compile("[A-Za-z]'*")
-_PERIOD = re.compile(r"\\pi(?![a-z])|°")
+_PERIOD = re.compile(
+    r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
+)
+"""A sum with a period in it; a letter under a function or a power is no free one."""
 
 
 def same(gold: Answer, answer: Answer) -> bool:
@@ -249,7 +253,13 @@ def _leaves_rest(left: Answer, rest: Literal, modulus: int) -> bool:
 
 
 def _is_unknown(side: str) -> bool:
-    """Whether a side is made of variables, as in `2a + b = 17`: then the equation states their value."""
+    """Whether a side is made of variables, as in `2a + b = 17`: then the equation states their value.
+
+    One multiple of one variable is none: `2a = 3` states a.
+    """
+    side = re.sub(r"(?<![A-Za-z\\])[A-Za-z]\(\s*-?\w+\s*\)", "f", side)
+    if re.fullmatch(r"(?:-\s*\d*|\d+)\s*\*?\s*[A-Za-z]", side):
+        return False
     plain = re.sub(r"\\bmod\s*\d+|[\^_]\s*(?:\{[^{}]*\}|\w)|\d+(?=\s*[A-Za-z(\\])|\\[a-z]+", "", side)
     return re.search(r"[A-Za-z]", plain) is not None and not re.search(r"\d", plain)
 
@@ -302,18 +312,24 @@ def _same_leaves(gold: Leaf, answer: Leaf) -> bool:
         return symbols.near_literal(a, answer.value)
     if is_name(a) and is_name(b):
         return a.strip("() .") == b.strip("() .")
-    constants = _INTEGRATION.search(a), _INTEGRATION.search(b)
-    if constants[0] and constants[1] and (parts := _antiderivatives(a, b, constants[0], constants[1])):
+    if (parts := _antiderivatives(a, b)) is not None:
         return symbols.same_antiderivative(*parts)
     return symbols.same_expression(a, _with_integer_letter(a, b))
 
 
-def _antiderivatives(gold: str, answer: str, constant: re.Match[str], other: re.Match[str]) -> tuple[str, str] | None:
+def _antiderivatives(gold: str, answer: str) -> tuple[str, str] | None:
     """Two antiderivatives without their constants; None if other capital letters say that these are no such constants."""
-    parts = gold[: constant.start()], answer[: other.start()]
-    is_free = not any(letter[1] in part for letter in (constant, other) for part in parts)
-    others = re.search(r"[A-Z]", re.sub(r"\\[A-Za-z]+", "", "".join(parts)))
-    return parts if is_free and not others and all(parts) else None
+    parts = []
+    for text in (gold, answer):
+        terms = [sign.strip() + term for sign, term in split_outside(text, _PLUS_OR_MINUS)]
+        others = [term for term in terms if not _INTEGRATION.fullmatch(term)]
+        rest = "".join(others).removeprefix("+")
+        letters = set(re.findall("[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", rest))) - {"e"}
+        is_plain = len(letters) == 1 or re.search("[CK]", "".join(terms)) is not None
+        if len(others) != len(terms) - 1 or not letters or not is_plain or any(map(str.isupper, letters)):
+            return None
+        parts.append(rest)
+    return (parts[0], parts[1]) if all(parts) else None
 
 
 def _same_based(gold: str, answer: str) -> bool:
@@ -326,7 +342,7 @@ def _same_based(gold: str, answer: str) -> bool:
 
 def _with_integer_letter(gold: str, answer: str) -> str:
     r"""`\frac{\pi}{3} + n\pi` with the gold's letter k for n: the solutions of an equation with a period."""
-    if not _PERIOD.search(gold) or not _PERIOD.search(answer):
+    if not _PERIOD.fullmatch(gold) or not _PERIOD.fullmatch(answer):
         return answer
     mine, theirs = (set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", text))) for text in (gold, answer))
     if mine == theirs or len(mine) != 1 or len(theirs) != 1 or not mine | theirs <= _WHOLE:

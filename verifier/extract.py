@@ -25,7 +25,7 @@ _CODE_LINE = re.compile(
 _CODE = re.compile(
     r"\w\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s[^.\n]{1,60}\selse\s|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
     r"|\w\(\s*['\"]|\b(?:sum|max|min|len|sorted|list|set|any|all|int|str|range)\(\[|(?<!\\)\blambda\b[^\n]{0,60}:"
-    r"|\bnot\s+\w+\s+or\s+[-\d'\"]"
+    r"|\bnot\s+\w+\s+or\s+[-\d'\"]|\w\([^()]*\)\s+(?:or|and|if|else)\s+[-\d'\"]|(?:^|\s)else\s+[-\d]|^\s*(?:del|try|except|finally)\b[^\n]*[:;]"
 )
 """An expression of a programming language, such as `run() or 8` and `5 if False else 8`: code is no answer."""
 _CALL = re.compile(r"\w\([^()]*\)\s+(?:or|and|if|else)\s")

@@ -16,6 +16,7 @@ from verifier.notation import (
     CLOSING,
     DECORATIONS,
     DIFFERENTIAL,
+    DIFFERENTIALS,
     ENDS,
     FUNCTIONS,
     GREEK,
@@ -258,15 +259,17 @@ class _Parser(Names):
             return LISTED[name](*self.listed(), evaluate=False)
         if name in ("gcd", "lcm"):
             return sympy.Symbol(f"{name}({','.join(sorted(map(fingerprint, self.listed())))})", real=True)
+        if name in ("angle", "triangle"):
+            return self.corners(name)
         if name == "text" or name in DECORATIONS:
             return self.decorated(name)
         raise Unknown(name)
 
     def _fraction(self) -> Any:
         start = self.place
-        if self.token == "{" and DIFFERENTIAL.match(self.ahead()):
+        if self.token == "{" and DIFFERENTIAL.fullmatch(self.ahead()):
             top, bottom = self.argument_text(), self.argument_text()
-            if DIFFERENTIAL.match(bottom):
+            if DIFFERENTIALS.fullmatch(bottom):
                 return self.derivative(top, bottom)
             self.place = start
         return _quotient(self._argument(), self._argument())

@@ -76,6 +76,7 @@ _REWRITES = [
         (r"\\neq(?![a-z])|!=|\\ne(?![a-z])", r" \\ne "),
         (r"\\approx(?![a-z])|~=|\\simeq|\\doteq|\\thickapprox", r" \\approx "),
         (r"\{:\}", ":"),
+        (r"(?<![A-Za-z}\]^_])\{([A-Za-z])\}(?=\s*[_^])", r"\1"),
         (r"\\langle(?![a-z])", "("),
         (r"\\rangle(?![a-z])", ")"),
         (r"\\lbrace(?![a-z])", r"\\{"),

@@ -35,9 +35,9 @@ _UNTRUE = (
     r"|should\s+(?:be|have\s+been)\s+(?:[-$\\]|\d))"
 )
 _DENIED = re.compile(
-    r"[\s$.)*\\\]},!?:;\u2013\u2014-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually)\b[\s,.!:-]*){0,4}"
+    r"[\s$.()*\\\]},!?:;\u2013\u2014-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually)\b[\s,.!:-]*){0,4}"
     rf"{_ABOUT_IT}{_UNTRUE}|[^.\n]{{0,50}}?,?\s(?:but|which|and)\s+{_ABOUT_IT}{_UNTRUE}"
-    r"|[\s$)*\\\]},?\u2013\u2014-]{0,8}(?:no|oops|sorry)\b\s*[,.!:]",
+    r"|[\s$.)*\\\]},?\u2013\u2014-]{0,8}(?:wait\b[\s,.!-]*)?(?:no|oops|sorry)\b\s*[,.!:]",
     re.IGNORECASE,
 )
 _THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}", re.IGNORECASE)

@@ -22,6 +22,7 @@ from verifier.marks import last_boxes
 from verifier.prose import MAX_CANDIDATE, is_prose
 from verifier.reading import read
 from verifier.tokens import TooLarge
+from verifier.wording import number_words
 
 MAX_CLEAN_DEPTH = 40
 ANSWER_CHARS = 200
@@ -43,7 +44,7 @@ _ABOUT = re.compile(r"\s*(?:\\approx|\\sim)(?![a-z])\s*(?=[-+$\d.\\])")
 _ALSO = re.compile(r",?\s+(?:and|or)\s+(?:(?:equivalently|simply|just)\s+)?|,\s+")
 _IN_PARENTHESES = re.compile(r"(?<=\d)\s+\(([\d.]{1,40}%?)\)$")
 _OR_ABOUT = re.compile(r",?\s+or\s+(?:about|approximately|roughly|around)\s+|\s*\\approx(?![a-z])\s*")
-_ASIDE = re.compile(r"(?<=[\d%])\s+\([A-Za-z][A-Za-z\s-]*\)$")
+_ASIDE = re.compile(r"(?<=[\d%])\s+(?:\\text\s*\{\s*)?\((?P<words>[A-Za-z][A-Za-z\s-]*)\)\s*\}?$")
 """`84 (eighty-four)`."""
 _REST = re.compile(
     r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*\\?mod|\(\s*\\text\s*\{\s*mod\s*\}|\\text\s*\{\s*\(\s*mod)"
@@ -158,7 +159,10 @@ def _number_in(text: str) -> Literal | None:
     text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
     aside = _ASIDE.search(text)
     if aside and not _NEGATION.search(aside[0]):
-        text = text[: aside.start()]
+        said = number_words(aside["words"].lower())
+        number = literal(text[: aside.start()])
+        if said is None or (number is not None and number.value == said):
+            text = text[: aside.start()]
     if "mod" in text and (rest := _REST.search(text)) and (number := literal(text[: rest.start()])) is not None:
         return number if abs(number.value) < int(rest[1]) else None
     exact_part, _, approximate = text.partition(r"\approx")

@@ -137,6 +137,17 @@ class Names(Tokens):
         name = {"overline": "bar", "widehat": "hat", "widetilde": "tilde", "lnot": "neg"}.get(name, name)
         return self.named(inside if name == "text" else f"{name}:{inside}")
 
+    def corners(self, name: str) -> Any:
+        r"""`\angle ABC`, the same as CBA, or `\triangle ABC`, whose corners have no order."""
+        start = self.place
+        while re.fullmatch(r"[A-Z]", self.token):
+            self.take()
+        letters = "".join(self.tokens[start : self.place])
+        if not letters:
+            raise Unknown(name)
+        letters = min(letters, letters[::-1]) if name == "angle" else "".join(sorted(letters))
+        return sympy.Symbol(f"{name}:{letters}", real=True)
+
     def derivative(self, top: str, bottom: str) -> Any:
         r"""`\frac{\partial^2 u}{\partial x \partial y}` as a symbol; the order of the variables does not matter."""
         sign = "d" if top.startswith("d") else r"\partial"

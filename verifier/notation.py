@@ -29,4 +29,6 @@ ENDS = frozenset({"", ")", "]", "}", "+", "-", ",", "/", "=", r"\div", r"\cdot",
 CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 FUNCTION_LETTERS = frozenset("fghFGH")
 TRANSPOSE = {r"\top": "T", r"\intercal": "T", "T": "T", r"\dagger": "*", "*": "*", r"\ast": "*"}
-DIFFERENTIAL = re.compile(r"(?:d|\\partial)(?![a-z])")
+DIFFERENTIAL = re.compile(r"d|\\partial")
+DIFFERENTIALS = re.compile(r"(?:(?:d|\\partial )(?:[A-Za-z]|\\[a-z]+ )(?:_\w)?(?:\^\{?\d\}?)?)+")
+"""What is below the line of a derivative."""

@@ -54,19 +54,21 @@ _DENIED = re.compile(
 """What makes the number that follows another thing than the answer."""
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
 _JOINED = re.compile(
-    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:\s+(?:and|to|plus|minus|times|remainder|rem|mod|divided\s+by|multiplied\s+by)|\s*(?:≈|\\approx)|"
+    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:\s+(?:and|to|plus|minus|times|remainder|rem|mod|in(?=\s*$)|divided\s+by|multiplied\s+by)|(?:\s?[a-z]{1,6})?\s+by|\s*(?:≈|\\approx)|"
     r"[,;]?\s+(?:or(?!\s+(?:more|less|fewer)\b)|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b[^\d.\n]{0,30}?)"
     r"\s*[-−]?$",
     re.IGNORECASE,
 )
 """What ties a number to the one before: "between 41 and 42", "41 or maybe 42", "6 plus 10" state neither."""
 _CIRCUMSTANCE = re.compile(
-    r"\b(?:in|within|during|after|every|per|over|for|at|of)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
+    r"\b(?:in|within|during|after|every|per|over|for|at|of|on|across|among)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
 )
 _NEW_STATEMENT = re.compile(
     r"[.!?;:=\n,]|\b(?:is|are|was|were|equals?|gives?|makes?|leaves?|has|have|had|gets?|costs?|total|so|then|and|or|but|out|because|since|if|when)\b"
 )
 """Between two numbers: the second states something of its own."""
+_DIVIDED = re.compile(r"\s+(?:when|if|after)\s+(?:it\s+is\s+)?divided\s+by\s+")
+_PASSIVE = re.compile(r"\b(?:is|are|was|were)\s+(?:[a-z]+ed|left|made|sold|bought|paid|given|taken|seen)\b|\bout\s+of\b")
 _MINUS = re.compile(r"\b(?:negative|minus)\s+$", re.IGNORECASE)
 _NUMBERED = re.compile(
     r"\b(?:steps?|problems?|questions?|exercises?|examples?|figures?|tables?|sections?|chapters?|equations?|eqs?\.?|"
@@ -267,13 +269,17 @@ def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.M
     """Numbers without those at the end of a sentence that say when or per what: `4 cars in the first 20 minutes`."""
     while len(numbers) > 1:
         before, last = numbers[-2:]
-        between = text[before.end() : last.start()]
+        between = before[0].lstrip("-+($€£¥−0123456789.,/*=×÷ ") + text[before.end() : last.start()]
+        between = " " + between.lstrip("^)% ")
+        if _DIVIDED.fullmatch(between):
+            numbers = numbers[:-1]
+            continue
         behind = text[before.start() : before.end() + 3]
         if not (
             _CIRCUMSTANCE.search(between) and re.match(r"[^A-Za-z]*\s?[A-Za-z]", text[last.start() : last.end() + 3])
         ):
             break
-        if _NEW_STATEMENT.search(between) or not re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", behind):
+        if _NEW_STATEMENT.search(_PASSIVE.sub(" ", between)) or not re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", behind):
             break
         numbers = numbers[:-1]
     return numbers

@@ -55,7 +55,7 @@ _MAY_OPERATE = re.compile(
     r"\\(?:[lL]eftrightarrow|iff|to|[rR]ightarrow|longr|implies|l?or|vee|oplus|land|wedge|cup|cap|setminus|backslash)|U|-\s*\\\{"
 )
 _RELATION = re.compile(
-    r"\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|\\approx(?![a-z])|\\equiv(?![a-z])|:=|[<>=]"
+    r"\\(?:le|ge|ne|in|approx|equiv|subseteq|supseteq|subset|supset|parallel|perp)(?![a-z])|:=|[<>=]"
 )
 # Possessive: letters that could be split over repetitions would take time exponential in their number.
 _NAME = (
@@ -78,7 +78,7 @@ _FUNCTIONS = re.compile(
 )
 _MATRIX = re.compile(
     r"^[\[(|]?\s*\\begin\{(?P<kind>[pbvBV]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[\])|]?"
-    r"(?:\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?$",
+    r"(?P<turned>\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?$",
     re.DOTALL,
 )
 _NESTED = re.compile(r"\[\s*\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])*\s*\]")
@@ -175,7 +175,9 @@ def _matrix(text: str, depth: int) -> Answer | None:
         return None
     matrix = _MATRIX.match(text)
     if matrix and text.count("\\begin") == 1:
-        return _grid(matrix["body"], depth)
+        grid = _grid(matrix["body"], depth)
+        is_matrix = len(grid.rows) > 1 and len({len(row) for row in grid.rows}) == 1 and len(grid.rows[0]) > 1
+        return Grid(tuple(zip(*grid.rows, strict=True))) if matrix["turned"] and is_matrix else grid
     if cases := _CASES.fullmatch(text):
         pieces = _pieces(cases["body"], depth)
         return Named(_label(cases["label"]), pieces) if cases["label"] else pieces

@@ -39,7 +39,7 @@ _POINTS = (
 _STEPS = (sympy.floor, sympy.ceiling, sympy.Mod, sympy.sign, sympy.Abs, sympy.Max, sympy.Min, sympy.Piecewise)
 _SLOW = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 _WAVES = (sympy.sin, sympy.cos, sympy.tan, sympy.cot)
-_WHOLE, _WHOLE_POINTS = frozenset("nmkijpqN"), (1, 2, 3, 4, 5, 6, 7, 10, 13, 24, 51, 100)
+_WHOLE, _WHOLE_POINTS = frozenset("nmkijpqN"), (1, 2, 3, 4, 5, 6, 7, 10, 13, 24, 51, 100, -3, -8)
 """Letters that stand for integers where a formula rounds or alternates, and what to put for them."""
 
 

@@ -39,6 +39,9 @@ _EXCEPT = re.compile(
     rf"(?:all|any|every)?\s*(?:{_REALS}|\\mathbb\s*\{{?R\}}?)(?:\s+[a-z])?\s*,?\s*(?:except|excluding|other\s+than|but|not\s+equal\s+to)"
     r"(?:\s+for)?(?:\s+[a-z]\s*=)?\s+(\S.*)"
 )
+_BOUNDED = re.compile(
+    rf"(?:all|any|every)?\s*{_REALS}(?:\s+[a-z])?\s+(greater|less|larger|smaller|more)\s+than\s+(or\s+equal\s+to\s+)?(\S.*)"
+)
 _WHERE = re.compile(
     rf"(?:all|any|every)\s+{_REALS}\s*,?\s*(?:(?:such\s+that|with|where)\s+)?(?=[a-z]\s*(?:\\ne|\\le|\\ge|[<>]|\\in))"
 )
@@ -135,6 +138,9 @@ def reals_in_words(text: str) -> str | None:
     if exception := _EXCEPT.fullmatch(plain):
         points = re.sub(r"\s+(?:and|or)\s+", ", ", exception[1])
         return rf"\mathbb{{R}}\setminus\{{{points}\}}"
+    if bound := _BOUNDED.fullmatch(plain):
+        strict, closed = ("<", r"\le") if bound[1] in ("less", "smaller") else (">", r"\ge")
+        return f"x {closed if bound[2] else strict} {bound[3]}"
     if condition := _WHERE.match(plain):
         return plain[condition.end() :]
     return None
