@@ -1,39 +1,24 @@
 """Decides when groups are admitted, which prompts they are of, and how many rollouts each gets.
 
 The state in, a plan out. `RoundAdmission` admits the groups of one update together and spends their budget exactly;
-`StreamAdmission` admits prompts one by one, by a price. Both are deterministic, so that what is planned again after a
-crash is the same, with the same group ids. Nothing outside this file depends on mode, pacing or a budget of tokens.
+`StreamAdmission` admits prompts one by one, by a price; `PoolAdmission` admits single rollouts, of any prompts of the pool.
+All are deterministic, so that what is planned again after a crash is the same, with the same group ids. Nothing outside
+these modules depends on mode, pacing or a budget of tokens.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from allocator.beliefs import next_group_id
 from allocator.modes import MODES, VALUES
+from allocator.plan import Plan, are_free, new_groups, partial_groups
+from allocator.pool_admission import PoolAdmission
 from allocator.price import Pacer
 from allocator.state import State
 from allocator.values import Value
 from stream.config import Config
 from stream.messages import Budgeting, OpenGroup, Pace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Groups to admit."""
-
-    groups: dict[str, OpenGroup]
-    """By prompt id, in the order of admission."""
-    value: float = 0.0
-    """Sum of V_i(N_i), without the partial groups."""
-    spent: float = 0.0
-    """Rollouts, or the tokens they are expected to take, without the partial groups."""
-    gap: float = 0.0
-    """The best value for the budget is at most this higher (0 where rollouts are budgeted: it is the best)."""
-    pace: Pace | None = None
-    """How a stream goes on after it."""
 
 
 class Admission(Protocol):
@@ -48,6 +33,8 @@ class Admission(Protocol):
 
 def admission_of(config: Config) -> Admission:
     """The way that a recipe asks for."""
+    if not config.by_groups:
+        return PoolAdmission(config)
     return StreamAdmission(config) if config.allocator.pacing == "stream" else RoundAdmission(config)
 
 
@@ -63,14 +50,14 @@ class RoundAdmission:
     """Admits the groups of one update together: their rollouts, or expected tokens, meet the budget."""
 
     def __init__(self, config: Config) -> None:
-        self._run, self._table = config.run, config.allocator
+        self._run, self._table, self._mode = config.run, config.allocator, config.mode
         self._budget_tokens = config.allocator.budget_tokens
         self._max_tokens = config.sampling.max_tokens
 
     def ready(self, state: State) -> bool:
         """Open rollouts stay within (max_staleness + 1) x one update's."""
         if state.partial_groups:
-            return _are_free(state, self._partial_groups(state))
+            return are_free(state, self._first_partial_groups(state))
         if state.awaited_evaluations or state.next_round >= self._run.num_updates:
             return False
         if self._budget_tokens:  # rounds differ in rollouts, not in groups
@@ -79,14 +66,14 @@ class RoundAdmission:
 
     def plan(self, state: State) -> Plan:
         """The rest of the round that is under way."""
-        size, partial = self._run.prompts_per_update, self._partial_groups(state)
+        size, partial = self._run.prompts_per_update, self._first_partial_groups(state)
         chosen = state.queue.take(size - state.num_admitted % size - len(partial), without=state.partial_groups)
         if not chosen:
             return Plan(groups=partial)
         table, num = self._table, len(chosen)
         believed = state.evidence.beliefs(chosen, state.beliefs)
         cost = state.evidence.costs(chosen) if self._budget_tokens else np.zeros(num)
-        allocation = MODES[table.mode](
+        allocation = MODES[self._mode](
             believed,
             self._budget(num, partial.values()),
             np.full(num, table.min_rollouts),
@@ -95,27 +82,29 @@ class RoundAdmission:
         )
         reasons = [
             Budgeting(
-                mode=table.mode,
+                mode=self._mode,
                 success_rate=-1.0 if np.isnan(allocation.success_rate[i]) else float(allocation.success_rate[i]),
                 num_observed=state.beliefs[prompt_id].num_trials,
                 value=float(allocation.value[i]),
                 price=allocation.price,
                 cost=float(cost[i]),
+                a=float(believed.a[i]),
+                b=float(believed.b[i]),
             )
             for i, prompt_id in enumerate(chosen)
         ]
         rollouts, rounds = allocation.num_rollouts.tolist(), [state.next_round] * num
         return Plan(
-            groups=partial | _new_groups(state, chosen, rollouts, rounds, reasons),
+            groups=partial | new_groups(state, chosen, rollouts, rounds, reasons),
             value=float(allocation.value.sum()),
             spent=allocation.spent,
             gap=allocation.gap,
         )
 
     @staticmethod
-    def _partial_groups(state: State) -> dict[str, OpenGroup]:
+    def _first_partial_groups(state: State) -> dict[str, OpenGroup]:
         """Those of the first round that has any: they are a part of its budget."""
-        groups = _partial_groups(state)
+        groups = partial_groups(state)
         first = min((group.round for group in groups.values()), default=0)
         return {prompt_id: group for prompt_id, group in groups.items() if group.round == first}
 
@@ -134,17 +123,17 @@ class StreamAdmission:
     """Admits prompts one by one as groups end, each by a price that follows what has been spent (`price.Pacer`)."""
 
     def __init__(self, config: Config) -> None:
-        self._run, self._table = config.run, config.allocator
+        self._run, self._table, self._mode = config.run, config.allocator, config.mode
 
     def ready(self, state: State) -> bool:
         """Open groups stay within (max_staleness + 1) x one update's."""
         if state.partial_groups:
-            return _are_free(state, state.partial_groups)
+            return are_free(state, state.partial_groups)
         return not state.awaited_evaluations and self._room(state) > 0
 
     def plan(self, state: State) -> Plan:
         """As many prompts as there is room for."""
-        partial, mode = _partial_groups(state), self._table.mode
+        partial, mode = partial_groups(state), self._mode
         pace = self._pace_after(list(partial.values()), state.pace)
         chosen = state.queue.take_up_to(self._room(state) - len(partial), without=partial)
         if not chosen:
@@ -161,13 +150,15 @@ class StreamAdmission:
                 num_observed=state.beliefs[prompt_id].num_trials,
                 value=float(values[i]),
                 price=prices[i],
+                a=float(believed.a[i]),
+                b=float(believed.b[i]),
             )
             for i, prompt_id in enumerate(chosen)
         ]
         first = state.num_admitted + len(partial)
         rounds = [(first + i) // self._run.prompts_per_update for i in range(len(chosen))]
         return Plan(
-            groups=partial | _new_groups(state, chosen, rollouts, rounds, reasons),
+            groups=partial | new_groups(state, chosen, rollouts, rounds, reasons),
             value=float(values.sum()),
             spent=float(sum(rollouts)),
             pace=Pace(base=pacer.base, debt=pacer.debt),
@@ -203,24 +194,3 @@ class StreamAdmission:
             prices.append(pacer.price)
             rollouts.append(pacer.decide(value.marginal, i, self._table.min_rollouts, self._table.max_rollouts))
         return prices, rollouts
-
-
-def _are_free(state: State, prompt_ids: Iterable[str]) -> bool:
-    """Whether the prompts of partial groups have no open group. What ends those is in the log, to be read again."""
-    return all(state.beliefs[prompt_id].open_group is None for prompt_id in prompt_ids)
-
-
-def _partial_groups(state: State) -> dict[str, OpenGroup]:
-    return {prompt_id: partial.group for prompt_id, partial in state.partial_groups.items()}
-
-
-def _new_groups(
-    state: State, chosen: Sequence[str], rollouts: Sequence[int], rounds: Sequence[int], reasons: Sequence[Budgeting]
-) -> dict[str, OpenGroup]:
-    """The next group of each chosen prompt, by prompt id."""
-    return {
-        prompt_id: OpenGroup(
-            group_id=next_group_id(state.beliefs[prompt_id]), num_rollouts=num, round=round_number, budgeting=reason
-        )
-        for prompt_id, num, round_number, reason in zip(chosen, rollouts, rounds, reasons, strict=True)
-    }

@@ -18,7 +18,8 @@ def next_group_id(belief: Belief) -> str:
 
 def admit(belief: Belief, group: OpenGroup) -> Belief:
     """The belief once the prompt has got a group."""
-    return replace(belief, num_groups=belief.num_groups + 1, open_group=group)
+    num_rollouts = belief.num_rollouts + group.num_rollouts
+    return replace(belief, num_groups=belief.num_groups + 1, num_rollouts=num_rollouts, open_group=group)
 
 
 def observe(

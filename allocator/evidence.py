@@ -1,4 +1,4 @@
-"""Keeps the counts of a pool as arrays: beliefs in, the posterior and the expected cost of chosen prompts out."""
+"""Keeps the beliefs of a pool as arrays: beliefs in, the posterior and the expected cost of chosen prompts out. M prompts."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -25,11 +25,14 @@ class Evidence:
             most_tokens: what a rollout may take at most, which is believed as long as none was seen.
 
         """
-        self._index = {prompt.prompt_id: index for index, prompt in enumerate(pool)}
+        self.prompt_ids = [prompt.prompt_id for prompt in pool]
+        self._index = {prompt_id: index for index, prompt_id in enumerate(self.prompt_ids)}
         self._task = numbered(prompt.task for prompt in pool)
         self._level = numbered((prompt.task, prompt.level) for prompt in pool)
         self._trials, self._successes = np.zeros(len(pool)), np.zeros(len(pool))
         self._sampled, self._tokens = np.zeros(len(pool)), np.zeros(len(pool))
+        self._is_open = np.zeros(len(pool), dtype=np.bool_)
+        self.num_rollouts = np.zeros(len(pool), dtype=np.int64)  # [M] admitted so far
         self._fixed_prior = fixed_prior
         self._most_tokens = float(most_tokens)
         self._prior: tuple[Floats, Floats] | None = None
@@ -38,13 +41,16 @@ class Evidence:
         """Take in a prompt's belief."""
         index = self._index[belief.prompt_id]
         self._sampled[index], self._tokens[index] = belief.recent_sampled, belief.recent_tokens
+        self._is_open[index], self.num_rollouts[index] = belief.open_group is not None, belief.num_rollouts
         if (self._trials[index], self._successes[index]) != (belief.recent_trials, belief.recent_correct):
             self._trials[index], self._successes[index] = belief.recent_trials, belief.recent_correct
             self._prior = None
 
     def note_all(self, beliefs: Collection[Belief]) -> None:
         """Take in many beliefs at once."""
-        indices = self._indices([belief.prompt_id for belief in beliefs])
+        indices = self.indices([belief.prompt_id for belief in beliefs])
+        self._is_open[indices] = [belief.open_group is not None for belief in beliefs]
+        self.num_rollouts[indices] = [belief.num_rollouts for belief in beliefs]
         self._sampled[indices] = [belief.recent_sampled for belief in beliefs]
         self._tokens[indices] = [belief.recent_tokens for belief in beliefs]
         self._trials[indices] = [belief.recent_trials for belief in beliefs]
@@ -53,23 +59,35 @@ class Evidence:
 
     def beliefs(self, chosen: Sequence[str], beliefs: Mapping[str, Belief]) -> Beliefs:
         """What is believed of the chosen prompts, in their order."""
+        a, b = self.posterior(self.indices(chosen))
+        return Beliefs(rate=np.array([success_rate(beliefs[prompt_id]) for prompt_id in chosen]), a=a, b=b)
+
+    def posterior(self, indices: Ints) -> tuple[Floats, Floats]:
+        """Beta(a, b) of the prompts with these numbers. [K] -> [K] twice"""
         if self._prior is None:
             self._prior = self._learn()
-        indices = self._indices(chosen)
         successes, trials = self._successes[indices], self._trials[indices]
         a, b = self._prior
-        return Beliefs(
-            rate=np.array([success_rate(beliefs[prompt_id]) for prompt_id in chosen]),
-            a=a[indices] + successes,
-            b=b[indices] + trials - successes,
-        )
+        return a[indices] + successes, b[indices] + trials - successes
+
+    @property
+    def num_free(self) -> int:
+        """Prompts without an open group."""
+        return int(self._is_open.size - np.count_nonzero(self._is_open))
+
+    def free(self, without: Collection[str] = ()) -> Ints:
+        """Numbers of the prompts that have no open group and are not in `without`, in order. [K]"""
+        is_free = ~self._is_open
+        is_free[self.indices(without)] = False
+        return np.flatnonzero(is_free)
 
     def costs(self, chosen: Sequence[str]) -> Floats:
         """Tokens that a rollout of each chosen prompt is expected to take, at least 1. [K]"""
         costs = learn_costs(self._tokens, self._sampled, self._task, self._level, self._most_tokens)
-        return np.maximum(costs[self._indices(chosen)], 1.0)
+        return np.maximum(costs[self.indices(chosen)], 1.0)
 
-    def _indices(self, chosen: Sequence[str]) -> Ints:
+    def indices(self, chosen: Collection[str]) -> Ints:
+        """Numbers of prompts, in the order of the pool from 0. [K]"""
         return np.array([self._index[prompt_id] for prompt_id in chosen], dtype=np.int64)
 
     def _learn(self) -> tuple[Floats, Floats]:

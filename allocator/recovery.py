@@ -64,7 +64,11 @@ class Recovery:
         for update in self._topics.read_all(UPDATES, newest=NEWEST_UPDATES):
             state.policy_version = max(state.policy_version, update.version)
         table, run = self._config.allocator, self._config.run
-        most_jobs = run.prompts_per_update * -(-table.max_rollouts // table.slice_rollouts)
+        most_jobs = (
+            run.prompts_per_update * -(-table.max_rollouts // table.slice_rollouts)
+            if self._config.by_groups
+            else run.budget
+        )
         self._newest_jobs = self._topics.read_all(JOBS, newest=NEWEST_ROUNDS * most_jobs)
         self._find_partial_groups(state)
         if state.num_admitted or state.partial_groups:
@@ -85,7 +89,9 @@ class Recovery:
             ledger=Ledger(table.slice_rollouts, self._topics.num_partitions(JOBS)),
             queue=PromptQueue(beliefs, self._config.run.seed),
             prompts_per_update=self._config.run.prompts_per_update,
+            rollouts_per_update=None if self._config.by_groups else self._config.run.budget,
             num_admitted=sum(belief.num_groups for belief in beliefs.values()),
+            num_admitted_rollouts=sum(belief.num_rollouts for belief in beliefs.values()),
             pace=pace,
         )
         state.evidence.note_all(beliefs.values())

@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allocator import beliefs as belief_rules
-from allocator.admission import Admission, Plan, admission_of
+from allocator.admission import Admission, admission_of
 from allocator.jobs import Issuer
 from allocator.ledger import Entry
+from allocator.plan import Plan
 from allocator.recovery import Recovery
 from prompts.sources import load_prompts
 from prompts.tokens import tokenize
@@ -63,7 +64,7 @@ class Allocator:
         # First of all: it fences an allocator that still runs, so that nothing changes any more while this one reads.
         writer = topics.broker.writer(name=f"{topics.run}.allocator.rounds", transactional=True)
         self.transactions = RunTopics(topics.broker, topics.run, topics.worker, writer=writer)
-        self._pool = _usable(pool, token_ids, config.run.prompts_per_update)
+        self._pool = _usable(pool, token_ids, *config.least_prompts)
         self._issuer = Issuer(config.sampling, self._pool, token_ids)
         self._recovery = Recovery(config, topics)
         self.state = self._recovery.restore(self._pool)
@@ -220,19 +221,19 @@ class Allocator:
 
 
 def _usable(
-    pool: Sequence[Prompt], token_ids: Mapping[str, NDArray[np.int32]], prompts_per_update: int
+    pool: Sequence[Prompt], token_ids: Mapping[str, NDArray[np.int32]], keys: str, least: int
 ) -> dict[str, Prompt]:
     """The prompts that are short enough, by id.
 
     Raises:
-        UserError: fewer than an update takes.
+        UserError: fewer than `least`, which `keys` say that an update takes.
 
     """
     usable = {prompt.prompt_id: prompt for prompt in pool if prompt.prompt_id in token_ids}
-    if len(usable) < prompts_per_update:
+    if len(usable) < least:
         raise UserError(
-            f"{len(usable)} prompts are short enough; want at least run.prompts_per_update, which is "
-            f"{prompts_per_update}: raise prompts.max_prompt_tokens, or add prompts"
+            f"{len(usable)} prompts are short enough; want at least {keys}, which is {least}: raise "
+            "prompts.max_prompt_tokens, or add prompts"
         )
     return usable
 

@@ -35,8 +35,12 @@ class State:
     queue: PromptQueue
     """The prompts without an open group."""
     prompts_per_update: int
+    rollouts_per_update: int | None = None
+    """What a round consists of; None for rounds of prompts_per_update groups."""
     num_admitted: int = 0
     """Groups admitted since the run began."""
+    num_admitted_rollouts: int = 0
+    """Rollouts of these."""
     pace: Pace | None = None
     """Price and debt of a stream; None for rounds."""
     policy_version: int = 0
@@ -56,12 +60,16 @@ class State:
     @property
     def next_round(self) -> int:
         """Number of the round that is admitted next, from 0."""
+        if self.rollouts_per_update:
+            return self.num_admitted_rollouts // self.rollouts_per_update
         return self.num_admitted // self.prompts_per_update
 
     def admit(self, prompt_id: str, group: OpenGroup, now_s: float) -> Entry:
         """A prompt gets a group."""
         self.num_admitted += 1
+        self.num_admitted_rollouts += group.num_rollouts
         self.beliefs[prompt_id] = belief_rules.admit(self.beliefs[prompt_id], group)
+        self.evidence.note(self.beliefs[prompt_id])
         self.changed.add(prompt_id)
         return self.ledger.open(prompt_id, group, now_s)
 

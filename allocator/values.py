@@ -19,6 +19,8 @@ PAPER_GAIN: Gain = (1, 2)
 NO_GAIN: Gain = (0, 0)
 MAX_TABLE, MAX_ROWS = 1 << 22, 1 << 12
 """Entries (32 MiB) and rows of the largest table of increments that is written down."""
+CORRELATION = 0.5
+"""Of the gradients of two rollouts of one prompt, in `Learnability`."""
 FEW_ROWS = 64
 """Increments below the lower bound that are summed up, as no digit is lost in a sum."""
 
@@ -237,6 +239,37 @@ class Shared:
         if self._table is None:
             return self._expected.marginal(self._kind[prompts], num_rollouts)
         return np.asarray(self._table[num_rollouts - self._low, self._kind[prompts]])
+
+
+class Learnability:
+    """E[p q] times the rollouts that N are worth: p q is the variance of a reward, so of its gradient about a baseline of p.
+
+    Rollouts of one prompt repeat one another: their gradients have a correlation, CORRELATION, so n of them are worth
+    n / (1 + (n-1) CORRELATION) independent ones (Kish, Survey Sampling, 1965: the design effect). V(0) = 0, and V is
+    concave. p q is the prompt's learnability (Rutherford et al., arXiv 2408.15099); over many rollouts the optimum is
+    Neyman's allocation, N_i proportional to sqrt(E[p q]), but for those below the price.
+    """
+
+    def __init__(self, a: Floats, b: Floats, spent: Ints) -> None:
+        """Begin with beliefs Beta(a, b) [M], and prompts that have had `spent` rollouts [M] before."""
+        s = a + b
+        self._weight = a * b / (s * (s + 1.0))
+        self._spent = spent
+
+    def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """V(spent + N) - V(spent). [K]"""
+        spent = self._spent[prompts]
+        return np.asarray(self._weight[prompts] * (_independent(spent + num_rollouts) - _independent(spent)))
+
+    def marginal(self, prompts: Ints, num_rollouts: Ints) -> Floats:
+        """V(spent + n + 1) - V(spent + n). [K]"""
+        n = self._spent[prompts] + num_rollouts
+        return np.asarray(self._weight[prompts] * (_independent(n + 1) - _independent(n)))
+
+
+def _independent(n: Ints) -> Floats:
+    """Independent rollouts that n of one prompt are worth."""
+    return np.asarray(n / (1.0 + (n - 1.0) * CORRELATION))
 
 
 def _kinds(a: Floats, b: Floats) -> tuple[Ints, Ints]:

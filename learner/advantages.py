@@ -1,6 +1,7 @@
-"""Computes group-relative advantages and the weight of every token in the loss. Pure functions of arrays.
+"""Computes advantages and the weight of every token in the loss. Pure functions of arrays.
 
-Legend: N rollouts of an update, all groups together. Groups have 2 to 128 rollouts; `group` [N] numbers them from 0.
+Legend: N rollouts of an update, all groups together. A group, a prompt's rollouts, has 1 to 128; `group` [N] numbers them
+from 0.
 """
 
 from typing import get_args
@@ -14,10 +15,19 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 STD_EPSILON = 1e-6
+MIN_BELIEF_STD = 0.05
+"""Least std that `belief` divides by: where nearly all rewards are as believed, little signal must not become a full step."""
+Beliefs = tuple[Floats, Floats]
+"""a and b of each rollout's prompt: the success rate was believed to be Beta(a, b) before it was sampled. [N] each"""
 
 
 def advantages(
-    rewards: Floats, group: Ints, kind: str, clamp: float | None = None, epsilon: float = STD_EPSILON
+    rewards: Floats,
+    group: Ints,
+    kind: str,
+    clamp: float | None = None,
+    epsilon: float = STD_EPSILON,
+    beliefs: Beliefs | None = None,
 ) -> Floats:
     """Advantage of every rollout. [N]
 
@@ -25,12 +35,20 @@ def advantages(
     std: the same over the group's std (ddof 1) + epsilon (GRPO, arXiv 2402.03300; verl has epsilon 1e-6, TRL 1e-4).
     leave_one_out: r minus the mean of the others, (r - mean) N/(N-1) (RLOO, arXiv 2402.14740).
     batch_std: r - mean of its group, over the std (ddof 1) of all N rewards + epsilon (TRL's scale_rewards = "batch").
-    A group of one gets 0 in all four. `clamp` bounds the result to [-clamp, clamp].
+    A group of one gets 0 in these four.
+    belief: r - (a + s - r) / (a + b + n - 1), s being the sum of the n rewards of its group, over the std (ddof 1) of all N
+        results, or MIN_BELIEF_STD. For a group of one, r - E[p]. No rollout's own reward is in its baseline, so the
+        gradient is unbiased; as n grows it becomes leave_one_out. (After SPO, arXiv 2509.13232: one rollout a prompt, a
+        Beta tracker as the baseline.) Rewards between 0 and 1 count as that part of a success.
+    `clamp` bounds the result to [-clamp, clamp].
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown kind, a reward that is no finite number, or `belief` without beliefs.
 
     """
+    if not np.isfinite(rewards).all():
+        bad = int(np.argmin(np.isfinite(rewards)))
+        raise ValueError(f"the reward of rollout {bad} is {rewards[bad]}; want a finite number")
     size = np.bincount(group).astype(np.float64)
     centred: Floats = rewards - (np.bincount(group, rewards) / np.maximum(size, 1))[group]
     others = np.maximum(size - 1, 1)
@@ -44,9 +62,32 @@ def advantages(
         result = centred * (size / others)[group]
     elif kind == "batch_std":
         result = centred / ((float(rewards.std(ddof=1)) if rewards.size > 1 else 0.0) + epsilon)
+    elif kind == "belief":
+        centred = belief_advantages(rewards, group, beliefs)
+        result = centred / max(float(centred.std(ddof=1)) if rewards.size > 1 else 0.0, MIN_BELIEF_STD)
     else:
         raise ValueError(f"advantage is {kind!r}; want one of {', '.join(get_args(Advantage))}")
     return result if clamp is None else np.clip(result, -clamp, clamp)
+
+
+def belief_advantages(rewards: Floats, group: Ints, beliefs: Beliefs | None) -> Floats:
+    """Reward minus what was to be expected of it: the belief and the group's other rollouts, together. [N]
+
+    Raises:
+        ValueError: no beliefs, or one that is not two positive, finite numbers.
+
+    """
+    if beliefs is None:
+        raise ValueError("beliefs are None, but advantage is 'belief'; give Beta(a, b) of every rollout's prompt")
+    a, b = beliefs
+    good = (a > 0) & (b > 0) & np.isfinite(a) & np.isfinite(b)
+    if not good.all():
+        bad = int(np.argmin(good))
+        raise ValueError(f"rollout {bad} has the belief Beta({a[bad]}, {b[bad]}); want two positive, finite numbers")
+    size = np.bincount(group)[group]
+    others = np.bincount(group, rewards)[group] - rewards
+    expected: Floats = (a + others) / (a + b + size - 1)
+    return np.asarray(rewards - expected)
 
 
 def rollout_weights(num_tokens: Ints, group: Ints, kind: str, length_constant: float = 1.0) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.advantages import advantages, rollout_weights
+from learner.advantages import Beliefs, Floats, Ints, advantages, rollout_weights
 from learner.groups import Group
 from learner.overlong import KEEP, Overlong
 from stream.config import Objective
@@ -60,13 +60,36 @@ def samples_of(groups: Sequence[Group], objective: Objective, overlong: Overlong
 
     All graded rollouts count in their group's mean, also those that are not in the loss.
     """
-    numbered = [(number, verdict) for number, group in enumerate(groups) for verdict in group.graded]
-    if not numbered:
+    return next(minibatches_of(groups, objective, overlong, 1))
+
+
+def minibatches_of(
+    groups: Sequence[Group], objective: Objective, overlong: Overlong, num_minibatches: int
+) -> Iterator[list[Sample]]:
+    """The rollouts of each optimizer step: advantages are over all groups together, weights over those of the step."""
+    verdicts = [verdict for group in groups for verdict in group.graded]
+    number = np.repeat(np.arange(len(groups)), [len(group.graded) for group in groups])
+    values = np.zeros(0)
+    if verdicts:
+        rewards = np.array([overlong.reward(verdict) for verdict in verdicts], dtype=np.float64)
+        beliefs = _beliefs(verdicts) if objective.advantage == "belief" else None
+        values = advantages(rewards, number, objective.advantage, objective.advantage_clamp, beliefs=beliefs)
+    for share in np.array_split(np.arange(len(groups)), num_minibatches):
+        rows = np.flatnonzero(np.isin(number, share))
+        yield _weighted([verdicts[row] for row in rows], number[rows], values[rows], objective, overlong)
+
+
+def _beliefs(verdicts: Sequence[Verdict]) -> Beliefs:
+    budgetings = [verdict.trajectory.job.budgeting for verdict in verdicts]
+    a, b = (np.array([getattr(reason, part, 0.0) for reason in budgetings], dtype=np.float64) for part in "ab")
+    return a, b
+
+
+def _weighted(
+    verdicts: Sequence[Verdict], group: Ints, values: Floats, objective: Objective, overlong: Overlong
+) -> list[Sample]:
+    if not verdicts:
         return []
-    group = np.array([number for number, _ in numbered], dtype=np.int64)
-    verdicts = [verdict for _, verdict in numbered]
-    rewards = np.array([overlong.reward(verdict) for verdict in verdicts], dtype=np.float64)
-    values = advantages(rewards, group, objective.advantage, objective.advantage_clamp)
     num_tokens = np.array([v.trajectory.token_ids.size * overlong.in_loss(v) for v in verdicts], dtype=np.int64)
     max_tokens = max(verdict.trajectory.job.sampling.max_tokens for verdict in verdicts)
     weights = rollout_weights(num_tokens, group, objective.weighting, objective.length_constant or max_tokens)

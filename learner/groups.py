@@ -77,29 +77,47 @@ class Assembler:
         taken, self.ready = self.ready[:num_groups], self.ready[num_groups:]
         return taken
 
+    def take_rollouts(self, num_rollouts: int) -> list[Group]:
+        """As many of the groups that became complete first as hold so many rollouts; [] while all hold fewer."""
+        num_groups, held = 0, 0
+        while held < num_rollouts and num_groups < len(self.ready):
+            held += self.ready[num_groups].num_rollouts
+            num_groups += 1
+        return self.take(num_groups) if held >= num_rollouts else []
+
     def pending_verdicts(self) -> list[Verdict]:
         """Verdicts of all groups not yet taken, in an order from which `add` makes the same state."""
         groups: Iterable[Group] = (*self.ready, *self.open.values())
         return [verdict for group in groups for verdict in group.verdicts.values()]
 
 
-def ending_of(group: Group, staleness: int, stale_after: int, overlong: Overlong = KEEP) -> GroupEnding:
-    """How a complete group ends (law 1)."""
-    graded = group.graded
-    if any(verdict.outcome == "abandoned" for verdict in group.verdicts.values()) and len(graded) < 2:
+def ending_of(
+    group: Group, staleness: int, stale_after: int, overlong: Overlong = KEEP, *, group_mean: bool = True
+) -> GroupEnding:
+    """How a complete group ends (law 1).
+
+    Args:
+        group_mean: the baseline of an advantage is the group's own mean, so equal rewards have no gradient; with a belief
+            as the baseline every graded rollout has one.
+
+    """
+    graded, least = group.graded, 2 if group_mean else 1
+    if any(verdict.outcome == "abandoned" for verdict in group.verdicts.values()) and len(graded) < least:
         return "abandoned"
-    if len({overlong.reward(verdict) for verdict in graded}) < 2 or not any(map(overlong.in_loss, graded)):
+    if len({overlong.reward(verdict) for verdict in graded}) < least or not any(map(overlong.in_loss, graded)):
         return "zero_variance"
     return "stale" if staleness > stale_after else "trained"
 
 
-def group_end(group: Group, version: int, stale_after: int, overlong: Overlong = KEEP) -> GroupEnd:
-    """The record of how a group ended in an update of the weights of `version`."""
+def group_end(
+    group: Group, version: int, stale_after: int, overlong: Overlong = KEEP, *, group_mean: bool = True
+) -> GroupEnd:
+    """The record of how a group ended in an update of the weights of `version`; arguments as of `ending_of`."""
     oldest = group.min_policy_version
     staleness = 0 if oldest is None else version - oldest
     return GroupEnd(
         group_id=group.group_id,
-        ending=ending_of(group, staleness, stale_after, overlong),
+        ending=ending_of(group, staleness, stale_after, overlong, group_mean=group_mean),
         num_rollouts=group.num_rollouts,
         num_graded=len(group.graded),
         reward_sum=sum(verdict.reward for verdict in group.graded),

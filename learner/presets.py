@@ -58,6 +58,10 @@ PRESETS: dict[str, Objective] = {
         ratio="proximal", trust_region="ppo_clip", clip_high=0.28, dual_clip=10.0, correction="tis", tis_cap=2.0,
         advantage="std", advantage_clamp=5.0, weighting="token_mean",
     ),
+    # The default's loss with the allocator's belief as the baseline (after SPO, arXiv 2509.13232): a rollout needs no group.
+    "belief": Objective(
+        ratio="behavior", trust_region="tis", tis_cap=2.0, advantage="belief", weighting="sequence_mean"
+    ),
 }  # fmt: skip
 
 
@@ -68,17 +72,18 @@ def objective_of(table: LearnerTable) -> Objective:
         UserError: parts that do not go together, or a parameter that would have no effect.
 
     """
-    parts = {name: getattr(table, name) for name in Objective.model_fields}
-    given = {name: value for name, value in parts.items() if value is not None}
+    name = table.objective or "tis"
+    parts = {part: getattr(table, part) for part in Objective.model_fields}
+    given = {part: value for part, value in parts.items() if value is not None}
     try:
-        objective = PRESETS[table.objective].replaced(**given)
+        objective = PRESETS[name].replaced(**given)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UserError(f"learner.objective {table.objective!r}: {reason}") from None
+        raise UserError(f"learner.objective {name!r}: {reason}") from None
     idle = without_effect(objective, set(given))
     if idle:
         raise UserError(
-            f"learner.{idle[0]} is {given[idle[0]]!r}, which has no effect with learner.objective {table.objective!r} "
+            f"learner.{idle[0]} is {given[idle[0]]!r}, which has no effect with learner.objective {name!r} "
             f"(trust_region {objective.trust_region}, correction {objective.correction}, weighting "
             f"{objective.weighting}); leave it out or choose what uses it"
         )

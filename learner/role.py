@@ -5,7 +5,8 @@
                      +--open groups, offsets--> checkpoint <--parameters, optimizer
 
 What blocks it, and what unblocks it:
-    - an update waits for `prompts_per_update` complete groups, and for the update before it to be published;
+    - an update waits for `prompts_per_update` complete groups (with the advantage `belief`, for `rollouts_per_update` rollouts)
+      and for the update before it to be published;
     - a group waits for its last verdict; of a rollout that is lost the allocator issues another, or gives it up
       (`abandoned`), so no group waits for ever;
     - reading pauses while groups for MAX_READY_UPDATES updates are complete, until the next update takes some;
@@ -55,6 +56,9 @@ class Learner:
         self._tokenizer = tokenizer
         table = config.learner
         self._trainer = make_trainer(config)
+        run = config.run
+        self._by_groups = config.by_groups
+        self._most_groups = run.prompts_per_update if config.by_groups else run.budget
         self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
         self._assembler = Assembler()
         self._pulse = Pulse(topics)
@@ -79,7 +83,7 @@ class Learner:
     @property
     def wants_input(self) -> bool:
         """False while groups for the next few updates are complete."""
-        return len(self._assembler.ready) < MAX_READY_UPDATES * self._config.run.prompts_per_update
+        return len(self._assembler.ready) < MAX_READY_UPDATES * self._most_groups
 
     @property
     def finished(self) -> bool:
@@ -91,6 +95,11 @@ class Learner:
         verdict: Verdict = delivery.message
         if verdict.trajectory.job.purpose != TRAINING:
             return
+        if not self._by_groups and not has_belief(verdict):
+            raise BadRecord(
+                f"the job of group {verdict.trajectory.job.group_id} holds no belief (budgeting.a and .b), which "
+                "learner.advantage 'belief' measures against: an allocator that has none wrote it"
+            )
         try:
             self._assembler.add(verdict)
         except ValueError as error:
@@ -103,7 +112,7 @@ class Learner:
                 return False
             self._finish_update(self._training.result())
             return True
-        batch = self._assembler.take(self._config.run.prompts_per_update)
+        batch = self._take_batch()
         if not batch or self._is_last:
             return False
         self._start_update(batch)
@@ -137,11 +146,20 @@ class Learner:
 
     # -- updates ------------------------------------------------------------------------------------------------------
 
+    def _take_batch(self) -> list[Group]:
+        """The groups of the next update; [] while it has too few."""
+        run = self._config.run
+        if self._by_groups:
+            return self._assembler.take(run.prompts_per_update)
+        # What one update takes too many of, as its last group was not over, the next one takes less of.
+        return self._assembler.take_rollouts(run.budget * (self._step + 1) - self._num_rollouts)
+
     def _start_update(self, batch: list[Group]) -> None:
         self._idle_s = time.monotonic() - self._idle_since
         self._batch = batch
+        stale_after, overlong = self._config.learner.stale_after, self._trainer.overlong
         self._ends = [
-            group_end(group, self._version, self._config.learner.stale_after, self._trainer.overlong) for group in batch
+            group_end(group, self._version, stale_after, overlong, group_mean=self._by_groups) for group in batch
         ]
         trained = [group for group, end in zip(batch, self._ends, strict=True) if end.ending == "trained"]
         self._training = self._thread.submit(self._trainer.update, trained, self._version, self._step)
@@ -244,6 +262,12 @@ def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str,
         metrics["learner/staleness/mean"] = sum(staleness) / len(staleness)
         metrics["learner/staleness/max"] = float(max(staleness))
     return metrics
+
+
+def has_belief(verdict: Verdict) -> bool:
+    """Whether the job says what was believed of its prompt."""
+    budgeting = verdict.trajectory.job.budgeting
+    return budgeting is not None and budgeting.a > 0
 
 
 def value_of(group: Group) -> float:

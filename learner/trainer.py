@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from learner import ranks
-from learner.batches import MicroBatch, Sample, collate, empty, micro_batches, samples_of
+from learner.batches import MicroBatch, Sample, collate, empty, micro_batches, minibatches_of
 from learner.groups import Group
 from learner.lora import add_adapters, base_policy, merged_weights
 from learner.model import Policy, save_activations
@@ -72,7 +71,8 @@ class Trainer:
         if ranks.rank() == 0:
             ranks.announce("update", groups=ranks.pack_groups(groups), version=version, step=step)
         started = time.monotonic()
-        shares = [share for share in map(self._collate, self._shares(groups)) if share]
+        minibatches = minibatches_of(groups, self.objective, self.overlong, self._table.minibatches)
+        shares = [share for share in map(self._collate, minibatches) if share]
         if not shares:
             return {"learner/num_tokens": 0.0}
         proximal = self._proximal(shares)
@@ -109,11 +109,6 @@ class Trainer:
         )
         loss.value.backward()
         return token_statistics(current, batch, version, loss)
-
-    def _shares(self, groups: Sequence[Group]) -> Iterator[list[Sample]]:
-        """Samples of each optimizer step."""
-        for share in np.array_split(np.arange(len(groups)), self._table.minibatches):
-            yield samples_of([groups[i] for i in share], self.objective, self.overlong)
 
     def _collate(self, samples: list[Sample]) -> list[MicroBatch]:
         """Micro-batches of this rank; all ranks have equally many, as they run in step."""

@@ -156,9 +156,10 @@ def _check(config: Config, pool: list[Prompt], heldout: list[Prompt]) -> None:
         if prompt.prompt_id in seen:
             raise UserError(f"prompt id {prompt.prompt_id!r} is used twice; every prompt needs an id of its own")
         seen.add(prompt.prompt_id)
-    wanted = config.run.prompts_per_update * (config.run.max_staleness + 1)
+    keys, per_update = config.least_prompts
+    wanted = per_update * (config.run.max_staleness + 1)
     if len(pool) < wanted:
         raise UserError(
-            f"the pool has {len(pool)} prompts; want at least {wanted} = run.prompts_per_update x (run.max_staleness + 1), "
+            f"the pool has {len(pool)} prompts; want at least {wanted} = {keys} x (run.max_staleness + 1), "
             "as a prompt has one open group at a time: add prompts, or lower either"
         )

@@ -7,6 +7,7 @@ Fields with one meaning everywhere: `created_s`, seconds since the epoch; `metri
 docs/metrics.md; `num_graded`, rollouts whose reward counts. Legend of shapes: P prompt tokens, T completion tokens.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -80,6 +81,14 @@ class Budgeting:
     """Value of the cheapest rollout that the round still bought (lambda); value per token where tokens are budgeted."""
     cost: float = 0.0
     """Tokens that one rollout was expected to take; 0 where rollouts are budgeted."""
+    a: float = 0.0
+    """Of the belief Beta(a, b) of the success rate, before any of these rollouts was sampled; 0 if there is none."""
+    b: float = 0.0
+    """Of the same."""
+
+    def __post_init__(self) -> None:
+        if not ((self.a == self.b == 0) or (0 < self.a < math.inf and 0 < self.b < math.inf)):
+            raise ValueError(f"the belief is Beta({self.a}, {self.b}); want two positive, finite numbers, or 0 and 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +246,7 @@ class GroupEnd:
 
     group_id: str
     ending: GroupEnding
-    """`trained`; `zero_variance`: rewards all equal; `stale`: too old; `abandoned`: some given up, under 2 graded."""
+    """`trained`; `zero_variance`: no gradient; `stale`: too old; `abandoned`: some given up, too few graded to train on."""
     num_rollouts: int
     num_graded: int
     reward_sum: float
@@ -347,6 +356,8 @@ class Belief:
     prompt_id: str
     num_groups: int = 0
     """Groups admitted so far."""
+    num_rollouts: int = 0
+    """Rollouts of these."""
     num_trials: int = 0
     """Graded rollouts so far."""
     num_correct: float = 0.0

@@ -23,6 +23,7 @@ def make_config(**tables: dict[str, Any]) -> Config:
     base: dict[str, dict[str, Any]] = {
         "run": {"name": "r", "num_updates": 3, "prompts_per_update": 4, "rollouts_per_prompt": 6, "max_staleness": 1},
         "allocator": {"slice_rollouts": 4},
+        "learner": {"objective": "tis"},
         "evaluator": {"enabled": False},
     }
     return Config(**{name: base.get(name, {}) | tables.get(name, {}) for name in base | tables})
@@ -85,12 +86,16 @@ class World:
         first = Counter((job.group_id, job.start) for job in self.jobs if job.attempt == 0)
         assert set(first.values()) == {1}, [slice_ for slice_, times in first.items() if times > 1]
         assert self.ended == set(self.sizes)
-        assert len(self.sizes) == run.num_updates * run.prompts_per_update
+        if self.config.by_groups:
+            assert len(self.sizes) == run.num_updates * run.prompts_per_update
         numbers = defaultdict(list)
         for group_id in self.sizes:
             prompt_id, _, number = group_id.rpartition(".")
             numbers[prompt_id].append(int(number))
         assert all(sorted(found) == list(range(len(found))) for found in numbers.values())
+        if not self.config.by_groups:
+            assert sum(self.sizes.values()) == run.num_updates * run.budget
+            return
         rounds = {job.group_id: job.round for job in self.jobs}
         spent = Counter(dict.fromkeys(range(run.num_updates), 0))
         for group_id, size in self.sizes.items():

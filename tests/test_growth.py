@@ -86,7 +86,8 @@ def test_the_learner_keeps_only_the_ids_of_groups(
     per_update = 100
     num_updates = NUM_RECORDS // GROUP // per_update
     config = Config(
-        run={"name": "r", "dir": tmp_path, "num_updates": num_updates + 1, "prompts_per_update": per_update}
+        run={"name": "r", "dir": tmp_path, "num_updates": num_updates + 1, "prompts_per_update": per_update},
+        learner={"objective": "tis"},
     )
     monkeypatch.setattr(learner.role, "make_trainer", lambda config: FakeTrainer())
     send_verdicts(topics)

@@ -68,7 +68,9 @@ _NEW_STATEMENT = re.compile(
 )
 """Between two numbers: the second states something of its own."""
 _DIVIDED = re.compile(r"\s+(?:when|if|after)\s+(?:it\s+is\s+)?divided\s+by\s+")
-_PASSIVE = re.compile(r"\b(?:is|are|was|were)\s+(?:[a-z]+ed|left|made|sold|bought|paid|given|taken|seen)\b|\bout\s+of\b")
+_PASSIVE = re.compile(
+    r"\b(?:is|are|was|were)\s+(?:[a-z]+ed|left|made|sold|bought|paid|given|taken|seen)\b|\bout\s+of\b"
+)
 _MINUS = re.compile(r"\b(?:negative|minus)\s+$", re.IGNORECASE)
 _NUMBERED = re.compile(
     r"\b(?:steps?|problems?|questions?|exercises?|examples?|figures?|tables?|sections?|chapters?|equations?|eqs?\.?|"

@@ -6,13 +6,17 @@ from annotated_types import Ge, Gt, Le
 
 from stream.config.table import NonNegative, Positive, PositiveFloat, Table
 
+Mode = Literal["uniform", "paper", "bayes", "p_nonzero", "variance", "learnability"]
+
 
 class AllocatorTable(Table):
     """How many rollouts each prompt gets."""
 
-    mode: Literal["uniform", "paper", "bayes", "p_nonzero", "variance"] = "bayes"
-    """`uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
-    expectation over a Beta belief. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance."""
+    mode: Mode | None = None
+    """Left out, it is `learnability` where rollouts need no group (learner.advantage `belief`), else `bayes`. `uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
+    expectation over a Beta belief. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance.
+    `learnability`: most E[p(1-p)], with from 0 rollouts a prompt, over the whole pool. Only this and `uniform` (prompts in
+    turns) go with the advantage `belief`."""
     pacing: Literal["round", "stream"] = "round"
     """`round`: every round spends its budget exactly, on the prompts of one update. `stream`: prompts are decided one by
     one, as there is room for them, by a price that follows what is spent: any 10,000 rollouts are within 2 % of what is
@@ -24,8 +28,9 @@ class AllocatorTable(Table):
     budget_tokens: NonNegative = 0
     """Most tokens that a round's rollouts may be expected to take; a prompt's cost is learned from its trajectories. With
     0 every rollout counts alike, and a round's budget is run.rollouts_per_prompt x run.prompts_per_update of them."""
-    min_rollouts: Annotated[int, Ge(2)] = 2
-    """Fewest rollouts of a prompt; at least 2, as a group of one has no advantage."""
+    min_rollouts: Annotated[int, Ge(1)] = 2
+    """Fewest rollouts of a prompt whose turn it is; at least 2, as a group of one does not differ from its own mean. With the
+    advantage `belief` a prompt may get none, and this has no effect."""
     max_rollouts: Positive = 128
     """Most rollouts of a prompt."""
     slice_rollouts: Positive = 8

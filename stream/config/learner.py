@@ -29,8 +29,9 @@ class LearnerTable(ObjectiveParts):
     """Second-moment decay of AdamW."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this norm."""
-    objective: ObjectiveName = "tis"
-    """Preset of what is maximised; the keys from ratio to entropy_coef, where given, replace parts of it (docs/learner.md)."""
+    objective: ObjectiveName | None = None
+    """Preset of what is maximised: left out, `belief`, or `tis` where a key is about groups. The keys from ratio to
+    entropy_coef, where given, replace parts of it (docs/learner.md)."""
     minibatches: Positive = 1
     """Optimizer steps of an update, each on its share of the prompts."""
     overlong: Literal["keep", "filter", "penalty"] = "keep"
@@ -59,3 +60,8 @@ class LearnerTable(ObjectiveParts):
     """Newest checkpoints kept."""
     keep_policies: Annotated[int, Ge(2)] = 4
     """Newest published weights kept."""
+
+    @property
+    def measures_by_belief(self) -> bool:
+        """Whether a reward is measured against the allocator's belief, so that a rollout needs no group."""
+        return self.advantage == "belief" or (self.advantage is None and self.objective == "belief")

@@ -13,13 +13,13 @@ from stream.config.table import PositiveFloat, Table
 
 ObjectiveName = Literal[
     "tis", "reinforce", "grpo", "dapo", "dr_grpo", "gspo", "cispo", "areal", "prime_rl", "pipeline_rl", "icepop",
-    "knapsack_paper",
+    "knapsack_paper", "belief",
 ]  # fmt: skip
 Ratio = Literal["none", "behavior", "proximal"]
 Level = Literal["token", "sequence_mean", "sequence_product"]
 TrustRegion = Literal["none", "ppo_clip", "cispo", "tis", "icepop", "dppo"]
 Correction = Literal["none", "tis", "icepop"]
-Advantage = Literal["mean", "std", "leave_one_out", "batch_std"]
+Advantage = Literal["mean", "std", "leave_one_out", "batch_std", "belief"]
 Weighting = Literal["token_mean", "prompt_mean", "prompt_mean_unbiased", "sequence_mean", "constant"]
 Kl = Literal["k1", "k2", "k3"]
 NonNegativeFloat = Annotated[float, Ge(0)]
@@ -62,7 +62,8 @@ class Objective(Table):
     correction_level: Level = "token"
     """Level of that ratio."""
     advantage: Advantage = "std"
-    """Reward minus the group's mean; that over the group's std, or the batch's; or reward minus the others' mean."""
+    """Reward minus the group's mean; that over the group's std, or the batch's; reward minus the others' mean; or reward
+    minus the success rate that the allocator believed in (`belief`: needs no group)."""
     advantage_clamp: PositiveFloat | None = None
     """Advantages are clamped to plus or minus this (the paper's code: 5)."""
     weighting: Weighting = "prompt_mean"
@@ -111,6 +112,8 @@ if TYPE_CHECKING:
 
     class ObjectiveParts(Table):
         """Every part of an objective as a key of the recipe; None leaves it to the preset."""
+
+        advantage: Advantage | None = None
 
 else:
     ObjectiveParts = create_model(

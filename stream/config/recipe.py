@@ -15,9 +15,16 @@ from stream.config.tracking import TrackingTable
 from stream.config.up import UpTable
 from stream.config.verifier import VerifierTable
 
+GROUP_MODES = ("uniform", "paper", "bayes", "p_nonzero", "variance")
+"""Modes that budget groups."""
+GROUP_KEYS = {"prompts_per_update", "rollouts_per_prompt", "min_rollouts", "pacing", "budget_tokens"}
+"""Keys that are about groups: a recipe that has one, and leaves the objective out, means one that needs groups."""
+POOL_MODES = ("learnability", "uniform")
+"""Modes that budget single rollouts; with `uniform` prompts come in turns."""
+
 
 class Config(Table):
-    """A recipe."""
+    """A recipe. Validated, it names its objective and its mode, also where they were left out."""
 
     run: RunTable = RunTable()
     broker: BrokerTable = BrokerTable()
@@ -31,8 +38,70 @@ class Config(Table):
     tracking: TrackingTable = TrackingTable()
     up: UpTable = UpTable()
 
+    @property
+    def by_groups(self) -> bool:
+        """Whether updates are of whole groups, which a reward is measured against; else they are of single rollouts."""
+        return not self.learner.measures_by_belief
+
+    @property
+    def mode(self) -> str:
+        """How many rollouts each prompt gets."""
+        assert self.allocator.mode is not None  # by _choose_what_is_left_out
+        return self.allocator.mode
+
+    @property
+    def least_prompts(self) -> tuple[str, int]:
+        """Prompts that one update is of at least: which keys say so, and how many."""
+        if self.by_groups:
+            return "run.prompts_per_update", self.run.prompts_per_update
+        return "run.rollouts_per_update / allocator.max_rollouts", -(-self.run.budget // self.allocator.max_rollouts)
+
+    @model_validator(mode="after")
+    def _choose_what_is_left_out(self) -> "Config":
+        """Put in the objective and the mode, of which each follows from the other."""
+        learner, allocator = self.learner, self.allocator
+        if learner.objective is None:
+            of_groups = GROUP_KEYS & ({*self.run.model_fields_set} | {*allocator.model_fields_set})
+            asks_for_groups = of_groups or allocator.mode in GROUP_MODES or learner.advantage not in (None, "belief")
+            learner = learner.model_copy(update={"objective": "tis" if asks_for_groups else "belief"})
+        if allocator.mode is None:
+            mode = "learnability" if learner.measures_by_belief else "bayes"
+            allocator = allocator.model_copy(update={"mode": mode})
+        self.__dict__.update(learner=learner, allocator=allocator)  # the model is frozen for everyone else
+        return self
+
+    @model_validator(mode="after")
+    def _baseline_goes_with_the_budget(self) -> "Config":
+        mode, low, per_update = self.allocator.mode, self.allocator.min_rollouts, self.run.rollouts_per_update
+        if self.by_groups and low < 2:
+            raise ValueError(
+                f"allocator.min_rollouts is {low}; want at least 2, as a group of one does not differ from its own mean and "
+                "has no advantage, or learner.advantage belief, which needs no group"
+            )
+        product = round(self.run.prompts_per_update * self.run.rollouts_per_prompt)
+        if per_update and self.by_groups and per_update != product:
+            raise ValueError(
+                f"run.rollouts_per_update is {per_update}, with an advantage that needs groups; want {product} = "
+                "run.prompts_per_update x run.rollouts_per_prompt, or learner.objective belief"
+            )
+        fitting = GROUP_MODES if self.by_groups else POOL_MODES
+        if mode not in fitting:
+            baseline, other = ("groups' means", "belief") if self.by_groups else ("beliefs", "tis")
+            raise ValueError(
+                f"allocator.mode is {mode}, and the objective measures rewards against {baseline}; want one of "
+                f"{', '.join(fitting)}, or another objective: learner.objective {other}"
+            )
+        if not self.by_groups and (self.allocator.pacing == "stream" or self.allocator.budget_tokens):
+            raise ValueError(
+                f"allocator.pacing is {self.allocator.pacing} and allocator.budget_tokens {self.allocator.budget_tokens}; want "
+                "round and 0 with learner.advantage belief, with which rollouts are admitted as they come"
+            )
+        return self
+
     @model_validator(mode="after")
     def _bounds_meet_the_budget(self) -> "Config":
+        if not self.by_groups:
+            return self
         low, high = self.allocator.min_rollouts, self.allocator.max_rollouts
         if not low <= self.run.rollouts_per_prompt <= high:
             raise ValueError(

@@ -23,8 +23,11 @@ class RunTable(Table):
     """Updates after which the run ends."""
     prompts_per_update: Positive = 60
     """Groups (one per prompt) that end in one update; also the prompts of one round of the allocator."""
-    rollouts_per_prompt: Annotated[float, Ge(2)] = 8.0
+    rollouts_per_prompt: Annotated[float, Ge(1)] = 8.0
     """Mean number of rollouts of a prompt: a round's budget is this times prompts_per_update."""
+    rollouts_per_update: NonNegative = 0
+    """Rollouts of an update; 0 is prompts_per_update x rollouts_per_prompt. With learner.objective `belief`, which needs no
+    groups, they are those that come first, whatever their prompts."""
     max_staleness: NonNegative = 1
     """Rounds that may be under way beyond the one being trained; 0 is synchronous, exactly on-policy."""
 
@@ -35,5 +38,5 @@ class RunTable(Table):
 
     @property
     def budget(self) -> int:
-        """Rollouts of one round."""
-        return round(self.prompts_per_update * self.rollouts_per_prompt)
+        """Rollouts of one round, which one update takes."""
+        return self.rollouts_per_update or round(self.prompts_per_update * self.rollouts_per_prompt)

@@ -2,6 +2,7 @@
 
 import random
 import time
+from typing import Any
 
 import pytest
 from allocator_mortal import KilledError, MortalBroker
@@ -54,15 +55,21 @@ class Life:
         assert self.world.log.read_all(DEADLETTERS) == []
 
 
-PACES = [("uniform", "round"), ("bayes", "round"), ("bayes", "stream")]
+PACES = [("uniform", "round"), ("bayes", "round"), ("bayes", "stream"), ("uniform", "pool"), ("learnability", "pool")]
 
 
-@pytest.mark.parametrize(("mode", "pacing"), PACES)
-def test_killed_at_every_operation_in_turn(mode: str, pacing: str) -> None:
+def config_of(run: dict[str, Any], mode: str, pace: str) -> Config:
+    """Groups in rounds or in a stream, or single rollouts of the whole pool."""
+    if pace == "pool":
+        return make_config(run=run, learner={"objective": "belief"}, allocator={"mode": mode, "slice_rollouts": 4})
+    return make_config(run=run, allocator={"mode": mode, "pacing": pace, "slice_rollouts": 4})
+
+
+@pytest.mark.parametrize(("mode", "pace"), PACES)
+def test_killed_at_every_operation_in_turn(mode: str, pace: str) -> None:
     """As many operations as one more incarnation makes before it is killed: every point of every round is met."""
-    config = make_config(run={"name": "r", "num_updates": 6, "prompts_per_update": 4, "rollouts_per_prompt": 6})
-    config = make_config(run=config.run.model_dump(), allocator={"mode": mode, "pacing": pacing, "slice_rollouts": 4})
-    life = Life(MortalBroker(), config)
+    run = {"name": "r", "num_updates": 6, "prompts_per_update": 4, "rollouts_per_prompt": 6}
+    life = Life(MortalBroker(), config_of(run, mode, pace))
     operations = 1
     while not life.live(operations):
         operations += 1
@@ -74,9 +81,7 @@ def test_killed_at_every_operation_in_turn(mode: str, pacing: str) -> None:
 @given(st.lists(st.integers(1, 60), max_size=12), st.sampled_from([*PACES, ("paper", "round")]), st.integers(0, 3))
 def test_killed_at_any_points(deaths: list[int], mode: tuple[str, str], staleness: int) -> None:
     run = {"name": "r", "num_updates": 5, "prompts_per_update": 3, "rollouts_per_prompt": 6, "max_staleness": staleness}
-    life = Life(
-        MortalBroker(), make_config(run=run, allocator={"mode": mode[0], "pacing": mode[1], "slice_rollouts": 4})
-    )
+    life = Life(MortalBroker(), config_of(run, *mode))
     for operations in deaths:
         if life.live(operations):
             break
@@ -90,15 +95,13 @@ def test_killed_at_any_points(deaths: list[int], mode: tuple[str, str], stalenes
     st.integers(0, 2**32),
     st.lists(st.integers(8, 60), min_size=1, max_size=8),
     st.integers(0, 2),
-    st.sampled_from(["round", "stream"]),
+    st.sampled_from([("bayes", "round"), ("bayes", "stream"), ("learnability", "pool")]),
 )
 def test_torn_transactions_neither_lose_a_group_nor_issue_one_twice(
-    seed: int, deaths: list[int], staleness: int, pacing: str
+    seed: int, deaths: list[int], staleness: int, mode: tuple[str, str]
 ) -> None:
     run = {"name": "r", "num_updates": 5, "prompts_per_update": 3, "rollouts_per_prompt": 6, "max_staleness": staleness}
-    life = Life(
-        MortalBroker(torn=random.Random(seed)), make_config(run=run, allocator={"mode": "bayes", "pacing": pacing})
-    )
+    life = Life(MortalBroker(torn=random.Random(seed)), config_of(run, *mode))
     for operations in deaths:
         life.live(operations)
     assert life.live(0)

@@ -26,6 +26,7 @@ def make_config(**tables: dict[str, Any]) -> Config:
     base = {
         "run": {"name": "r", "num_updates": 3, "prompts_per_update": 4, "rollouts_per_prompt": 6, "max_staleness": 1},
         "allocator": {"slice_rollouts": 4},
+        "learner": {"objective": "tis"},
         "evaluator": {"enabled": False},
     }
     return Config(**{name: base.get(name, {}) | tables.get(name, {}) for name in base | tables})

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocator.budget import Floats, Ints
+from allocator.budget import Floats, Ints, solve
 from allocator.values import (
     NO_GAIN,
     Expected,
+    Learnability,
     PlugIn,
     Shared,
     VarianceRemoved,
@@ -161,3 +162,32 @@ def test_rates_and_beliefs_that_cannot_be_are_named() -> None:
     for a, b, name in ((0.0, 1.0, "a"), (1.0, float("inf"), "b")):
         with pytest.raises(ValueError, match=f"the belief's {name} of prompt 0 is .*; want a positive, finite number"):
             Expected(np.array([a]), np.array([b]))
+
+
+# -- without groups ---------------------------------------------------------------------------------------------------
+
+
+@given(shapes, shapes, st.integers(0, 500), st.integers(0, 200))
+def test_learnability_is_concave_from_no_rollouts_on(a: float, b: float, spent: int, n: int) -> None:
+    value = Learnability(np.array([a]), np.array([b]), np.array([spent]))
+    now, after = np.array([n]), np.array([n + 1])
+    difference = value.value(ZERO, after) - value.value(ZERO, now)
+    assert value.marginal(ZERO, now)[0] == pytest.approx(difference[0], rel=1e-6, abs=1e-12)
+    assert 0 <= value.marginal(ZERO, after)[0] <= value.marginal(ZERO, now)[0]
+    assert value.value(ZERO, ZERO)[0] == 0.0
+
+
+def test_a_first_rollout_is_worth_the_expected_variance_of_its_reward() -> None:
+    a, b = np.array([1.0, 2.0]), np.array([1.0, 6.0])  # E[p q] = ab / ((a+b)(a+b+1)): 1/6, 12/72
+    value = Learnability(a, b, np.zeros(2, dtype=np.int64))
+    assert value.value(np.arange(2), np.ones(2, dtype=np.int64)) == pytest.approx([1 / 6, 1 / 6])
+    # Two with a correlation of 1/2 are worth 2 / (1 + 1/2) = 4/3 independent ones.
+    assert value.value(ZERO, np.array([2]))[0] == pytest.approx(4 / 3 / 6)
+
+
+def test_over_many_rollouts_budgets_go_with_the_root_of_the_variance() -> None:
+    p = np.array([0.5, 0.1, 0.02])
+    value = Learnability(1e6 * p, 1e6 * (1 - p), np.zeros(3, dtype=np.int64))
+    solution = solve(value.marginal, 30_000, np.zeros(3, dtype=np.int64), np.full(3, 30_000), least=0)
+    root = np.sqrt(p * (1 - p))
+    assert solution.num_rollouts / 30_000 == pytest.approx(root / root.sum(), abs=1e-3)

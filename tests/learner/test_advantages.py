@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.advantages import advantages, rollout_weights
+from learner.advantages import MIN_BELIEF_STD, advantages, belief_advantages, rollout_weights
 
 # Vector V1: groups A(4) B(2) C(3) D(1); outputs of the functions of verl named there.
 REWARDS = np.array([1, 0, 0, 1, 1, 0, 1, 1, 1, 1], dtype=float)
@@ -121,3 +121,70 @@ def test_which_choices_are_unbiased_by_enumeration(advantage: str, weighting: st
             weights = rollout_weights(np.ones(size, dtype=int), group, weighting)
             total += chance * (weights * advantages(rewards, group, advantage) * (rewards - p)).sum()
         assert total == pytest.approx(expected * p * (1 - p))
+
+
+# -- the belief as the baseline ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=8), min_size=1, max_size=6), st.data())
+def test_belief_is_what_a_few_lines_say(groups: list[list[float]], data: st.DataObject) -> None:
+    beliefs = [(data.draw(st.floats(0.01, 100)), data.draw(st.floats(0.01, 100))) for _ in groups]
+    expected = []
+    for (a, b), rewards in zip(beliefs, groups, strict=True):
+        s, n = sum(rewards), len(rewards)
+        expected += [r - (a + s - r) / (a + b + n - 1) for r in rewards]
+    if len(expected) > 1:
+        expected = [value / max(statistics.stdev(expected), MIN_BELIEF_STD) for value in expected]
+    else:
+        expected = [expected[0] / MIN_BELIEF_STD]
+    number = np.array([i for i, group in enumerate(groups) for _ in group])
+    a, b = np.array(beliefs).T[:, number]
+    got = advantages(np.concatenate(groups), number, "belief", beliefs=(a, b))
+    assert got == pytest.approx(np.array(expected), abs=1e-9, rel=1e-9)
+
+
+def test_belief_becomes_leave_one_out_as_groups_grow() -> None:
+    rng = np.random.default_rng(0)
+    rewards, group = (rng.random(4000) < 0.3).astype(float), np.zeros(4000, dtype=int)
+    a, b = np.full(4000, 0.5), np.full(4000, 0.5)
+    assert belief_advantages(rewards, group, (a, b)) == pytest.approx(
+        advantages(rewards, group, "leave_one_out"), abs=2e-4
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_gradient_of_belief_is_unbiased_and_that_of_the_group_mean_is_not(size: int) -> None:
+    """Exact enumeration of all groups of a Bernoulli policy with logit x: d E[r] / dx = p q, whatever is believed."""
+    p, a, b = 0.2, 7.0, 0.5
+    mean = {"belief": 0.0, "mean": 0.0}
+    for number in range(2**size):
+        rewards = np.array([float(number >> i & 1) for i in range(size)])
+        probability = float(np.prod(np.where(rewards == 1, p, 1 - p)))
+        group, score = np.zeros(size, dtype=int), rewards - p  # d log P(r) / dx
+        belief = belief_advantages(rewards, group, (np.full(size, a), np.full(size, b)))
+        mean["belief"] += probability * float(belief @ score) / size
+        mean["mean"] += probability * float(advantages(rewards, group, "mean") @ score) / size
+    assert mean["belief"] == pytest.approx(p * (1 - p), abs=1e-12)
+    assert mean["mean"] == pytest.approx(p * (1 - p) * (size - 1) / size, abs=1e-12)
+
+
+def test_a_group_without_variance_teaches_with_belief_and_not_with_the_mean() -> None:
+    rewards, group, belief = np.ones(4), np.array([0, 0, 1, 1]), (np.full(4, 1.0), np.full(4, 3.0))
+    assert advantages(rewards, group, "mean").tolist() == [0.0] * 4
+    assert belief_advantages(rewards, group, belief) == pytest.approx([1 - 2 / 5] * 4)
+
+
+def test_little_signal_is_not_blown_up() -> None:
+    a, b = np.full(3, 999.0), np.full(3, 1.0)
+    got = advantages(np.ones(3), np.arange(3), "belief", beliefs=(a, b))
+    assert got == pytest.approx([0.001 / MIN_BELIEF_STD] * 3)
+
+
+def test_what_cannot_be_measured_is_named() -> None:
+    one, zero = np.array([1.0]), np.array([0])
+    with pytest.raises(ValueError, match="beliefs are None, but advantage is 'belief'"):
+        advantages(one, zero, "belief")
+    with pytest.raises(ValueError, match=r"rollout 0 has the belief Beta\(0.0, 1.0\); want two positive"):
+        advantages(one, zero, "belief", beliefs=(np.array([0.0]), one))
+    with pytest.raises(ValueError, match="the reward of rollout 1 is nan; want a finite number"):
+        advantages(np.array([1.0, np.nan]), np.array([0, 1]), "std")

@@ -84,3 +84,30 @@ def test_staleness_counts_from_the_oldest_token_and_drops_only_beyond_the_limit(
     assert group_end(mixed, version=7, stale_after=4).staleness == 4
     assert group_end(mixed, version=7, stale_after=4).ending == "trained"
     assert group_end(mixed, version=8, stale_after=4).ending == "stale"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "ending"),
+    [
+        ([("correct", 1)], "trained"),
+        ([("correct", 1), ("correct", 1)], "trained"),
+        ([("correct", 1), ("abandoned", 0)], "trained"),
+        ([("abandoned", 0)], "abandoned"),
+        ([("timeout", 0)], "zero_variance"),
+    ],
+)
+def test_with_a_belief_as_the_baseline_every_graded_rollout_is_trained_on(
+    outcomes: list[tuple[str, float]], ending: str
+) -> None:
+    assert group_end(group(*outcomes), version=0, stale_after=4, group_mean=False).ending == ending
+
+
+def test_groups_are_taken_by_their_rollouts() -> None:
+    assembler = Assembler()
+    for name, size in (("a", 1), ("b", 3), ("c", 2)):
+        for rollout in range(size):
+            assembler.add(make_verdict(name, rollout, 1.0, size))
+    assert assembler.take_rollouts(7) == []
+    assert [g.group_id for g in assembler.take_rollouts(2)] == ["a", "b"]
+    assert [g.group_id for g in assembler.take_rollouts(2)] == ["c"]
+    assert assembler.take_rollouts(1) == []

@@ -124,6 +124,7 @@ def arguments(tmp_path: Path, servers: str, run: str, model: Path) -> list[str]:
         [broker]
         bootstrap_servers = "{servers}"
         [learner]
+        objective = "tis"
         lr = 1e-2
         checkpoint_every = 3
         stale_after = 1000000

@@ -29,7 +29,7 @@ class World:
         """`groups`: outcomes of the rollouts of each."""
         self.config = Config(
             run={"name": "r", "dir": folder, "model": str(model), "num_updates": 5, "prompts_per_update": len(groups)},
-            learner={"checkpoint_every": 10},
+            learner={"objective": "tis", "checkpoint_every": 10},
         )
         self.broker = MemoryBroker()
         self.broker.create_topics("r", TOPICS, 2)

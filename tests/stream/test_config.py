@@ -93,7 +93,9 @@ def legal(annotation: Any, metadata: Sequence[Any] = ()) -> st.SearchStrategy[An
     if annotation is bool:
         return st.booleans()
     if annotation is int:
-        return st.integers(None if low is None else ceil(low), 10**9 if high is None else high)
+        least, most = None if low is None else ceil(low), 10**9 if high is None else high
+        small = st.integers(least, min(most, least + 8)) if least is not None else st.nothing()
+        return small | st.integers(least, most)
     if annotation is float:
         return st.floats(low, 1e9 if high is None else high)
     if annotation is str:

@@ -135,7 +135,7 @@ def test_wandb_gets_the_step_as_its_axis_and_resumes_by_the_runs_name(
         "id": "r",
         "resume": "allow",
     }
-    assert init["config"]["learner"]["objective"] == "tis"
+    assert init["config"]["learner"]["objective"] == "belief"
     assert "secret" not in repr(wandb.calls)
     assert axis == ("define_metric", ("*",), {"step_metric": "step"})
     assert log == ("log", ({"step": 3, "learner/loss": 0.5},), {})

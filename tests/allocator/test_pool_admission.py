@@ -1,0 +1,109 @@
+"""Single rollouts of the whole pool: how many, whose turn it is, and what their jobs say."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from allocator_world import World, make_config
+from factories import make_prompt
+
+from allocator.admission import admission_of
+from allocator.pool_admission import TURNS_SHARE
+from allocator.role import Allocator
+from stream.memory import MemoryBroker
+from stream.messages import Job
+from stream.run_topics import RunTopics
+from stream.topics import JOBS, TOPICS
+from stream.worker import hand_over
+
+
+class Run:
+    """An allocator over a pool of a given size, and the rest of the world, update by update."""
+
+    def __init__(self, num_prompts: int, run: dict[str, Any], **allocator: Any) -> None:
+        config = make_config(run={"name": "r"} | run, learner={"objective": "belief"}, allocator=allocator)
+        pool = [make_prompt(f"p{number:03d}", level=f"l{number % 4}") for number in range(num_prompts)]
+        broker = MemoryBroker()
+        broker.create_topics("r", TOPICS, 1)
+        self.world = World(broker, config)
+        self.topics = RunTopics(broker, "r", "allocator-0")
+        tokens = {prompt.prompt_id: np.array([1], dtype=np.int32) for prompt in pool}
+        self.role = Allocator(config, self.topics, pool, tokens, admission_of(config))
+
+    def turn(self) -> list[Job]:
+        """What is admitted next; its verdicts come, and its groups end."""
+        before = len(self.world.log.read_all(JOBS))
+        for record in self.role.reader.poll(0, 100_000):
+            hand_over(self.role, self.topics, record, self.role.watermark)
+        while self.role.work():
+            pass
+        jobs: list[Job] = self.world.log.read_all(JOBS)[before:]
+        self.world.turn()
+        return jobs
+
+
+def rollouts_of(jobs: list[Job]) -> Counter[str]:
+    return Counter({job.prompt.prompt_id: job.num_rollouts for job in jobs})
+
+
+def test_an_update_is_of_rollouts_and_a_large_pool_gives_one_a_prompt_at_first() -> None:
+    run = Run(100, {"num_updates": 4, "rollouts_per_update": 20, "max_staleness": 1})
+    first = run.turn()
+    assert rollouts_of(first).total() == 40
+    assert set(rollouts_of(first).values()) == {1}
+    assert sorted(job.round for job in first) == [0] * 20 + [1] * 20
+    assert rollouts_of(run.turn()).total() == 40
+    assert run.turn() == []
+    run.role.work()
+    assert run.role.finished
+
+
+def test_a_pool_smaller_than_an_update_gives_several_a_prompt() -> None:
+    run = Run(7, {"num_updates": 2, "rollouts_per_update": 20, "max_staleness": 0})
+    first = rollouts_of(run.turn())
+    assert first.total() == 20
+    assert set(first.values()) == {2, 3}
+    assert rollouts_of(run.turn()).total() == 20
+
+
+def test_turns_take_every_prompt_before_any_again() -> None:
+    run = Run(30, {"num_updates": 6, "rollouts_per_update": 10, "max_staleness": 0}, mode="uniform")
+    turns = [rollouts_of(run.turn()) for _ in range(6)]
+    assert sum(turns[:3], Counter()) == sum(turns[3:], Counter()) == Counter({f"p{n:03d}": 1 for n in range(30)})
+
+
+def test_jobs_hold_the_belief_before_their_rollouts_and_why() -> None:
+    run = Run(40, {"num_updates": 3, "rollouts_per_update": 20, "max_staleness": 0})
+    for _ in range(3):
+        beliefs = dict(
+            zip(
+                run.role.state.evidence.prompt_ids,
+                zip(*run.role.state.evidence.posterior(np.arange(40)), strict=True),
+                strict=True,
+            )
+        )
+        for job in run.turn():
+            reason = job.budgeting
+            assert reason is not None
+            assert reason.mode == "learnability"
+            if job.round == 0:
+                assert (reason.a, reason.b) == beliefs[job.prompt.prompt_id] == (1.0, 1.0)
+            assert reason.a > 0 < reason.b
+            assert reason.success_rate == reason.a / (reason.a + reason.b)
+
+
+def test_no_prompt_is_forgotten_however_little_it_is_worth() -> None:
+    """Prompts of level 0 are never right, so the knapsack buys none of them: they come by turns, in time."""
+    size, per_update, num_updates = 64, 16, 120
+    run = Run(
+        size, {"num_updates": num_updates, "rollouts_per_update": per_update, "max_staleness": 0}, prior=[1.0, 1.0]
+    )
+    state = run.role.state
+    last = dict.fromkeys(state.beliefs, 0)
+    most = math.ceil(size / math.ceil(TURNS_SHARE * per_update)) + 1
+    for update in range(1, num_updates + 1):
+        for prompt_id in rollouts_of(run.turn()):
+            assert update - last[prompt_id] <= most
+            last[prompt_id] = update
+    assert min(last.values()) > num_updates - most
