@@ -1,14 +1,14 @@
 """Changes what is believed of a prompt: a belief and what happened to its group in, the belief after it out. Pure."""
 
+import math
 from dataclasses import replace
 
+from allocator.forgetting import PER_VISIT, with_group
 from allocator.modes import MIN_TRIALS
 from stream.messages import Belief, OpenGroup, Visit
 
 WINDOW = 16
 """Rollouts that the estimate of Li et al. (arXiv 2509.25849) looks back on: reward_buffer_length of their code."""
-DISCOUNT = 0.5
-"""Factor on the weight of earlier groups with every new one: the policy has changed since."""
 
 
 def next_group_id(belief: Belief) -> str:
@@ -16,10 +16,22 @@ def next_group_id(belief: Belief) -> str:
     return f"{belief.prompt_id}.{belief.num_groups:04d}"
 
 
-def admit(belief: Belief, group: OpenGroup) -> Belief:
-    """The belief once the prompt has got a group."""
-    num_rollouts = belief.num_rollouts + group.num_rollouts
-    return replace(belief, num_groups=belief.num_groups + 1, num_rollouts=num_rollouts, open_group=group)
+def admit(belief: Belief, group: OpenGroup, num_before: int = 0, num_prompts: int = 1) -> Belief:
+    """The belief once the prompt has got a group.
+
+    Args:
+        num_before: rollouts of the run that were admitted before.
+        num_prompts: of the pool.
+
+    """
+    return replace(
+        belief,
+        num_groups=belief.num_groups + 1,
+        num_rollouts=belief.num_rollouts + group.num_rollouts,
+        load=belief.load * math.exp((belief.loaded_at - num_before) / num_prompts) + group.num_rollouts,
+        loaded_at=num_before,
+        open_group=group,
+    )
 
 
 def observe(
@@ -29,7 +41,8 @@ def observe(
     *,
     num_sampled: int = 0,
     num_tokens: int = 0,
-    discount: float = DISCOUNT,
+    discount: float = PER_VISIT,
+    version: int = 0,
 ) -> Belief:
     """The belief once the open group's verdicts are all there. Ungraded rollouts say nothing of the success rate (law 6).
 
@@ -37,7 +50,8 @@ def observe(
         num_correct: sum of the rewards; one between 0 and 1 counts as that part of a success.
         num_graded: rollouts that carry a reward.
         num_sampled, num_tokens: rollouts that were sampled, graded or not, and their tokens.
-        discount: see DISCOUNT.
+        discount: factor on the prompt's recent counts, as the policy has changed since.
+        version: of the policy now.
 
     """
     assert belief.open_group is not None and not belief.open_group.observed
@@ -55,6 +69,8 @@ def observe(
             num_correct=belief.num_correct + num_correct,
             recent_trials=discount * belief.recent_trials + num_graded,
             recent_correct=discount * belief.recent_correct + num_correct,
+            faded=with_group(belief.faded, version - belief.faded_at, num_graded, num_correct),
+            faded_at=max(version, belief.faded_at),
             visits=_newest((*belief.visits, Visit(num_correct=num_correct, num_graded=num_graded))),
         )
     return _close_if_over(observed)

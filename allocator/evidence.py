@@ -6,16 +6,24 @@ import numpy as np
 
 from allocator.beliefs import success_rate
 from allocator.budget import Floats, Ints
+from allocator.forgetting import PER_VERSION, Scores
 from allocator.modes import Beliefs
 from allocator.prior import learn_costs, learn_prior, numbered
 from stream.messages import Belief, Prompt
 
 
 class Evidence:
-    """The discounted counts of every prompt of a pool, and the prior that they make."""
+    """The discounted counts of every prompt of a pool, under each rule of forgetting, and the prior that they make.
+
+    K rules: the first discounts per visit of a prompt, the others per version of the policy (`forgetting.PER_VERSION`).
+    """
 
     def __init__(
-        self, pool: Sequence[Prompt], fixed_prior: tuple[float, float] | None = None, most_tokens: int = 512
+        self,
+        pool: Sequence[Prompt],
+        fixed_prior: tuple[float, float] | None = None,
+        most_tokens: int = 512,
+        per_version: Sequence[float] = (),
     ) -> None:
         """Start without counts.
 
@@ -23,39 +31,54 @@ class Evidence:
             pool: all prompts, in any order.
             fixed_prior: (a, b) of every prompt's Beta prior; without it one is learned from the counts.
             most_tokens: what a rollout may take at most, which is believed as long as none was seen.
+            per_version: PER_VERSION, or nothing, to discount per visit whatever is forecast best.
 
         """
         self.prompt_ids = [prompt.prompt_id for prompt in pool]
         self._index = {prompt_id: index for index, prompt_id in enumerate(self.prompt_ids)}
         self._task = numbered(prompt.task for prompt in pool)
         self._level = numbered((prompt.task, prompt.level) for prompt in pool)
-        self._trials, self._successes = np.zeros(len(pool)), np.zeros(len(pool))
+        self._factors = np.array([1.0, *per_version])  # [K] per version
+        self._trials, self._successes = np.zeros((2, self._factors.size, len(pool)))  # [K, M] each
+        self._noted_at = np.zeros(len(pool), dtype=np.int64)  # [M] version as of which they are
+        self.version = 0
+        self.scores = Scores(self._factors.size)
         self._sampled, self._tokens = np.zeros(len(pool)), np.zeros(len(pool))
         self._is_open = np.zeros(len(pool), dtype=np.bool_)
-        self.num_rollouts = np.zeros(len(pool), dtype=np.int64)  # [M] admitted so far
+        self._load, self._loaded_at = np.zeros((2, len(pool)))  # [M] each
         self._fixed_prior = fixed_prior
         self._most_tokens = float(most_tokens)
-        self._prior: tuple[Floats, Floats] | None = None
+        self._priors: dict[int, tuple[Floats, Floats]] = {}
 
     def note(self, belief: Belief) -> None:
         """Take in a prompt's belief."""
         index = self._index[belief.prompt_id]
         self._sampled[index], self._tokens[index] = belief.recent_sampled, belief.recent_tokens
-        self._is_open[index], self.num_rollouts[index] = belief.open_group is not None, belief.num_rollouts
-        if (self._trials[index], self._successes[index]) != (belief.recent_trials, belief.recent_correct):
-            self._trials[index], self._successes[index] = belief.recent_trials, belief.recent_correct
-            self._prior = None
+        self._is_open[index] = belief.open_group is not None
+        self._load[index], self._loaded_at[index] = belief.load, belief.loaded_at
+        if (self._trials[0, index], self._successes[0, index]) != (belief.recent_trials, belief.recent_correct):
+            self._trials[:, index], self._successes[:, index] = self._counts(belief)
+            self._noted_at[index] = belief.faded_at
+            self._priors.clear()
 
     def note_all(self, beliefs: Collection[Belief]) -> None:
         """Take in many beliefs at once."""
         indices = self.indices([belief.prompt_id for belief in beliefs])
         self._is_open[indices] = [belief.open_group is not None for belief in beliefs]
-        self.num_rollouts[indices] = [belief.num_rollouts for belief in beliefs]
+        self._load[indices] = [belief.load for belief in beliefs]
+        self._loaded_at[indices] = [belief.loaded_at for belief in beliefs]
         self._sampled[indices] = [belief.recent_sampled for belief in beliefs]
         self._tokens[indices] = [belief.recent_tokens for belief in beliefs]
-        self._trials[indices] = [belief.recent_trials for belief in beliefs]
-        self._successes[indices] = [belief.recent_correct for belief in beliefs]
-        self._prior = None
+        counts = np.array([self._counts(belief) for belief in beliefs]).reshape(-1, 2, self._factors.size)
+        self._trials[:, indices], self._successes[:, indices] = counts.transpose(1, 2, 0)
+        self._noted_at[indices] = [belief.faded_at for belief in beliefs]
+        self._priors.clear()
+
+    def advance(self, version: int) -> None:
+        """The policy has a new version: all counts per version are worth less."""
+        if version > self.version:
+            self.version = version
+            self._priors.clear()
 
     def beliefs(self, chosen: Sequence[str], beliefs: Mapping[str, Belief]) -> Beliefs:
         """What is believed of the chosen prompts, in their order."""
@@ -63,12 +86,38 @@ class Evidence:
         return Beliefs(rate=np.array([success_rate(beliefs[prompt_id]) for prompt_id in chosen]), a=a, b=b)
 
     def posterior(self, indices: Ints) -> tuple[Floats, Floats]:
-        """Beta(a, b) of the prompts with these numbers. [K] -> [K] twice"""
-        if self._prior is None:
-            self._prior = self._learn()
-        successes, trials = self._successes[indices], self._trials[indices]
-        a, b = self._prior
+        """Beta(a, b) of the prompts with these numbers, by the rule that forecasts best. [C] -> [C] twice"""
+        return self._posterior(self.scores.best, indices)
+
+    def forecasts(self, indices: Ints) -> Floats:
+        """The success rate that each rule expects. [C] -> [K, C]"""
+        rates = [np.divide(a, a + b) for a, b in (self._posterior(rule, indices) for rule in range(self._factors.size))]
+        return np.array(rates)
+
+    def _posterior(self, rule: int, indices: Ints) -> tuple[Floats, Floats]:
+        if rule not in self._priors:
+            self._priors[rule] = self._learn(rule)
+        kept = self._kept(rule, indices)
+        successes, trials = self._successes[rule, indices] * kept, self._trials[rule, indices] * kept
+        a, b = self._priors[rule]
         return a[indices] + successes, b[indices] + trials - successes
+
+    def _kept(self, rule: int, indices: Ints | slice) -> Floats:
+        """What the versions since leave of the counts."""
+        return np.asarray(self._factors[rule] ** np.maximum(self.version - self._noted_at[indices], 0))
+
+    def _counts(self, belief: Belief) -> tuple[list[float], list[float]]:
+        """Trials and successes of a prompt under each rule. [K] twice"""
+        size = len(PER_VERSION)
+        counts = belief.faded or (0.0,) * (2 * size)
+        if self._factors.size == 1:
+            return [belief.recent_trials], [belief.recent_correct]
+        return [belief.recent_trials, *counts[:size]], [belief.recent_correct, *counts[size:]]
+
+    def load(self, indices: Ints, num_admitted: int) -> Floats:
+        """Rollouts that prompts have had of late (`Belief.load`), when the run has admitted so many. [C]"""
+        passes = (num_admitted - self._loaded_at[indices]) / len(self.prompt_ids)
+        return np.asarray(self._load[indices] * np.exp(-passes))
 
     @property
     def num_free(self) -> int:
@@ -90,9 +139,11 @@ class Evidence:
         """Numbers of prompts, in the order of the pool from 0. [K]"""
         return np.array([self._index[prompt_id] for prompt_id in chosen], dtype=np.int64)
 
-    def _learn(self) -> tuple[Floats, Floats]:
+    def _learn(self, rule: int) -> tuple[Floats, Floats]:
+        size = len(self.prompt_ids)
         if self._fixed_prior is not None:
             a, b = self._fixed_prior
-            return np.full(self._trials.size, a), np.full(self._trials.size, b)
-        prior = learn_prior(self._successes, self._trials, self._task, self._level)
+            return np.full(size, a), np.full(size, b)
+        kept = self._kept(rule, slice(None))
+        prior = learn_prior(self._successes[rule] * kept, self._trials[rule] * kept, self._task, self._level)
         return prior.a, prior.b

@@ -8,6 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream.messages import OpenGroup, Verdict
 
 
@@ -31,6 +34,8 @@ class Entry:
     slices: list[Slice]
     rewards: dict[int, float | None] = field(default_factory=dict)
     """By rollout; None for one that carries no reward (law 6)."""
+    forecasts: NDArray[np.float64] | None = None
+    """Success rate that each rule of forgetting expects [K]; None after a restart, where it is not scored."""
     num_sampled: int = 0
     num_tokens: int = 0
     """Rollouts that were sampled (the abandoned were not), and their tokens."""

@@ -3,7 +3,7 @@
 TURNS_SHARE of the rollouts go to the prompts that were admitted least often, one each, so that none is ever forgotten: no
 prompt waits for more than pool / (TURNS_SHARE x run.rollouts_per_update) updates, and one. The others are the solution of
 a knapsack over the whole pool, with N from 0, for the greatest sum of `values.Learnability`, which counts what a prompt
-has had before. In mode `uniform` all rollouts go by turns.
+has had of late. In mode `uniform` all rollouts go by turns.
 """
 
 import math
@@ -46,7 +46,7 @@ class PoolAdmission:
         if room <= 0:
             return Plan(groups=partial)
         a, b = state.evidence.posterior(free)
-        value = Learnability(a, b, state.evidence.num_rollouts[free])
+        value = Learnability(a, b, state.evidence.load(free, first))
         high = np.full(free.size, self._most)
         solution = solve(value.marginal, room, self._turns(state, free, room, partial), high, least=0)
         taken = np.flatnonzero(solution.num_rollouts)

@@ -21,12 +21,13 @@ from dataclasses import replace
 from allocator.admission import first_evaluations
 from allocator.beliefs import next_group_id
 from allocator.evidence import Evidence
+from allocator.forgetting import PER_VERSION
 from allocator.ledger import Ledger
 from allocator.prompt_queue import PromptQueue
 from allocator.state import PartialGroup, State
 from stream.broker import Offsets
 from stream.config import Config
-from stream.messages import TRAINING, Belief, Job, OpenGroup, Pace, Position, Prompt, Update, Verdict
+from stream.messages import TRAINING, Belief, Job, OpenGroup, Position, Prompt, Update, Verdict
 from stream.run_topics import RunTopics
 from stream.topics import BELIEFS, JOBS, UPDATES
 from stream.worker import Delivery
@@ -62,7 +63,7 @@ class Recovery:
         if not state.num_admitted:
             state.awaited_evaluations = first_evaluations(self._config)
         for update in self._topics.read_all(UPDATES, newest=NEWEST_UPDATES):
-            state.policy_version = max(state.policy_version, update.version)
+            state.evidence.advance(update.version)
         table, run = self._config.allocator, self._config.run
         most_jobs = (
             run.prompts_per_update * -(-table.max_rollouts // table.slice_rollouts)
@@ -81,20 +82,26 @@ class Recovery:
         return state
 
     def _restored(self, pool: Mapping[str, Prompt]) -> State:
-        beliefs, pace = self._read_beliefs(pool)
+        beliefs, last = self._read_beliefs(pool)
         table, sampling = self._config.allocator, self._config.sampling
         state = State(
             beliefs=beliefs,
-            evidence=Evidence(list(pool.values()), table.prior, most_tokens=sampling.max_tokens),
+            evidence=Evidence(
+                list(pool.values()),
+                table.prior,
+                most_tokens=sampling.max_tokens,
+                per_version=() if table.discount else PER_VERSION,
+            ),
             ledger=Ledger(table.slice_rollouts, self._topics.num_partitions(JOBS)),
             queue=PromptQueue(beliefs, self._config.run.seed),
             prompts_per_update=self._config.run.prompts_per_update,
             rollouts_per_update=None if self._config.by_groups else self._config.run.budget,
             num_admitted=sum(belief.num_groups for belief in beliefs.values()),
             num_admitted_rollouts=sum(belief.num_rollouts for belief in beliefs.values()),
-            pace=pace,
+            pace=last.pace,
         )
         state.evidence.note_all(beliefs.values())
+        state.evidence.scores.restore(last.losses, last.faded_at)
         for belief in beliefs.values():
             if belief.open_group is not None:
                 entry = state.ledger.open(belief.prompt_id, belief.open_group, time.monotonic())
@@ -102,15 +109,16 @@ class Recovery:
                     state.ledger.settle(entry)
         return state
 
-    def _read_beliefs(self, pool: Mapping[str, Prompt]) -> tuple[dict[str, Belief], Pace | None]:
-        beliefs, pace = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in pool}, None
+    def _read_beliefs(self, pool: Mapping[str, Prompt]) -> tuple[dict[str, Belief], Belief]:
+        """The newest of every prompt, and the last record that tells of the whole run."""
+        beliefs, last = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in pool}, Belief(prompt_id="")
         for belief in self._topics.read_each(BELIEFS):
             if belief.positions or belief.pace is not None:
-                pace = belief.pace
+                last = belief
                 self.offsets = {(at.topic, at.partition): at.offset for at in belief.positions}
             if belief.prompt_id in beliefs:
-                beliefs[belief.prompt_id] = belief
-        return beliefs, pace
+                beliefs[belief.prompt_id] = replace(belief, positions=(), pace=None, losses=())
+        return beliefs, last
 
     # -- partial groups -----------------------------------------------------------------------------------------------
 
@@ -158,7 +166,8 @@ class Recovery:
         for prompt_id in written:
             belief = state.beliefs[prompt_id]
             if prompt_id == written[-1]:
-                belief = replace(belief, positions=positions, pace=state.pace)
+                losses = tuple(state.evidence.scores.losses.tolist())
+                belief = replace(belief, positions=positions, pace=state.pace, losses=losses)
             topics.send(BELIEFS, prompt_id, belief)
         self._just_written, state.changed = state.changed, set()
 

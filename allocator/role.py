@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from allocator import beliefs as belief_rules
 from allocator.admission import Admission, admission_of
+from allocator.forgetting import PER_VISIT
 from allocator.jobs import Issuer
 from allocator.ledger import Entry
 from allocator.plan import Plan
@@ -144,17 +145,7 @@ class Allocator:
 
     def _observe(self, entry: Entry) -> None:
         """All verdicts of a group are there."""
-        rewards = [reward for reward in entry.rewards.values() if reward is not None]
-        self.state.believe(
-            belief_rules.observe(
-                self.state.beliefs[entry.prompt_id],
-                float(sum(rewards)),
-                len(rewards),
-                num_sampled=entry.num_sampled,
-                num_tokens=entry.num_tokens,
-                discount=self._config.allocator.discount,
-            )
-        )
+        self.state.observe(entry, self._config.allocator.discount or PER_VISIT)
         for pass_offset in entry.pass_offsets:
             pass_offset()
         entry.pass_offsets.clear()
@@ -164,14 +155,14 @@ class Allocator:
             entry = self.state.ledger.entries.get(end.group_id)
             if entry is not None and not entry.group.ended:
                 self.state.believe(belief_rules.end(self.state.beliefs[entry.prompt_id]))
-        self.state.policy_version = max(self.state.policy_version, update.version)
+        self.state.evidence.advance(update.version)
 
     # -- belief -> plan -> jobs ---------------------------------------------------------------------------------------
 
     def _admit(self, plan: Plan) -> None:
         now_s = time.monotonic()
         self.state.pace, self._newest_plan = plan.pace, plan
-        self._commit([self.state.admit(prompt_id, group, now_s) for prompt_id, group in plan.groups.items()])
+        self._commit(self.state.admit_all(plan.groups, now_s))
         groups = list(plan.groups.values())
         log.info(
             "admitted round=%d rollouts=%d spent=%.10g value=%.6g gap=%.2g",

@@ -4,6 +4,7 @@ Beliefs, evidence, ledger and queue tell of the same groups, so whatever changes
 a prompt is in the ledger while its belief has an open group, and in the queue while it has none.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from allocator import beliefs as belief_rules
@@ -43,14 +44,17 @@ class State:
     """Rollouts of these."""
     pace: Pace | None = None
     """Price and debt of a stream; None for rounds."""
-    policy_version: int = 0
-    """The newest that an update has told of: older weights may not sample what is admitted from now on."""
     awaited_evaluations: set[str] = field(default_factory=set)
     """Names of the evaluations that the first round waits for."""
     partial_groups: dict[str, PartialGroup] = field(default_factory=dict)
     """By prompt id: the first things to be admitted after a crash; empty otherwise."""
     changed: set[str] = field(default_factory=set)
     """Prompts whose beliefs have changed since the last transaction."""
+
+    @property
+    def policy_version(self) -> int:
+        """The newest that an update has told of: older weights may not sample what is admitted from now on."""
+        return self.evidence.version
 
     def issued(self, prompt_id: str) -> frozenset[int]:
         """Rollouts of a prompt's next group that the log asks for already."""
@@ -64,14 +68,42 @@ class State:
             return self.num_admitted_rollouts // self.rollouts_per_update
         return self.num_admitted // self.prompts_per_update
 
+    def admit_all(self, groups: Mapping[str, OpenGroup], now_s: float) -> list[Entry]:
+        """Prompts get groups; what is forecast of them is scored once they are graded."""
+        forecasts = self.evidence.forecasts(self.evidence.indices(groups))
+        entries = [self.admit(prompt_id, group, now_s) for prompt_id, group in groups.items()]
+        for entry, forecast in zip(entries, forecasts.T, strict=True):
+            entry.forecasts = forecast
+        return entries
+
     def admit(self, prompt_id: str, group: OpenGroup, now_s: float) -> Entry:
         """A prompt gets a group."""
+        self.beliefs[prompt_id] = belief_rules.admit(
+            self.beliefs[prompt_id], group, self.num_admitted_rollouts, len(self.beliefs)
+        )
         self.num_admitted += 1
         self.num_admitted_rollouts += group.num_rollouts
-        self.beliefs[prompt_id] = belief_rules.admit(self.beliefs[prompt_id], group)
         self.evidence.note(self.beliefs[prompt_id])
         self.changed.add(prompt_id)
         return self.ledger.open(prompt_id, group, now_s)
+
+    def observe(self, entry: Entry, discount: float) -> None:
+        """All verdicts of a group are there. What is left of it is for the learner to end."""
+        rewards = [reward for reward in entry.rewards.values() if reward is not None]
+        num_correct, num_graded = float(sum(rewards)), len(rewards)
+        if entry.forecasts is not None and num_graded:
+            self.evidence.scores.note(entry.forecasts, num_correct, num_graded, self.policy_version)
+        self.believe(
+            belief_rules.observe(
+                self.beliefs[entry.prompt_id],
+                num_correct,
+                num_graded,
+                num_sampled=entry.num_sampled,
+                num_tokens=entry.num_tokens,
+                discount=discount,
+                version=self.policy_version,
+            )
+        )
 
     def believe(self, belief: Belief) -> None:
         """What is believed of a prompt with an open group changes; once the group is over, the prompt waits for another."""

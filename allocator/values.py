@@ -250,8 +250,8 @@ class Learnability:
     Neyman's allocation, N_i proportional to sqrt(E[p q]), but for those below the price.
     """
 
-    def __init__(self, a: Floats, b: Floats, spent: Ints) -> None:
-        """Begin with beliefs Beta(a, b) [M], and prompts that have had `spent` rollouts [M] before."""
+    def __init__(self, a: Floats, b: Floats, spent: Floats | Ints) -> None:
+        """Begin with beliefs Beta(a, b) [M], and prompts that have had `spent` rollouts [M] of late, also parts of one."""
         s = a + b
         self._weight = a * b / (s * (s + 1.0))
         self._spent = spent
@@ -267,7 +267,7 @@ class Learnability:
         return np.asarray(self._weight[prompts] * (_independent(n + 1) - _independent(n)))
 
 
-def _independent(n: Ints) -> Floats:
+def _independent(n: Floats | Ints) -> Floats:
     """Independent rollouts that n of one prompt are worth."""
     return np.asarray(n / (1.0 + (n - 1.0) * CORRELATION))
 

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from allocator.beliefs import DISCOUNT, WINDOW
+from allocator.beliefs import WINDOW
 from allocator.budget import Floats, Ints, solve
 from allocator.evidence import Evidence
+from allocator.forgetting import PER_VISIT, with_group
 from allocator.modes import MODES
 from allocator.prompt_queue import PromptQueue
 from allocator.values import PlugIn, Shared, Value
@@ -48,7 +49,7 @@ class Pool:
 
     def __init__(
         self, prompts: Sequence[Prompt], seed: int, *, group: int = 8, low: int = 2, high: int = 128,
-        discount: float = DISCOUNT,
+        discount: float = PER_VISIT,
     ) -> None:  # fmt: skip
         self.index = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
         self._ids = list(self.index)
@@ -114,9 +115,11 @@ def after_group(belief: Belief, correct: float, graded: int, discount: float) ->
         prompt_id=belief.prompt_id,
         num_groups=belief.num_groups + 1,
         num_rollouts=belief.num_rollouts + graded,
+        load=belief.load + graded,
         num_trials=belief.num_trials + graded,
         num_correct=belief.num_correct + correct,
         recent_trials=discount * belief.recent_trials + graded,
         recent_correct=discount * belief.recent_correct + correct,
+        faded=with_group(belief.faded, 0, graded, correct),
         visits=(*belief.visits, Visit(num_correct=correct, num_graded=graded))[-WINDOW:],
     )

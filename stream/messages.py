@@ -358,6 +358,10 @@ class Belief:
     """Groups admitted so far."""
     num_rollouts: int = 0
     """Rollouts of these."""
+    load: float = 0.0
+    """As num_rollouts, discounted by e with every pass: as many rollouts of the run as the pool has prompts."""
+    loaded_at: int = 0
+    """Rollouts of the run as of which `load` is."""
     num_trials: int = 0
     """Graded rollouts so far."""
     num_correct: float = 0.0
@@ -365,6 +369,10 @@ class Belief:
     """As num_trials, discounted: each graded group lowers the weight of those before it (allocator.discount)."""
     recent_correct: float = 0.0
     """As num_correct, discounted likewise."""
+    faded: tuple[float, ...] = ()
+    """As num_trials, then as num_correct, discounted by each of five factors with every version of the policy."""
+    faded_at: int = 0
+    """Version of the policy as of which `faded` is."""
     recent_sampled: float = 0.0
     """Rollouts that were sampled, graded or not, discounted likewise."""
     recent_tokens: float = 0.0
@@ -376,6 +384,8 @@ class Belief:
     """On a round's last record: offsets up to which all is in the beliefs. Beside them, so that the two cannot part."""
     pace: Pace | None = None
     """Beside `positions`, where prompts are decided one by one."""
+    losses: tuple[float, ...] = ()
+    """Beside `positions`: log loss of late of what the counts forecast, `recent` first, then each of `faded`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

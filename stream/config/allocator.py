@@ -23,8 +23,9 @@ class AllocatorTable(Table):
     allowed, and a round of hard prompts may take from one of easy ones. Not with `uniform`, `paper` or budget_tokens."""
     prior: tuple[PositiveFloat, PositiveFloat] | None = None
     """Beta prior of every success rate; without it one is learned, and shared by task and level."""
-    discount: Annotated[float, Gt(0), Le(1)] = 0.5
-    """What a prompt's next group leaves of the weight of its earlier ones in its belief; 1 forgets nothing."""
+    discount: Annotated[float, Gt(0), Le(1)] | None = None
+    """What a prompt's next group leaves of the weight of its earlier ones in its belief; 1 forgets nothing. Left out, several
+    ways to forget are tried side by side, and the one that forecasts best is believed."""
     budget_tokens: NonNegative = 0
     """Most tokens that a round's rollouts may be expected to take; a prompt's cost is learned from its trajectories. With
     0 every rollout counts alike, and a round's budget is run.rollouts_per_prompt x run.prompts_per_update of them."""

@@ -65,6 +65,8 @@ MESSAGES: dict[str, Any] = {
         open_group=OpenGroup(group_id="p.1", num_rollouts=4, round=1, budgeting=BUDGETING),
         positions=(Position(topic="r.verdicts", partition=1, offset=9),),
         pace=Pace(base=0.01, debt=-2.0),
+        faded=(3.5, 1.5),
+        losses=(0.25, 0.5),
     ),
     "heartbeats": Heartbeat(worker="producer-0", pid=1, host="here", state="running", metrics={"producer/tokens": 9}),
     "deadletters": DeadLetter(
