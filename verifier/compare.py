@@ -36,6 +36,7 @@ _INTEGRATION = re.compile(r"\s*\+?\s*[CcKk](?:_\{?\d\}?)?\s*")
 """A constant of integration, whatever its name."""
 _PLUS_OR_MINUS = re.compile(r"(?<=[\w})\]|!])\s*[+-]\s*")
 _WHOLE = frozenset("klmnjz")
+_WORD = re.compile("[A-Za-z]{3}")
 _VARIABLE = re.compile("[A-Za-z]'*")
 _PERIOD = re.compile(
     r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
@@ -291,7 +292,10 @@ def _same_congruences(gold: Chain, answer: Chain) -> bool:
 
 def normal(text: str) -> str:
     r"""A text without what makes no difference: white space, `\text`, case, the full stop."""
-    return re.sub(r"\s+", "", without_text(text)).strip(".,;").lower() if len(text) > 1 else text
+    if len(text) < 2:
+        return text
+    plain = re.sub(r"\s+", "", without_text(text)).strip(".,;")
+    return plain.lower() if _WORD.search(re.sub(r"\\[A-Za-z]+", " ", text)) else plain  # R/r is not r/R
 
 
 def _same_leaves(gold: Leaf, answer: Leaf) -> bool:
@@ -362,7 +366,7 @@ def _same_text(gold: Answer, answer: Answer) -> bool:
         case (Words(words), Formula(text) | Number(text)) | (Formula(text) | Number(text), Words(words)):
             if words in _EMPTY and r"\emptyset" in text:
                 return True
-            if text[:1] in ("+", "-"):
+            if text[:1] in ("+", "-") or re.search(r"[+*/^=<>]", text):
                 return False
             plain = re.sub(r"[^a-zA-Z0-9]+", " ", without_text(text)).strip()
             return plain == words if len(words) == 1 else _same_words(plain.lower(), words)
@@ -378,6 +382,8 @@ def _same_ratio(gold: Ratio, answer: Ratio) -> bool:
         return _same_time((a, gold.half), (b, answer.half))
     if not all(a) or not all(b):
         return False
+    if any(re.fullmatch("0+", part) for part in a + b):
+        return a == b
     return all(
         symbols.same_expression(rf"({a[0]})*({q})", rf"({b[0]})*({p})") for p, q in zip(a[1:], b[1:], strict=True)
     )

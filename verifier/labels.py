@@ -3,7 +3,8 @@
 import re
 
 _FUNCTION_OF_X = re.compile(r"[fgh]\([a-xz]\)")
-_LETTER = re.compile(r"\\?[A-Za-z]")
+_LETTER = re.compile(r"\\?[a-z]+")
+"""What a function or a sequence is of, and may be named otherwise. Events, P(A), are what they are."""
 
 
 def renaming(gold: str, answer: str) -> dict[str, str] | None:
@@ -18,7 +19,7 @@ def renaming(gold: str, answer: str) -> dict[str, str] | None:
         return None
     if not mine or not theirs:
         return {} if all(re.fullmatch(r"[A-Za-z](?:_\w)?", argument) for argument in mine or theirs) else None
-    if len(mine) != len(theirs) or len(set(theirs)) != len(theirs):
+    if len(mine) != len(theirs) or len(set(theirs)) != len(theirs) or not re.fullmatch(r"\\?[A-Za-z]'*", head):
         return None
     pairs = [pair for pair in zip(theirs, mine, strict=True) if pair[0] != pair[1]]
     return dict(pairs) if all(_LETTER.fullmatch(letter) for pair in pairs for letter in pair) else None
@@ -34,8 +35,8 @@ def _parts(label: str) -> tuple[str, list[str]]:
 
 
 def base_of(label: str) -> str:
-    """A name without the number of the solution."""
-    return re.sub(r"_\{?\d+\}?$", "", label)
+    """A name of an unknown without the number of the solution. The terms of a sequence, a_1, are named by theirs."""
+    return re.sub(r"^((?:[k-tw-z]|\\?(?:lambda|theta))'*)_\{?\d+\}?$", r"\1", label)
 
 
 def is_name(text: str) -> bool:

@@ -274,6 +274,8 @@ def same_number(gold: Literal, answer: Literal) -> bool:
         return False
     if gold.percent != answer.percent:
         plain, percentage = (gold, answer) if answer.percent else (answer, gold)
+        if measure(plain.unit) is not None:
+            return False
         hundredth = Literal(percentage.value / 100, None if percentage.decimals is None else percentage.decimals + 2)
         return _close(plain, hundredth) or (abs(plain.value) >= 1 and _close(plain, percentage))
     return _close(gold, answer)

@@ -51,11 +51,15 @@ _REST = re.compile(
     r"\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\s*$"
 )
 """A modulus behind a rest: `37 (mod 100)`."""
+_DIVISOR = re.compile(r"mod\s*(?:\}\s*)?\{?\s*(\d{1,30})")
 _CHOICE = re.compile(r"\s*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:])")
 _OPTION = re.compile(r"(?i:(?:I(?:'d|\s+would)?\s+)?(?:option|choice|choose|pick|select))\s+\(?([A-J])\)?")
 _ONE_LETTER = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J]))[.:]?")
 _STATES = re.compile(r"\b(?:is|are|equals?|answer)\b|[=:]", re.IGNORECASE)
 """What makes a sentence with a formula state it; others, such as `a circle of radius $3$`, are the answer as a whole."""
+_PRODUCT = re.compile(r"[+-]?\d+[A-Za-z]$")
+_NO_NUMBER = re.compile(rf"=|\\equiv(?!.*mod)|^{_PRODUCT.pattern}")
+"""`x = 5` says more than 5: another name is another answer."""
 _SHOWN = 120
 
 
@@ -110,6 +114,8 @@ def _grade_tree(gold: Gold, text: str) -> Grade:
         plain = without_text(text).strip()
         choice = _CHOICE.match(plain) or _OPTION.fullmatch(plain)
         text = next(filter(None, choice.groups())) if choice else text
+    if _other_modulus(gold.text, text):
+        return wrong(f"another modulus: {show(text)}")
     tree = read(text)
     if same(gold.tree, tree) or same(_alone(gold.tree), _alone(tree)):
         return correct("equal")
@@ -136,12 +142,20 @@ def _grade_number(gold: Gold, wanted: Literal, text: str, found: Found) -> Grade
     if _also_rounded(text, wanted):
         return correct("the same number, also rounded")
     number = _number_in(text)
+    if number is not None and _other_modulus(gold.text, text):
+        return wrong(f"another modulus: {show(text)}")
     if number is not None:
         return _number_grade(same_number(wanted, number), text)
     if _listed_twice(text, wanted):
         return correct("the same number, repeated")
     grade = no_number(found, text)
     return grade._replace(rule="echo") if _comes_to(gold.text, text) else grade
+
+
+def _other_modulus(gold: str, answer: str) -> bool:
+    """Whether both are rests, of different divisors."""
+    divisors = [_DIVISOR.search(text) for text in (gold, answer)]
+    return divisors[0] is not None and divisors[1] is not None and divisors[0][1] != divisors[1][1]
 
 
 def _number_grade(equal: bool, text: str) -> Grade:
@@ -236,10 +250,11 @@ def read_gold(gold: str) -> Gold:
     tree = read(cleaned)
     if isinstance(tree, Number) and tree.listed:
         tree = Many(tree.listed)  # 3,4: a list and no decimal, see verifier.golds
+    if _PRODUCT.match(cleaned):
+        tree = Formula(cleaned)  # 2A: twice A, no two amperes
     _check(tree, gold)
-    # "x = 5" says more than 5: another name is another answer
-    number = _number_in(cleaned) if not isinstance(tree, Many) and "=" not in cleaned else None
-    return Gold(cleaned, tree, number)
+    is_number = not isinstance(tree, Many) and not _NO_NUMBER.search(cleaned)
+    return Gold(cleaned, tree, _number_in(cleaned) if is_number else None)
 
 
 def _gold_text(gold: str) -> str:

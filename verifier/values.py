@@ -11,6 +11,7 @@ from typing import Any
 
 import sympy
 
+from verifier.sums import limits_of, written_out
 from verifier.tokens import TooLarge
 
 MAX_BITS = 200_000
@@ -57,6 +58,10 @@ def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> A
     """
     if not _is_bounded(expression, point):
         raise TooLarge("a number too large to work out")
+    out = written_out(expression, point)
+    if out is None:
+        return None
+    expression, point = out
     try:
         value = expression.evalf(digits, subs=point, maxn=100 if digits == _DIGITS else 3 * digits)
     except Exception:
@@ -147,6 +152,12 @@ def equal_values(a: Any, b: Any) -> bool | None:
 
 def _points_of(a: Any, b: Any, symbols: Sequence[Any]) -> list[dict[Any, Any]]:
     """Where to compare: at integers what alternates or rounds and is of letters that stand for integers."""
+    if ends := limits_of(a) | limits_of(b):
+        rest = points_for([symbol for symbol in symbols if symbol not in ends])
+        return [
+            row | {end: sympy.Integer(n + k) for k, end in enumerate(sorted(ends, key=str))}
+            for n, row in enumerate(rest, 1)
+        ]
     whole = [symbol for symbol in symbols if symbol.name in _WHOLE]
     steps = a.has(*_STEPS) or b.has(*_STEPS)
     if whole and ((steps and len(whole) == len(symbols)) or _alternates(a, whole) or _alternates(b, whole)):

@@ -167,6 +167,8 @@ def plain_words(text: str) -> list[str]:
         return []
     if not (in_text or len(plain) > 3 or plain.lower() in ("no", "yes", "odd")):
         return []
+    if "-" in plain and not in_text and not re.search("[A-Za-z]{4}", plain):
+        return []  # ax - b
     in_text = in_text and re.fullmatch(r"[A-Za-z\s.,!?'-]*", _IN_TEXT.sub("", text)) is not None
     if (
         in_text

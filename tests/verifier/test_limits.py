@@ -30,6 +30,8 @@ MAX_CPU_S = 1.5
         ("x", "(" + r"\pm 1," * 100 + "1)"),
         ("x", "5 km " * 100),
         ("x", r"\gcd(x,y)" * 40),
+        ("x", "x_" * 250 + "x"),
+        (r"\sum_{k=1}^n k x^k", r"\sum_{k=1}^n k x^{k+1}"),
     ],
     ids=lambda text: text[:24],
 )
