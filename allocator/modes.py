@@ -13,7 +13,17 @@ from numpy.typing import ArrayLike
 
 from allocator.budget import MAX_BUDGET, Floats, Ints, check_budget, level, solve, spread, total_cost
 from allocator.prior import learn_prior, numbered
-from allocator.values import NO_GAIN, PAPER_GAIN, Gain, PlugIn, Shared, Value, VarianceRemoved, rollouts_needed
+from allocator.values import (
+    NO_GAIN,
+    PAPER_GAIN,
+    Gain,
+    Learnability,
+    PlugIn,
+    Shared,
+    Value,
+    VarianceRemoved,
+    rollouts_needed,
+)
 
 MIN_TRIALS = 8
 """Fewer trials than this and the paper's rule counts a prompt as unseen (min_buffer_length of its code)."""
@@ -61,7 +71,7 @@ def allocate(
     budget: float,
     *,
     mode: str = "bayes",
-    min_rollouts: ArrayLike = 2,
+    min_rollouts: ArrayLike | None = None,
     max_rollouts: ArrayLike = 128,
     cost: ArrayLike | None = None,
     task: Sequence[Any] | ArrayLike | None = None,
@@ -75,8 +85,10 @@ def allocate(
         trials: [M] past rollouts; 0 for a prompt never seen. Counts may be discounted.
         budget: rollouts to spend, all of them; with `cost` the most that the rollouts may cost together.
         mode: `bayes` (expected value under the posterior), `paper` (the rule of arXiv 2509.25849), `uniform`,
-            `p_nonzero` (most groups with a gradient), `variance` (least gradient variance, as VIP).
-        min_rollouts, max_rollouts: bounds, one for all or [M]; the lower one at least 2.
+            `p_nonzero` (most groups with a gradient), `variance` (least gradient variance, as VIP), `learnability` (most
+            E[p(1-p)], where a rollout needs no group).
+        min_rollouts, max_rollouts: bounds, one for all or [M]. The lower one is at least 2, and 2 if left out; with
+            `learnability` at least 0, and 0.
         cost: [M] cost of one rollout of each prompt, e.g. its expected tokens.
         task, level: [M] any labels; what is learned of a prompt is shared most within its level of its task.
         prior: (A, B) of a fixed Beta prior; without it one is learned from the counts.
@@ -89,9 +101,11 @@ def allocate(
         raise ValueError(f"mode is {mode!r}; want one of {', '.join(MODES)}")
     wins, counts = _numbers("successes", successes), _numbers("trials", trials)
     check_counts(wins, counts)
-    low, high = _bounds("min", min_rollouts, counts.size), _bounds("max", max_rollouts, counts.size)
+    least = 0 if mode == "learnability" else 2
+    low = _bounds("min", least if min_rollouts is None else min_rollouts, counts.size)
+    high = _bounds("max", max_rollouts, counts.size)
     costs = None if cost is None else _numbers("cost", cost, counts.size)
-    check_budget(budget, low, high, costs)
+    check_budget(budget, low, high, costs, least)
     a, b = _prior(wins, counts, _labels("task", task, counts.size), _labels("level", level, counts.size), prior)
     rate = np.divide(wins, counts, out=np.full(counts.size, np.nan), where=counts >= MIN_TRIALS)
     return MODES[mode](Beliefs(rate=rate, a=a + wins, b=b + counts - wins), budget, low, high, costs)
@@ -167,14 +181,14 @@ VALUES: dict[str, ValueOf] = {
 """The value functions of the modes that maximise one: they have a price."""
 
 
-def _optimal(value_of: ValueOf) -> Mode:
-    """The mode that maximises a value function, given the beliefs and the bounds of all N."""
+def _optimal(value_of: ValueOf, least: int = 2) -> Mode:
+    """The mode that maximises a value function, given the beliefs and the bounds of all N, which are `least` or more."""
 
     def mode(beliefs: Beliefs, budget: float, low: Ints, high: Ints, cost: Floats | None = None) -> Allocation:
-        check_budget(budget, low, high, cost)
+        check_budget(budget, low, high, cost, least)
         most = high if cost is not None else np.minimum(high, low + (int(budget) - int(low.sum())))
         value = value_of(beliefs, int(low.min()), int(most.max()))
-        solution = solve(value.marginal, budget, low, high, cost)
+        solution = solve(value.marginal, budget, low, high, cost, least)
         return Allocation(
             num_rollouts=solution.num_rollouts,
             value=value.value(np.arange(low.size), solution.num_rollouts),
@@ -191,6 +205,7 @@ MODES: dict[str, Mode] = {
     "uniform": uniform,
     "paper": paper,
     **{name: _optimal(value_of) for name, value_of in VALUES.items()},
+    "learnability": _optimal(lambda beliefs, low, high: Learnability(beliefs.a, beliefs.b), least=0),
 }
 
 

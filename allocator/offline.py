@@ -38,7 +38,8 @@ that many rollouts under the mode's value function."""
 MODE_HELP = """\
 bayes: most expected value, p(1-p)^2 x P(both outcomes), over a Beta posterior (default); paper: the rule of
 arXiv 2509.25849 with its fallback, at the observed rates; uniform: the same for all; p_nonzero: most groups with a
-gradient; variance: least gradient variance"""
+gradient; variance: least gradient variance; learnability: most expected p(1-p), from 0 rollouts a prompt, where a
+rollout is measured against a belief and needs no group"""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -77,7 +78,9 @@ def parser() -> argparse.ArgumentParser:
         help="rollouts to spend, all of them; where the lines hold a cost, the most that the rollouts may cost together",
     )
     arguments.add_argument("--mode", choices=tuple(MODES), default="bayes", help=MODE_HELP)
-    arguments.add_argument("--min", type=_whole, default=2, help="fewest rollouts of a prompt, at least 2 (default: 2)")
+    arguments.add_argument(
+        "--min", type=_whole, help="fewest rollouts of a prompt, at least 2 (default: 2; with learnability 0)"
+    )
     arguments.add_argument("--max", type=_whole, default=128, help="most rollouts of a prompt (default: 128)")
     arguments.add_argument(
         "--prior", type=_prior, metavar="A,B", help="fixed Beta prior of every success rate (default: learned)"
@@ -220,7 +223,9 @@ def _summary(options: argparse.Namespace, allocation: Allocation, costly: bool) 
         f"most={rollouts.max()} value={allocation.value.sum():.6g} price={allocation.price:.6g}",
     ]
     if costly:
-        certified = f", value within {allocation.gap:.2g} of the best" if options.mode in VALUES else ""
+        certified = (
+            f", value within {allocation.gap:.2g} of the best" if options.mode in {*VALUES, "learnability"} else ""
+        )
         parts.append(f"cost={allocation.spent:.10g} of {options.budget:.10g}{certified}")
     return " ".join(parts)
 

@@ -250,11 +250,11 @@ class Learnability:
     Neyman's allocation, N_i proportional to sqrt(E[p q]), but for those below the price.
     """
 
-    def __init__(self, a: Floats, b: Floats, spent: Floats | Ints) -> None:
+    def __init__(self, a: Floats, b: Floats, spent: Floats | Ints | None = None) -> None:
         """Begin with beliefs Beta(a, b) [M], and prompts that have had `spent` rollouts [M] of late, also parts of one."""
         s = a + b
         self._weight = a * b / (s * (s + 1.0))
-        self._spent = spent
+        self._spent = np.zeros(a.size) if spent is None else spent
 
     def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
         """V(spent + N) - V(spent). [K]"""

@@ -3,7 +3,7 @@
 Sampling is a small loop of its own; everything that learns from the groups is the learner's code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,19 +41,36 @@ def graded_groups(
     model: Any, version: int, items: Sequence[Item], sizes: Sequence[int], end: int, generator: torch.Generator
 ) -> list[Group]:
     """One group of `sizes[i]` rollouts of each item, sampled by the model as policy version `version`, and graded."""
-    prompts = np.repeat([ids for _, ids, _ in items], sizes, axis=0).astype(np.int64)
-    tokens, logprobs = sample(model, torch.as_tensor(prompts), MAX_TOKENS, end, generator)
-    groups, row = [], 0
-    for (prompt, ids, answer), size in zip(items, sizes, strict=True):
-        job = Job(
+    jobs = [
+        Job(
             group_id=prompt.prompt_id, start=0, stop=size, num_rollouts=size, prompt=prompt, prompt_token_ids=ids,
             sampling=Sampling(max_tokens=MAX_TOKENS),
-        )  # fmt: skip
-        rows = range(row, row + size)
-        verdicts = {i: _verdict(job, i, version, tokens[r], logprobs[r], end, answer) for i, r in enumerate(rows)}
-        groups.append(Group(prompt.prompt_id, size, verdicts))
-        row += size
-    return groups
+        )
+        for (prompt, ids, _), size in zip(items, sizes, strict=True)
+    ]  # fmt: skip
+    groups = {job.group_id: Group(job.group_id, job.num_rollouts) for job in jobs}
+    answers = {prompt.prompt_id: answer for prompt, _, answer in items}
+    for verdict in graded(model, version, jobs, answers, end, generator):
+        groups[verdict.trajectory.job.group_id].verdicts[verdict.trajectory.rollout_index] = verdict
+    return list(groups.values())
+
+
+def graded(
+    model: Any,
+    version: int,
+    jobs: Sequence[Job],
+    answers: Mapping[str, np.ndarray],
+    end: int,
+    generator: torch.Generator,
+) -> list[Verdict]:
+    """Verdicts on all rollouts of the jobs, sampled by the model as policy version `version`; answers by prompt id."""
+    rollouts = [(job, rollout_index) for job in jobs for rollout_index in range(job.start, job.stop)]
+    prompts = np.stack([job.prompt_token_ids for job, _ in rollouts]).astype(np.int64)
+    tokens, logprobs = sample(model, torch.as_tensor(prompts), MAX_TOKENS, end, generator)
+    return [
+        _verdict(job, index, version, tokens[row], logprobs[row], end, answers[job.prompt.prompt_id])
+        for row, (job, index) in enumerate(rollouts)
+    ]
 
 
 def _verdict(
@@ -93,9 +110,14 @@ def sample(
     return torch.stack(tokens, 1).numpy().astype(np.int32), torch.stack(logprobs, 1).numpy()
 
 
-@torch.no_grad()
 def accuracy(model: Any, items: Sequence[Item]) -> float:
     """Mean probability that a completion at temperature 1 is the right answer."""
+    return float(success_rates(model, items).mean())
+
+
+@torch.no_grad()
+def success_rates(model: Any, items: Sequence[Item]) -> np.ndarray:
+    """Probability that a completion of each item at temperature 1 is the right answer. [items]"""
     longest = max(len(answer) for _, _, answer in items)
     rows = np.zeros((len(items), len(items[0][1]) + longest), dtype=np.int64)
     mask = np.zeros((len(items), longest), dtype=bool)
@@ -106,4 +128,4 @@ def accuracy(model: Any, items: Sequence[Item]) -> float:
     start = len(items[0][1])
     logprobs = torch.log_softmax(model(input_ids=tokens[:, :-1]).logits[:, start - 1 :].float(), dim=-1)
     chosen = logprobs.gather(-1, tokens[:, start:, None])[..., 0]
-    return float((chosen * torch.as_tensor(mask)).sum(-1).exp().mean())
+    return (chosen * torch.as_tensor(mask)).sum(-1).exp().numpy().astype(np.float64)

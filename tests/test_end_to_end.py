@@ -3,6 +3,7 @@ SIGKILL, one hangs (SIGSTOP), garbage is written to every topic, the run is inte
 must account for every group."""
 
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NUM_UPDATES, PROMPTS_PER_UPDATE = 120, 16
+NUM_ROLLOUTS = NUM_UPDATES * PROMPTS_PER_UPDATE * 8
 RECIPE = f"""
 [run]
 name = "e2e"
@@ -38,7 +40,7 @@ num_heldout = 64
 max_tokens = 8
 
 [allocator]
-mode = "paper"
+mode = "{{mode}}"
 lease_s = 20
 
 [producer]
@@ -82,7 +84,7 @@ class Driver:
     def __init__(self, folder: Path) -> None:
         self.runs = folder / "runs"
         self.recipe = folder / "e2e.toml"
-        self.recipe.write_text(RECIPE.format(dir=self.runs))
+        self.recipe.write_text(RECIPE.format(dir=self.runs, mode=folder.name.rstrip("0123456789")))
         self.output = folder / "output.txt"
         self.pids: dict[str, int] = {}
         self.step = 0
@@ -173,9 +175,10 @@ def rucksack(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("e2e")
+@pytest.fixture(scope="module", params=["paper", "learnability"])
+def folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Once with groups, once with single rollouts measured against beliefs; the name of the folder is the mode's."""
+    return tmp_path_factory.mktemp(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +251,20 @@ def test_every_admitted_group_ends_exactly_once_in_the_lineage_that_survives(dat
     ends = Counter(end.group_id for update in data.lineage.surviving for end in update.groups)
     assert set(ends) == data.admitted
     assert set(ends.values()) == {1}
-    assert len(ends) == NUM_UPDATES * PROMPTS_PER_UPDATE
+    assert sum(end.num_rollouts for update in data.lineage.surviving for end in update.groups) == NUM_ROLLOUTS
     assert data.lineage.finished
+
+
+def test_an_update_is_of_whole_groups_or_of_the_rollouts_that_come_first(data: Any) -> None:
+    steps = [update.groups for update in data.lineage.surviving if update.groups]
+    if {group.mode for group in data.groups.values() if group.train} == {"paper"}:
+        assert {len(groups) for groups in steps} == {PROMPTS_PER_UPDATE}
+        return
+    assert {end.ending for groups in steps for end in groups} == {"trained"}
+    sizes = [end.num_rollouts for groups in steps for end in groups]
+    ended = list(itertools.accumulate(sum(end.num_rollouts for end in groups) for groups in steps))
+    for update, total in enumerate(ended, 1):  # the last group of an update may reach into the next
+        assert 0 <= total - update * NUM_ROLLOUTS // NUM_UPDATES < max(sizes)
 
 
 def test_versions_are_never_used_twice_and_the_killed_learner_rolled_back(data: Any) -> None:
@@ -262,7 +277,7 @@ def test_every_rollout_counts_once_and_every_round_meets_its_budget(data: Any) -
     by_group = Counter(data.training["group"].tolist())
     groups = [group for group in data.groups.values() if group.train]
     assert {g.index: by_group[g.index] for g in groups} == {g.index: g.num_rollouts for g in groups}
-    assert len(data.training) == NUM_UPDATES * PROMPTS_PER_UPDATE * 8
+    assert len(data.training) == NUM_ROLLOUTS
 
 
 def test_garbage_goes_to_deadletters_from_every_topic_that_a_role_reads(data: Any) -> None:

@@ -62,8 +62,9 @@ class Config(Table):
         learner, allocator = self.learner, self.allocator
         if learner.objective is None:
             of_groups = GROUP_KEYS & ({*self.run.model_fields_set} | {*allocator.model_fields_set})
-            asks_for_groups = of_groups or allocator.mode in GROUP_MODES or learner.advantage not in (None, "belief")
-            learner = learner.model_copy(update={"objective": "tis" if asks_for_groups else "belief"})
+            needs_groups = of_groups or allocator.mode in GROUP_MODES or learner.advantage not in (None, "belief")
+            by_beliefs = allocator.mode == "learnability" or not needs_groups
+            learner = learner.model_copy(update={"objective": "belief" if by_beliefs else "tis"})
         if allocator.mode is None:
             mode = "learnability" if learner.measures_by_belief else "bayes"
             allocator = allocator.model_copy(update={"mode": mode})

@@ -40,11 +40,23 @@ def test_with_costs_the_budget_is_never_exceeded(
     budget = float(cost.sum() * (2 + 30 * share))
     found = allocate(wins, trials, budget, mode=mode, max_rollouts=32, cost=cost)
     assert cost @ found.num_rollouts == found.spent <= budget
-    assert ((found.num_rollouts >= 2) & (found.num_rollouts <= 32)).all()
+    least = 0 if mode == "learnability" else 2
+    assert ((found.num_rollouts >= least) & (found.num_rollouts <= 32)).all()
 
 
 def rollouts(successes: list[float], trials: list[float], budget: int, mode: str, **options: Any) -> list[int]:
     return [int(n) for n in allocate(successes, trials, budget, mode=mode, **options).num_rollouts]
+
+
+def test_learnability_begins_at_no_rollouts_and_goes_where_rewards_vary() -> None:
+    # Beta(1, 1) and counts: E[pq] of 4/8 is 5 5 / (10 11) = .227, of 8/8 9 1 / (10 11) = .082, of unseen 1/6.
+    # The increments of n / (1 + (n-1)/2): 1, 1/3, 1/6, 1/10, ...
+    found = allocate([4, 8, 0], [8, 8, 0], 4, mode="learnability", prior=(1, 1))
+    assert found.num_rollouts.tolist() == [2, 1, 1]  # .227, .167, .082; .227/3 = .076 before .167/3
+    assert found.value == pytest.approx([25 / 110 * 4 / 3, 9 / 110, 1 / 6])
+    assert found.price == pytest.approx(25 / 110 / 3)
+    assert rollouts([4, 8, 0], [8, 8, 0], 2, "learnability", prior=(1, 1)) == [1, 0, 1]
+    assert rollouts([4, 8, 0], [8, 8, 0], 4, "learnability", prior=(1, 1), min_rollouts=1, max_rollouts=2) == [2, 1, 1]
 
 
 def test_uniform_gives_the_remainder_to_the_first() -> None:
@@ -91,7 +103,7 @@ def test_hard_prompts_get_more_than_medium_ones() -> None:
 # -- the posterior ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["bayes", "p_nonzero", "variance"])
+@pytest.mark.parametrize("mode", ["bayes", "p_nonzero", "variance", "learnability"])
 def test_no_move_of_one_rollout_raises_the_total(mode: str) -> None:
     # For concave values a solution that no exchange improves is the best one.
     rng = np.random.default_rng(4)
@@ -182,7 +194,7 @@ def test_impossible_counts_and_budgets_are_named(arguments: tuple[Any, Any, floa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "greedy"}, "mode is 'greedy'; want one of uniform, paper, bayes, p_nonzero, variance"),
+        ({"mode": "greedy"}, "mode is 'greedy'; want one of uniform, paper, bayes, p_nonzero, variance, learnability"),
         ({"prior": (0, 1)}, r"the prior is Beta\(0, 1\); want two positive, finite numbers"),
         ({"prior": (1, float("nan"))}, r"the prior is Beta\(1, nan\)"),
         ({"prior": (1, 2, 3)}, r"the prior is Beta\(1, 2, 3\)"),
