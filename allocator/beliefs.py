@@ -1,6 +1,5 @@
 """Changes what is believed of a prompt: a belief and what happened to its group in, the belief after it out. Pure."""
 
-import math
 from dataclasses import replace
 
 from allocator.forgetting import PER_VISIT, with_group
@@ -16,22 +15,10 @@ def next_group_id(belief: Belief) -> str:
     return f"{belief.prompt_id}.{belief.num_groups:04d}"
 
 
-def admit(belief: Belief, group: OpenGroup, num_before: int = 0, num_prompts: int = 1) -> Belief:
-    """The belief once the prompt has got a group.
-
-    Args:
-        num_before: rollouts of the run that were admitted before.
-        num_prompts: of the pool.
-
-    """
-    return replace(
-        belief,
-        num_groups=belief.num_groups + 1,
-        num_rollouts=belief.num_rollouts + group.num_rollouts,
-        load=belief.load * math.exp((belief.loaded_at - num_before) / num_prompts) + group.num_rollouts,
-        loaded_at=num_before,
-        open_group=group,
-    )
+def admit(belief: Belief, group: OpenGroup) -> Belief:
+    """The belief once the prompt has got a group."""
+    num_rollouts = belief.num_rollouts + group.num_rollouts
+    return replace(belief, num_groups=belief.num_groups + 1, num_rollouts=num_rollouts, open_group=group)
 
 
 def observe(

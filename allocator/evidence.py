@@ -45,7 +45,6 @@ class Evidence:
         self.scores = Scores(self._factors.size)
         self._sampled, self._tokens = np.zeros(len(pool)), np.zeros(len(pool))
         self._is_open = np.zeros(len(pool), dtype=np.bool_)
-        self._load, self._loaded_at = np.zeros((2, len(pool)))  # [M] each
         self._fixed_prior = fixed_prior
         self._most_tokens = float(most_tokens)
         self._priors: dict[int, tuple[Floats, Floats]] = {}
@@ -55,7 +54,6 @@ class Evidence:
         index = self._index[belief.prompt_id]
         self._sampled[index], self._tokens[index] = belief.recent_sampled, belief.recent_tokens
         self._is_open[index] = belief.open_group is not None
-        self._load[index], self._loaded_at[index] = belief.load, belief.loaded_at
         if (self._trials[0, index], self._successes[0, index]) != (belief.recent_trials, belief.recent_correct):
             self._trials[:, index], self._successes[:, index] = self._counts(belief)
             self._noted_at[index] = belief.faded_at
@@ -65,8 +63,6 @@ class Evidence:
         """Take in many beliefs at once."""
         indices = self.indices([belief.prompt_id for belief in beliefs])
         self._is_open[indices] = [belief.open_group is not None for belief in beliefs]
-        self._load[indices] = [belief.load for belief in beliefs]
-        self._loaded_at[indices] = [belief.loaded_at for belief in beliefs]
         self._sampled[indices] = [belief.recent_sampled for belief in beliefs]
         self._tokens[indices] = [belief.recent_tokens for belief in beliefs]
         counts = np.array([self._counts(belief) for belief in beliefs]).reshape(-1, 2, self._factors.size)
@@ -113,11 +109,6 @@ class Evidence:
         if self._factors.size == 1:
             return [belief.recent_trials], [belief.recent_correct]
         return [belief.recent_trials, *counts[:size]], [belief.recent_correct, *counts[size:]]
-
-    def load(self, indices: Ints, num_admitted: int) -> Floats:
-        """Rollouts that prompts have had of late (`Belief.load`), when the run has admitted so many. [C]"""
-        passes = (num_admitted - self._loaded_at[indices]) / len(self.prompt_ids)
-        return np.asarray(self._load[indices] * np.exp(-passes))
 
     @property
     def num_free(self) -> int:

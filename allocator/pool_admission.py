@@ -1,25 +1,25 @@
 """Admits single rollouts as there is room for them, of any prompts of the pool: for advantages that need no group.
 
-TURNS_SHARE of the rollouts go to the prompts that were admitted least often, one each, so that none is ever forgotten: no
-prompt waits for more than pool / (TURNS_SHARE x run.rollouts_per_update) updates, and one. The others are the solution of
-a knapsack over the whole pool, with N from 0, for the greatest sum of `values.Learnability`, which counts what a prompt
-has had of late. In mode `uniform` all rollouts go by turns.
+In mode `learnability` prompts are drawn: in the mean they get what makes the variance of the pool's gradient least
+(`allocator.neyman`), but none less than LEAST_SHARE of an equal share, so that none is forgotten: what is solved keeps
+coming, and teaches when it fails. In mode `uniform` they come by turns.
 """
 
-import math
 from collections.abc import Container
 
 import numpy as np
 
-from allocator.budget import Ints, solve
+from allocator.budget import Floats, Ints
+from allocator.neyman import drawn, expected_rollouts
 from allocator.plan import Plan, are_free, new_groups, partial_groups
 from allocator.state import State
-from allocator.values import Learnability
 from stream.config import Config
 from stream.messages import Budgeting
 
-TURNS_SHARE = 1 / 8
-"""Share of the rollouts that go by turns, whatever is believed."""
+LEAST_SHARE = 1 / 4
+"""Of an equal share of the rollouts, what every prompt gets in the mean, whatever is believed."""
+MOST_SHARES = 2
+"""Equal shares, or one rollout, that no prompt gets more than: more prompts teach more than more rollouts of one."""
 
 
 class PoolAdmission:
@@ -29,7 +29,6 @@ class PoolAdmission:
         self._run, self._mode = config.run, config.mode
         self._per_update = config.run.budget
         self._most = min(config.allocator.max_rollouts, self._per_update)
-        self._turns_share = 1.0 if self._mode == "uniform" else TURNS_SHARE
 
     def ready(self, state: State) -> bool:
         """Whether there is room for a rollout, and a prompt without an open group."""
@@ -46,24 +45,26 @@ class PoolAdmission:
         if room <= 0:
             return Plan(groups=partial)
         a, b = state.evidence.posterior(free)
-        value = Learnability(a, b, state.evidence.load(free, first))
-        high = np.full(free.size, self._most)
-        solution = solve(value.marginal, room, self._turns(state, free, room, partial), high, least=0)
-        taken = np.flatnonzero(solution.num_rollouts)
-        rollouts, chosen = solution.num_rollouts[taken], [state.evidence.prompt_ids[i] for i in free[taken]]
-        worth = value.value(taken, rollouts)
+        variance = a * b / ((a + b) * (a + b + 1.0))  # E[p q]
+        if self._mode == "uniform":
+            each, price = self._by_turns(state, free, room, partial), 0.0
+        else:
+            each, price = self._by_draw(variance, room, first)
+        taken = np.flatnonzero(each)
+        rollouts, worth = each[taken], each[taken] * variance[taken]
+        chosen = [state.evidence.prompt_ids[i] for i in free[taken]]
         rounds = (first + np.cumsum(rollouts) - rollouts) // self._per_update
         reasons = [
             Budgeting(
                 mode=self._mode,
                 success_rate=float(a[i] / (a[i] + b[i])),
                 num_observed=state.beliefs[prompt_id].num_trials,
-                value=float(worth[k]),
-                price=solution.price if math.isfinite(solution.price) else 0.0,
+                value=float(value),
+                price=price,
                 a=float(a[i]),
                 b=float(b[i]),
             )
-            for k, (i, prompt_id) in enumerate(zip(taken, chosen, strict=True))
+            for i, prompt_id, value in zip(taken, chosen, worth, strict=True)
         ]
         new = new_groups(state, chosen, rollouts.tolist(), rounds.tolist(), reasons)
         return Plan(groups=partial | new, value=float(worth.sum()), spent=float(room))
@@ -74,11 +75,17 @@ class PoolAdmission:
         num_left = self._run.num_updates * self._per_update - state.num_admitted_rollouts
         return min(most_open - state.ledger.num_open_rollouts, num_left)
 
-    def _turns(self, state: State, free: Ints, room: int, without: Container[str]) -> Ints:
-        """The rollouts of each free prompt that it gets because it is its turn. [K]"""
-        num = math.ceil(self._turns_share * room)
-        each, rest = divmod(num, free.size)
-        turns = np.full(free.size, each)
+    def _by_draw(self, variance: Floats, room: int, num_admitted: int) -> tuple[Ints, float]:
+        """Rollouts of each free prompt [M], and the price. The draw follows from the seed and the rollouts before."""
+        equal = room / variance.size
+        low = np.full(variance.size, LEAST_SHARE * equal)
+        high = np.full(variance.size, min(max(1.0, MOST_SHARES * equal), self._most))
+        expected, price = expected_rollouts(variance, room, low, high)
+        return drawn(expected, np.random.default_rng([self._run.seed, num_admitted])), price
+
+    @staticmethod
+    def _by_turns(state: State, free: Ints, room: int, without: Container[str]) -> Ints:
+        """Rollouts of each free prompt [M]: the same for all, and one more for those whose turn it is."""
+        each, rest = divmod(room, free.size)
         chosen = state.queue.take_up_to(rest, without=without)
-        turns[np.isin(free, state.evidence.indices(chosen))] += 1
-        return turns
+        return each + np.isin(free, state.evidence.indices(chosen))

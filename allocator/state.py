@@ -78,9 +78,7 @@ class State:
 
     def admit(self, prompt_id: str, group: OpenGroup, now_s: float) -> Entry:
         """A prompt gets a group."""
-        self.beliefs[prompt_id] = belief_rules.admit(
-            self.beliefs[prompt_id], group, self.num_admitted_rollouts, len(self.beliefs)
-        )
+        self.beliefs[prompt_id] = belief_rules.admit(self.beliefs[prompt_id], group)
         self.num_admitted += 1
         self.num_admitted_rollouts += group.num_rollouts
         self.evidence.note(self.beliefs[prompt_id])

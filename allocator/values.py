@@ -242,32 +242,28 @@ class Shared:
 
 
 class Learnability:
-    """E[p q] times the rollouts that N are worth: p q is the variance of a reward, so of its gradient about a baseline of p.
+    """E[p q] times what N rollouts are worth: p q is the variance of a reward, so of its gradient about a baseline of p.
 
-    Rollouts of one prompt repeat one another: their gradients have a correlation, CORRELATION, so n of them are worth
-    n / (1 + (n-1) CORRELATION) independent ones (Kish, Survey Sampling, 1965: the design effect). V(0) = 0, and V is
-    concave. p q is the prompt's learnability (Rutherford et al., arXiv 2408.15099); over many rollouts the optimum is
-    Neyman's allocation, N_i proportional to sqrt(E[p q]), but for those below the price.
+    It is the prompt's learnability (Rutherford et al., arXiv 2408.15099). Rollouts of one prompt repeat one another: their
+    gradients have a correlation, CORRELATION, so n of them are worth n / (1 + (n-1) CORRELATION) independent ones (Kish,
+    Survey Sampling, 1965: the design effect). V(0) = 0, V is concave, and where all have many the optimum is Neyman's
+    allocation (`allocator.neyman`): N_i proportional to sqrt(E[p q]).
     """
 
-    def __init__(self, a: Floats, b: Floats, spent: Floats | Ints | None = None) -> None:
-        """Begin with beliefs Beta(a, b) [M], and prompts that have had `spent` rollouts [M] of late, also parts of one."""
+    def __init__(self, a: Floats, b: Floats) -> None:
         s = a + b
         self._weight = a * b / (s * (s + 1.0))
-        self._spent = np.zeros(a.size) if spent is None else spent
 
     def value(self, prompts: Ints, num_rollouts: Ints) -> Floats:
-        """V(spent + N) - V(spent). [K]"""
-        spent = self._spent[prompts]
-        return np.asarray(self._weight[prompts] * (_independent(spent + num_rollouts) - _independent(spent)))
+        """V(N). [K]"""
+        return np.asarray(self._weight[prompts] * _independent(num_rollouts))
 
     def marginal(self, prompts: Ints, num_rollouts: Ints) -> Floats:
-        """V(spent + n + 1) - V(spent + n). [K]"""
-        n = self._spent[prompts] + num_rollouts
-        return np.asarray(self._weight[prompts] * (_independent(n + 1) - _independent(n)))
+        """V(n+1) - V(n). [K]"""
+        return np.asarray(self._weight[prompts] * (_independent(num_rollouts + 1) - _independent(num_rollouts)))
 
 
-def _independent(n: Floats | Ints) -> Floats:
+def _independent(n: Ints) -> Floats:
     """Independent rollouts that n of one prompt are worth."""
     return np.asarray(n / (1.0 + (n - 1.0) * CORRELATION))
 

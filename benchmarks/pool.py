@@ -115,7 +115,6 @@ def after_group(belief: Belief, correct: float, graded: int, discount: float) ->
         prompt_id=belief.prompt_id,
         num_groups=belief.num_groups + 1,
         num_rollouts=belief.num_rollouts + graded,
-        load=belief.load + graded,
         num_trials=belief.num_trials + graded,
         num_correct=belief.num_correct + correct,
         recent_trials=discount * belief.recent_trials + graded,

@@ -358,10 +358,6 @@ class Belief:
     """Groups admitted so far."""
     num_rollouts: int = 0
     """Rollouts of these."""
-    load: float = 0.0
-    """As num_rollouts, discounted by e with every pass: as many rollouts of the run as the pool has prompts."""
-    loaded_at: int = 0
-    """Rollouts of the run as of which `load` is."""
     num_trials: int = 0
     """Graded rollouts so far."""
     num_correct: float = 0.0

@@ -167,9 +167,9 @@ def test_rates_and_beliefs_that_cannot_be_are_named() -> None:
 # -- without groups ---------------------------------------------------------------------------------------------------
 
 
-@given(shapes, shapes, st.integers(0, 500), st.integers(0, 200))
-def test_learnability_is_concave_from_no_rollouts_on(a: float, b: float, spent: int, n: int) -> None:
-    value = Learnability(np.array([a]), np.array([b]), np.array([spent]))
+@given(shapes, shapes, st.integers(0, 500))
+def test_learnability_is_concave_from_no_rollouts_on(a: float, b: float, n: int) -> None:
+    value = Learnability(np.array([a]), np.array([b]))
     now, after = np.array([n]), np.array([n + 1])
     difference = value.value(ZERO, after) - value.value(ZERO, now)
     assert value.marginal(ZERO, now)[0] == pytest.approx(difference[0], rel=1e-6, abs=1e-12)
@@ -179,7 +179,7 @@ def test_learnability_is_concave_from_no_rollouts_on(a: float, b: float, spent: 
 
 def test_a_first_rollout_is_worth_the_expected_variance_of_its_reward() -> None:
     a, b = np.array([1.0, 2.0]), np.array([1.0, 6.0])  # E[p q] = ab / ((a+b)(a+b+1)): 1/6, 12/72
-    value = Learnability(a, b, np.zeros(2, dtype=np.int64))
+    value = Learnability(a, b)
     assert value.value(np.arange(2), np.ones(2, dtype=np.int64)) == pytest.approx([1 / 6, 1 / 6])
     # Two with a correlation of 1/2 are worth 2 / (1 + 1/2) = 4/3 independent ones.
     assert value.value(ZERO, np.array([2]))[0] == pytest.approx(4 / 3 / 6)
@@ -187,7 +187,7 @@ def test_a_first_rollout_is_worth_the_expected_variance_of_its_reward() -> None:
 
 def test_over_many_rollouts_budgets_go_with_the_root_of_the_variance() -> None:
     p = np.array([0.5, 0.1, 0.02])
-    value = Learnability(1e6 * p, 1e6 * (1 - p), np.zeros(3, dtype=np.int64))
+    value = Learnability(1e6 * p, 1e6 * (1 - p))
     solution = solve(value.marginal, 30_000, np.zeros(3, dtype=np.int64), np.full(3, 30_000), least=0)
     root = np.sqrt(p * (1 - p))
     assert solution.num_rollouts / 30_000 == pytest.approx(root / root.sum(), abs=1e-3)
