@@ -166,12 +166,19 @@ def _figures(board: Board, width: int) -> RenderableType:
         ("rollouts/s", f"{board.rate('producer/rollouts'):,.0f}"),
         ("effective-gradient ratio, prompts", _number(board.figure("learner/effective_gradient_ratio/prompts"))),
         ("tokens/s", f"{board.rate('producer/tokens'):,.0f}"),
+        ("belief: skill, calibration error", _beliefs(board)),
         ("lag, records", lag),
         ("answers without a grade", f"{share.num_ungraded:,} of {share.num_verdicts:,}"),
     ]
     for start in range(0, len(rows), columns):
         table.add_row(*(text for row in rows[start : start + columns] for text in row))
     return table
+
+
+def _beliefs(board: Board) -> str:
+    """How well the success rates believed forecast the rewards."""
+    names = ("learner/belief/skill", "learner/belief/calibration_error")
+    return ", ".join(_number(board.figure(name)) for name in names)
 
 
 def _workers(board: Board, workers: Sequence[WorkerRow]) -> RenderableType:

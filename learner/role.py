@@ -20,7 +20,7 @@ so none is ever used twice.
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +28,7 @@ import torch
 
 from learner import checkpoint, ranks
 from learner.groups import Assembler, Group, group_end
+from learner.metrics import batch_metrics
 from learner.model import load_model
 from learner.presets import objective_of
 from learner.trainer import Trainer
@@ -36,7 +37,6 @@ from prompts.tokens import load_tokenizer
 from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import TRAINING, GroupEnd, Policy, Update, Verdict
-from stream.ratios import gradient_ratios
 from stream.run_topics import RunTopics
 from stream.topics import POLICIES, UPDATES, VERDICTS
 from stream.worker import Delivery, Pulse, run_loop
@@ -239,41 +239,10 @@ class Learner:
         self._publish(parent, (), {"learner/resumed": 1.0})
 
 
-def batch_metrics(batch: Sequence[Group], ends: Sequence[GroupEnd]) -> dict[str, float]:
-    """Metrics of an update's groups, trained or not."""
-    staleness = [end.staleness for end in ends if end.num_graded]
-    num_graded = sum(end.num_graded for end in ends)
-    num_ungraded = sum(end.num_rollouts for end in ends) - num_graded
-    ratios = gradient_ratios(ends)
-    lengths = [verdict.trajectory.token_ids.size for group in batch for verdict in group.verdicts.values()]
-    metrics = {
-        "learner/reward/mean": sum(end.reward_sum for end in ends) / max(num_graded, 1),
-        "learner/value_sum": sum(value_of(group) for group in batch),
-        "learner/completion_tokens/mean": sum(lengths) / max(len(lengths), 1),
-        "learner/ungraded_rollouts": float(num_ungraded),
-    }
-    for ending in ("trained", "zero_variance", "stale", "abandoned"):
-        metrics[f"learner/groups/{ending}"] = float(sum(end.ending == ending for end in ends))
-    if ratios.samples is not None and ratios.prompts is not None:
-        metrics["learner/effective_gradient_ratio/samples"] = ratios.samples
-        metrics["learner/effective_gradient_ratio/prompts"] = ratios.prompts
-    if staleness:
-        metrics["learner/staleness/min"] = float(min(staleness))
-        metrics["learner/staleness/mean"] = sum(staleness) / len(staleness)
-        metrics["learner/staleness/max"] = float(max(staleness))
-    return metrics
-
-
 def has_belief(verdict: Verdict) -> bool:
     """Whether the job says what was believed of its prompt."""
     budgeting = verdict.trajectory.job.budgeting
     return budgeting is not None and budgeting.a > 0
-
-
-def value_of(group: Group) -> float:
-    """The value V(N) that the allocator saw in the group's budget; 0 if it has none."""
-    budgeting = next(iter(group.verdicts.values())).trajectory.job.budgeting
-    return budgeting.value if budgeting else 0.0
 
 
 def make_trainer(config: Config) -> Trainer:
