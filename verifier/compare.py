@@ -379,7 +379,7 @@ def _same_ratio(gold: Ratio, answer: Ratio) -> bool:
         return False
     a, b = ([text_of(part) for part in ratio.parts] for ratio in (gold, answer))
     if gold.half or answer.half or any(re.fullmatch(r"0\d", part) for part in (*a[1:], *b[1:])):
-        return _same_time((a, gold.half), (b, answer.half))
+        return units.same_time((a, gold.half), (b, answer.half))
     if not all(a) or not all(b):
         return False
     if any(re.fullmatch("0+", part) for part in a + b):
@@ -387,15 +387,3 @@ def _same_ratio(gold: Ratio, answer: Ratio) -> bool:
     return all(
         symbols.same_expression(rf"({a[0]})*({q})", rf"({b[0]})*({p})") for p, q in zip(a[1:], b[1:], strict=True)
     )
-
-
-def _same_time(gold: tuple[list[str], str], answer: tuple[list[str], str]) -> bool:
-    """2:30 p.m. is 14:30. Where only one of two names the half of the day, 2:30 is either, 12:30 is after noon."""
-    if not all(re.fullmatch(r"\d{1,2}", part) for part in (*gold[0], *answer[0])):
-        return False
-    times = [[int(part) for part in parts] for parts, _ in (gold, answer)]
-    if bool(gold[1]) == bool(answer[1]):
-        return times[0] == times[1] and gold[1] == answer[1]
-    named, known = times if gold[1] else times[::-1]
-    hour = named[0] % 12 + (12 if (gold[1] or answer[1]) == "p" else 0)
-    return known[1:] == named[1:] and (known[0] == hour or (0 < known[0] < 12 and known[0] == named[0]))

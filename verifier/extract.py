@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from stream.messages import FoundBy
 from verifier.latex import unwrap
 from verifier.marks import after_thinking, is_taken_back, last_boxes, last_hashes, last_tagged
-from verifier.prose import BOLD_PART, MAX_CANDIDATE, introduces, is_prose, last_answer, plain_end, stated_answer
+from verifier.prose import (
+    BOLD_PART,
+    MAX_CANDIDATE,
+    SEVERAL_UNITS,
+    introduces,
+    is_prose,
+    last_answer,
+    plain_end,
+    stated_answer,
+)
 
 TAIL_CHARS = 20_000
 """Only so much of the end of a message is searched: answers stand last."""
@@ -95,6 +104,8 @@ def _unmarked(text: str, numeric: bool) -> Found:
     if not text:
         return _NONE
     is_number = numeric and (len(lines) > 1 or text.startswith("#")) and _NUMBER_ALONE.fullmatch(lines[-1]) is not None
+    if SEVERAL_UNITS.fullmatch(text):
+        return Found(text, "whole")
     if not is_number and len(text) <= MAX_CANDIDATE and not is_prose(text) and not introduces(text, numeric):
         return (
             _NONE

@@ -148,7 +148,9 @@ class _Parser(Names):
             elif self.token == "°":
                 self.take()
                 found = sympy.Mul(found, sympy.pi, sympy.Rational(1, 180), evaluate=False)
-            elif self.token == "_" or self.token.startswith("'"):
+            elif self.token.startswith("'"):
+                found = sympy.Symbol(f"({fingerprint(found)}){self.take()}", real=True)
+            elif self.token == "_":
                 raise Unknown(self.token)
             else:
                 return found

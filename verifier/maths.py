@@ -241,6 +241,8 @@ def read_gold(gold: str) -> Gold:
     """
     if not gold.strip():
         raise BadGold("the gold answer is empty")
+    if _PLAIN_NUMBER.fullmatch(gold) and "," not in gold and (number := literal(gold)):
+        return Gold(gold.strip(), Number(gold.strip(), number), number)
     text = _gold_text(gold)
     cleaned = clean(text)
     if not cleaned or _is_void(cleaned):

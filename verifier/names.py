@@ -131,6 +131,9 @@ class Names(Tokens):
 
     def decorated(self, name: str) -> Any:
         r"""A name in `\text` or under a bar, hat or dot."""
+        if name == "nabla" and self.token == "^":
+            self.take()
+            return sympy.Symbol(f"nabla^{self.argument_text()}", real=True)
         inside = re.sub(r"[{}\s\\]", "", self.argument_text())
         if not re.fullmatch(r"[\w()',]{1,40}", inside):
             raise Unknown(name)

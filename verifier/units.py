@@ -1,4 +1,4 @@
-"""Units of measure: which dimension a unit has, and how large it is, so that 3 m is 300 cm and 72 km/h is 20 m/s.
+"""Knows units of measure, what they measure and how large they are, and times of day: 3 m is 300 cm, 72 km/h is 20 m/s.
 
 Words that are no unit of measure, such as `apples`, have none. Currencies, degrees, radians and temperatures are
 dimensions of their own: nothing is converted between them.
@@ -128,3 +128,15 @@ def differ(a: str, b: str) -> bool:
     """Whether two units of measure are known and not the same."""
     one, other = measure(a), measure(b)
     return one is not None and other is not None and one != other
+
+
+def same_time(gold: tuple[list[str], str], answer: tuple[list[str], str]) -> bool:
+    """2:30 p.m. is 14:30. Where only one of two names the half of the day, 2:30 is either, 12:30 is after noon."""
+    if not all(re.fullmatch(r"\d{1,2}", part) for part in (*gold[0], *answer[0])):
+        return False
+    times = [[int(part) for part in parts] for parts, _ in (gold, answer)]
+    if bool(gold[1]) == bool(answer[1]):
+        return times[0] == times[1] and gold[1] == answer[1]
+    named, known = times if gold[1] else times[::-1]
+    hour = named[0] % 12 + (12 if (gold[1] or answer[1]) == "p" else 0)
+    return known[1:] == named[1:] and (known[0] == hour or (0 < known[0] < 12 and known[0] == named[0]))
