@@ -1,4 +1,4 @@
-"""Runs the commands that read a run back: `rucksack replay report RUN`, `export RUN`, `summary RUN`, `rescore RUN`.
+"""Runs the commands that read a run back: `rucksack replay report|export|summary|beliefs|rescore RUN`.
 
 They read the topics alone, so they work while the run goes on, after it, and on another machine than it ran on.
 """
@@ -18,6 +18,7 @@ from replay.load import RunData, read_run
 from replay.source import Location, open_run
 from replay.summary import print_summary, summarize
 from stream.console import make_console
+from stream.errors import UserError
 
 EXAMPLE_QUERY = """SELECT prompt_level, count(*) AS rollouts, round(avg(reward), 3) AS reward
 FROM '{folder}/verdicts.parquet'
@@ -45,6 +46,10 @@ def parser() -> argparse.ArgumentParser:
     export = _command(commands, "export", export_topics, "every topic as a Parquet file")
     export.add_argument("--out", type=Path, help="folder to write (default: export in the run's folder)")
     _command(commands, "summary", show_summary, "key figures, in the terminal")
+    beliefs = _command(
+        commands, "beliefs", compare_beliefs, "ways to believe in success rates, scored on a run's rewards"
+    )
+    beliefs.add_argument("--json", action="store_true", help="print the scores as JSON")
     rescore = _command(commands, "rescore", rescore_run, "grade every recorded trajectory with another grader")
     rescore.add_argument("--grader", required=True, metavar="NAME", help="see `rucksack verify --help`")
     rescore.add_argument("--workers", type=int, default=1, metavar="N", help="processes that grade (default: 1)")
@@ -82,6 +87,19 @@ def show_summary(arguments: argparse.Namespace, console: Console) -> None:
     """Print the key figures of a run."""
     location = _location(arguments)
     print_summary(summarize(_read(location, arguments.run, console), location.path_of(arguments.run)), console)
+
+
+def compare_beliefs(arguments: argparse.Namespace, console: Console) -> None:
+    """Score ways to believe on a run's rewards."""
+    from replay.beliefs import as_json, compare, print_scores
+
+    scores = compare(_read(_location(arguments), arguments.run, console))
+    if not scores:
+        raise UserError(f"run {arguments.run} has no update with graded rollouts (yet): there is nothing to score")
+    if arguments.json:
+        print(as_json(scores))
+    else:
+        print_scores(escape(arguments.run), scores, console)
 
 
 def export_topics(arguments: argparse.Namespace, console: Console) -> None:

@@ -41,7 +41,7 @@ class ExampleRow:
 
 
 def example_rows(verdicts: Sequence[Verdict]) -> list[ExampleRow]:
-    """The rollouts of a group with the advantage (reward - mean) / std that it gives them."""
+    """The rollouts of a group with the advantage that it gives them."""
     return [
         ExampleRow(verdict, advantage, _versions(verdict))
         for verdict, advantage in zip(verdicts, advantages(verdicts), strict=True)
@@ -49,8 +49,15 @@ def example_rows(verdicts: Sequence[Verdict]) -> list[ExampleRow]:
 
 
 def advantages(verdicts: Sequence[Verdict]) -> list[float | None]:
-    """(reward - mean) / (std + 1e-6) over the graded rollouts, std with N - 1 as GRPO's code has it; else None."""
+    """(reward - mean) / (std + 1e-6) over the graded rollouts, std with N - 1 as GRPO's code has it; else None.
+
+    Where a rollout is measured against a belief Beta(a, b): reward - (a + others' rewards) / (a + b + others).
+    """
     rewards = np.array([verdict.reward for verdict in verdicts if verdict.graded])
+    job = verdicts[0].trajectory.job
+    if job.budgeting and job.budgeting.a and (job.budgeting.mode == "learnability" or job.num_rollouts == 1):
+        a, b, total = job.budgeting.a, job.budgeting.b, float(rewards.sum())
+        return [v.reward - (a + total - v.reward) / (a + b + rewards.size - 1) if v.graded else None for v in verdicts]
     if rewards.size < 2 or np.ptp(rewards) == 0:
         return [0.0 if verdict.graded else None for verdict in verdicts]
     scale = rewards.std(ddof=1) + 1e-6

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay.accuracy import HELDOUT, POOL
-from replay.load import RunData
+from replay.load import RunData, forecasts_of
 from replay.series import (
     BIN_LABELS,
     MAX_GAP,
@@ -24,6 +24,7 @@ from replay.series import (
 from replay.summary import Summary, summarize
 from replay.tables import rollouts_by_version
 from replay.traces import STACKED, Figure, Floats, Trace, axes, band, bars, line, noisy, values
+from stream.forecasts import reliability
 from stream.messages import OUTCOMES
 
 RUN_COLOURS = ("@blue", "@orange", "@teal", "@violet", "@yellow", "@pink")
@@ -138,6 +139,69 @@ def budget(views: Sequence[View]) -> Figure:
     }
     layout |= {"barmode": "group", "showlegend": len(views) > 1}
     return Figure("Budget per success-rate bin", "What the allocator believed when it decided.", traces, layout)
+
+
+def signal(views: Sequence[View]) -> Figure:
+    """Where the rollouts went, and the variance of rewards that they found there, by believed success rate."""
+    traces: list[Trace] = []
+    for view in views:
+        forecasts, rewards = forecasts_of(view.data)
+        if not rewards.size:
+            continue
+        bins = reliability(forecasts, rewards)
+        found = np.array([b.num * b.reward * (1 - b.reward) for b in bins])
+        x = [f"{b.forecast:.2f}" for b in bins]
+        for name, y, colour in (
+            ("rollouts", np.array([b.num for b in bins]) / rewards.size, view.colour),
+            ("signal", found / max(found.sum(), 1e-9), view.colour + "~" if len(views) > 1 else "@teal"),
+        ):
+            label = label_of(view, views, name)
+            traces.append({"type": "bar", "name": label, "marker": {"color": colour}, "x": x, "y": values(y)})
+    layout = axes("believed success rate", "share", tickformat=".0%", rangemode="tozero") | {"barmode": "group"}
+    layout["xaxis"] |= {"type": "category", "categoryorder": "category ascending"}
+    note = "Share of the rollouts, and of the signal: the variance of their rewards, p(1-p) with the p that came."
+    return Figure("Rollouts and signal per band", note, traces, layout)
+
+
+def calibration(views: Sequence[View]) -> Figure:
+    """What was believed against what came."""
+    traces: list[Trace] = [_diagonal()]
+    for view in views:
+        forecasts, rewards = forecasts_of(view.data)
+        late = rewards.size * 3 // 4
+        for name, part, dash in (("whole run", slice(None), "solid"), ("last quarter", slice(late, None), "dot")):
+            bins = reliability(forecasts[part], rewards[part]) if rewards.size else []
+            x, y = np.array([[b.forecast, b.reward] for b in bins]).reshape(-1, 2).T
+            size = [4 + 12 * (b.num / max(c.num for c in bins)) ** 0.5 for b in bins]
+            style: Trace = {"mode": "lines+markers", "marker": {"size": size, "color": view.colour}, "dash": dash}
+            counts: Trace = {
+                "customdata": [b.num for b in bins],
+                "hovertemplate": "%{x:.2f}: %{y:.2f}, %{customdata:,} rollouts",
+            }
+            traces += line(label_of(view, views, name), x, y, view.colour, **style, **counts)
+    layout = axes("believed success rate E[p]", "mean reward", range=[-0.02, 1.02])
+    note = "On the diagonal beliefs are right. Points are tenths of the belief; large ones hold many rollouts."
+    return Figure("Calibration of the beliefs", note, traces if len(traces) > 1 else [], layout)
+
+
+def _diagonal() -> Trace:
+    style = {"color": "@gray", "width": 1, "dash": "dash"}
+    return {"type": "scatter", "mode": "lines", "name": "right", "x": [0, 1], "y": [0, 1], "line": style}
+
+
+def forecast_loss(views: Sequence[View]) -> Figure:
+    """Log loss of the beliefs over updates, beside that of one forecast for all."""
+    traces: list[Trace] = []
+    for view in views:
+        metrics, step = view.updates.metrics, view.updates.step
+        loss = metrics.get("learner/belief/log_loss", np.full(len(step), np.nan))
+        skill = metrics.get("learner/belief/skill", np.full(len(step), np.nan))
+        of_mean = np.divide(loss, 1 - skill, out=np.full(len(loss), np.nan), where=skill < 1)
+        traces += noisy(label_of(view, views, "beliefs"), step, loss, view.colour)
+        colour = view.colour if len(views) > 1 else "@gray"
+        traces += noisy(label_of(view, views, "the update's mean for all"), step, of_mean, colour, dash="dot")
+    note = "In nats a rollout. The lower the better the allocator tells prompts apart; right beliefs reach the entropy of the rewards."
+    return Figure("Beliefs as forecasts", note, traces, axes("update", "log loss", rangemode="tozero"))
 
 
 def staleness(views: Sequence[View]) -> Figure:

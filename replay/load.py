@@ -59,6 +59,8 @@ class Group:
     success_rate: float
     """What the allocator believed when it admitted the group; NaN if it says nothing."""
     num_observed: float
+    forecast: float
+    """E[p] under the belief that its job holds; NaN if it holds none."""
 
 
 @dataclass(slots=True)
@@ -146,6 +148,17 @@ def read_run(broker: Broker, run: str, progress: Callable[[int, int], None] = no
     )
 
 
+def forecasts_of(data: RunData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """E[p] as believed, and the reward, of every graded training rollout whose job holds a belief. [N] twice"""
+    of_group = np.full(len(data.groups), np.nan)
+    for group in data.groups.values():
+        of_group[group.index] = group.forecast
+    rows = data.training[data.training["graded"]]
+    forecasts = of_group[rows["group"]] if len(rows) else np.zeros(0)
+    known = ~np.isnan(forecasts)
+    return forecasts[known], rows["reward"][known].astype(np.float64)
+
+
 def _read(
     broker: Broker,
     run: str,
@@ -212,6 +225,7 @@ def _group_of(job: Job, index: int) -> Group:
         mode=budgeting.mode if budgeting else "",
         success_rate=budgeting.success_rate if budgeting else float("nan"),
         num_observed=budgeting.num_observed if budgeting else 0.0,
+        forecast=budgeting.a / (budgeting.a + budgeting.b) if budgeting and budgeting.a else float("nan"),
     )
 
 

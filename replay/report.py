@@ -29,6 +29,7 @@ ALARM_SHARE = 0.05
 
 Plot = Callable[[Sequence[View]], Figure]
 LEARNING: tuple[Plot, ...] = (figures.accuracy, figures.reward, figures.ratios, figures.budget)
+BELIEVING: tuple[Plot, ...] = (figures.signal, figures.calibration, figures.forecast_loss)
 RUNNING: tuple[Plot, ...] = (
     figures.throughput,
     figures.timings,
@@ -101,7 +102,12 @@ def _compare(runs: Sequence[RunData]) -> str:
 def _plots(views: Sequence[View]) -> dict[str, str]:
     blanks: dict[str, str] = {}
     drawn: list[Figure] = []
-    for name, plots in (("learning", LEARNING), ("running", RUNNING), ("optimising", OPTIMISING)):
+    for name, plots in (
+        ("learning", LEARNING),
+        ("believing", BELIEVING),
+        ("running", RUNNING),
+        ("optimising", OPTIMISING),
+    ):
         cards = []
         for plot in plots:
             figure = plot(views)

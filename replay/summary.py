@@ -9,8 +9,9 @@ from rich.table import Table
 
 from replay.accuracy import HELDOUT, POOL, Accuracy, Band, accuracy_of, bands_of
 from replay.answers import Answers, answers_of, figures_of
-from replay.load import RunData
+from replay.load import RunData, forecasts_of
 from replay.tables import LawCheck, check_law
+from stream.forecasts import calibration_error, log_loss
 from stream.ratios import GradientRatios, gradient_ratios
 
 
@@ -37,6 +38,8 @@ class Summary:
     """Sampled in training rollouts."""
     ratios: GradientRatios
     """Both effective-gradient ratios over the groups that ended."""
+    beliefs: tuple[float, float] | None
+    """Log loss and calibration error of the success rates believed, as forecasts; None if no job holds one."""
     answers: Answers
     """Of the training rollouts."""
     law: LawCheck
@@ -77,6 +80,7 @@ def summarize(data: RunData, folder: Path | None = None) -> Summary:
         num_evaluation_rollouts=len(data.rollouts) - num_training,
         num_tokens=int(data.training["num_tokens"].sum()),
         ratios=gradient_ratios(ended),
+        beliefs=_scores_of(data),
         answers=answers_of(data),
         law=check_law(data.admitted, ended, finished=data.lineage.finished),
         num_duplicates=sum(count.num_duplicates for count in data.counts.values()),
@@ -147,6 +151,7 @@ def figures(summary: Summary) -> list[tuple[str, str]]:
         ("tokens", f"{summary.num_tokens:,}"),
         ("effective-gradient ratio, samples", show(summary.ratios.samples)),
         ("effective-gradient ratio, prompts", show(summary.ratios.prompts)),
+        *_figures_of_beliefs(summary),
         ("groups admitted", f"{law.num_admitted:,}"),
         ("groups ended", f"{law.num_ended:,} ({endings})"),
         ("groups lost", f"{law.num_lost:,}") if summary.finished else ("groups open", f"{len(law.open):,}"),
@@ -160,6 +165,18 @@ def figures(summary: Summary) -> list[tuple[str, str]]:
         pairs.append(("unreadable records", f"{summary.num_unreadable:,}"))
     paths = (("report", summary.report), ("model", summary.model))
     return pairs + [(name, str(path)) for name, path in paths if path]
+
+
+def _scores_of(data: RunData) -> tuple[float, float] | None:
+    forecasts, rewards = forecasts_of(data)
+    return (log_loss(forecasts, rewards), calibration_error(forecasts, rewards)) if rewards.size else None
+
+
+def _figures_of_beliefs(summary: Summary) -> list[tuple[str, str]]:
+    if summary.beliefs is None:
+        return []
+    loss, error = summary.beliefs
+    return [("beliefs as forecasts", f"log loss {loss:.3f} nats, calibration error {error:.3f}")]
 
 
 def law_text(law: LawCheck) -> str:

@@ -160,7 +160,13 @@ class _Maker:
             prompt_token_ids=np.arange(1, 6, dtype=np.int32),
             sampling=Sampling(max_tokens=64),
             budgeting=Budgeting(
-                mode=self.recipe.mode, success_rate=rate, num_observed=float(8 * round_), value=0.1, price=0.01
+                mode=self.recipe.mode,
+                success_rate=rate,
+                num_observed=float(8 * round_),
+                value=0.1,
+                price=0.01,
+                a=20 * min(rate, 0.999),
+                b=20 * (1 - min(rate, 0.999)),
             ),
             round=round_,
             created_s=self.now_s,
