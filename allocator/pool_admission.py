@@ -22,6 +22,15 @@ MOST_SHARES = 2
 """Equal shares, or one rollout, that no prompt gets more than: more prompts teach more than more rollouts of one."""
 
 
+def draw(variance: Floats, room: int, most: int, rng: np.random.Generator) -> tuple[Ints, float]:
+    """Rollouts [M] of prompts whose rewards are expected to have these variances [M], `room` in all; and the price."""
+    equal = room / variance.size
+    low = np.full(variance.size, LEAST_SHARE * equal)
+    high = np.full(variance.size, min(max(1.0, MOST_SHARES * equal), most))
+    expected, price = expected_rollouts(variance, room, low, high)
+    return drawn(expected, rng), price
+
+
 class PoolAdmission:
     """Keeps open what (max_staleness + 1) updates take. A prompt has one open group, mostly of one rollout."""
 
@@ -77,11 +86,7 @@ class PoolAdmission:
 
     def _by_draw(self, variance: Floats, room: int, num_admitted: int) -> tuple[Ints, float]:
         """Rollouts of each free prompt [M], and the price. The draw follows from the seed and the rollouts before."""
-        equal = room / variance.size
-        low = np.full(variance.size, LEAST_SHARE * equal)
-        high = np.full(variance.size, min(max(1.0, MOST_SHARES * equal), self._most))
-        expected, price = expected_rollouts(variance, room, low, high)
-        return drawn(expected, np.random.default_rng([self._run.seed, num_admitted])), price
+        return draw(variance, room, self._most, np.random.default_rng([self._run.seed, num_admitted]))
 
     @staticmethod
     def _by_turns(state: State, free: Ints, room: int, without: Container[str]) -> Ints:

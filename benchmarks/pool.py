@@ -9,6 +9,11 @@ modes there are rules that choose *which* prompts of the whole pool take part:
     rehearse  as choose, but those from the queue get 2 rollouts at least, as in bayes.
 
 A rule whose name ends in `wide` or `wider` takes two or four times as many prompts from the queue, for the same budget.
+With beliefs as the baseline no group is needed, and rollouts are admitted one by one (allocator.pool_admission):
+
+    turns          one rollout a prompt, in turns.
+    learnability   drawn over the whole pool, in the mean in proportion to sqrt(E[pq]), with a floor.
+
 And two are told the true success rates, to show what better beliefs could bring:
 
     oracle         bayes, the posterior being certain.
@@ -24,11 +29,13 @@ from allocator.budget import Floats, Ints, solve
 from allocator.evidence import Evidence
 from allocator.forgetting import PER_VISIT, with_group
 from allocator.modes import MODES
+from allocator.pool_admission import draw
 from allocator.prompt_queue import PromptQueue
 from allocator.values import PlugIn, Shared, Value
 from stream.messages import Belief, Prompt, Visit
 
 WIDE = {"wide": 2, "wider": 4}
+BELIEF_RULES = ("turns", "learnability")
 CHOOSERS = ("choose", "choose 8", "rehearse")
 
 
@@ -49,12 +56,13 @@ class Pool:
 
     def __init__(
         self, prompts: Sequence[Prompt], seed: int, *, group: int = 8, low: int = 2, high: int = 128,
-        discount: float = PER_VISIT,
+        discount: float = PER_VISIT, per_version: Sequence[float] = (),
     ) -> None:  # fmt: skip
         self.index = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
         self._ids = list(self.index)
         self._beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in self._ids}
-        self._evidence = Evidence(prompts)
+        self._evidence = Evidence(prompts, per_version=per_version)
+        self._forecasts: dict[str, Floats] = {}
         self._queue = PromptQueue(self._beliefs, seed)
         self._rng = np.random.default_rng(seed)
         self._group, self._low, self._high = group, low, high
@@ -66,6 +74,8 @@ class Pool:
         `rates` [M] are the true success rates, which only the oracles look at.
         """
         budget = prompts * self._group
+        if allocation in BELIEF_RULES:
+            return self._by_rollouts(allocation, budget)
         rule, _, wide = allocation.rpartition(" ")
         if wide in WIDE:
             allocation, prompts = rule, prompts * WIDE[wide]
@@ -81,6 +91,27 @@ class Pool:
             believed = self._evidence.beliefs(chosen, self._beliefs)
             rollouts = MODES[allocation](believed, budget, low, high, None).num_rollouts
         return dict(zip(chosen, rollouts.tolist(), strict=True))
+
+    def _by_rollouts(self, allocation: str, budget: int) -> dict[str, int]:
+        size = len(self._ids)
+        if allocation == "turns":
+            each, rest = divmod(budget, size)
+            rollouts = np.full(size, each)
+            rollouts[[self.index[prompt_id] for prompt_id in self._queue.take_up_to(rest)]] += 1
+        else:
+            a, b = self._evidence.posterior(np.arange(size))
+            rollouts, _ = draw(a * b / ((a + b) * (a + b + 1.0)), budget, self._high, self._rng)
+        taken = np.flatnonzero(rollouts)
+        self._forecasts = dict(zip((self._ids[i] for i in taken), self._evidence.forecasts(taken).T, strict=True))
+        return {self._ids[i]: int(rollouts[i]) for i in taken}
+
+    def believed(self, prompt_ids: Sequence[str]) -> tuple[Floats, Floats]:
+        """Beta(a, b) of prompts. [K] twice"""
+        return self._evidence.posterior(self._evidence.indices(prompt_ids))
+
+    def advance(self) -> None:
+        """An update was made: the policy has a new version."""
+        self._evidence.advance(self._evidence.version + 1)
 
     def _choose(self, allocation: str, prompts: int, budget: int, rates: Floats | None) -> dict[str, int]:
         shuffled = self._rng.permutation(len(self._ids))  # ties go to any prompt
@@ -104,12 +135,16 @@ class Pool:
 
     def observe(self, prompt_id: str, correct: float, graded: int) -> None:
         """A group is graded and over."""
-        self._beliefs[prompt_id] = belief = after_group(self._beliefs[prompt_id], correct, graded, self._discount)
+        version = self._evidence.version
+        if (forecast := self._forecasts.pop(prompt_id, None)) is not None:
+            self._evidence.scores.note(forecast, correct, graded, version)
+        old = self._beliefs[prompt_id]
+        self._beliefs[prompt_id] = belief = after_group(old, correct, graded, self._discount, version)
         self._evidence.note(belief)
         self._queue.put(belief)
 
 
-def after_group(belief: Belief, correct: float, graded: int, discount: float) -> Belief:
+def after_group(belief: Belief, correct: float, graded: int, discount: float, version: int = 0) -> Belief:
     """What `admit`, `observe` and `end` of allocator.beliefs make of a belief and a group: a sweep makes millions."""
     return Belief(
         prompt_id=belief.prompt_id,
@@ -119,6 +154,7 @@ def after_group(belief: Belief, correct: float, graded: int, discount: float) ->
         num_correct=belief.num_correct + correct,
         recent_trials=discount * belief.recent_trials + graded,
         recent_correct=discount * belief.recent_correct + correct,
-        faded=with_group(belief.faded, 0, graded, correct),
+        faded=with_group(belief.faded, version - belief.faded_at, graded, correct),
+        faded_at=version,
         visits=(*belief.visits, Visit(num_correct=correct, num_graded=graded))[-WINDOW:],
     )

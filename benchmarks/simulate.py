@@ -43,10 +43,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from allocator.forgetting import PER_VERSION
 from benchmarks.allocation_figures import rollouts_to_reach
-from benchmarks.pool import Pool
+from benchmarks.pool import BELIEF_RULES, Pool
 from benchmarks.results import machine, mean_and_range, write_rows
-from benchmarks.simulated_learner import HELDOUT, Optimizer, Regime, Skills, logit_gradient
+from benchmarks.simulated_learner import HELDOUT, Optimizer, Regime, Skills, belief_logit_gradient, logit_gradient
 from stream.console import make_console
 from stream.messages import Prompt
 
@@ -55,7 +56,7 @@ POINTS = 10
 SCALES = {"/2": 0.5, "x16": 16.0}
 ALLOCATIONS = (
     "uniform", "paper", "bayes", "p_nonzero", "variance", "oracle", "uniform x16", "uniform /2", "bayes /2",
-    "uniform wide", "bayes wide", "choose", "rehearse", "oracle choose",
+    "uniform wide", "bayes wide", "choose", "rehearse", "oracle choose", "turns", "learnability",
 )  # fmt: skip
 """What is run in every regime: how many rollouts; which prompts, too."""
 
@@ -83,7 +84,7 @@ def run(regime: Regime, allocation: str, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, 1])
     pool = Pool(
         prompts_of(skills, regime.told), seed, group=regime.group, low=regime.low, discount=regime.discount,
-        high=max(128, regime.group),
+        high=max(128, regime.group), per_version=PER_VERSION if rule in BELIEF_RULES else (),
     )  # fmt: skip
     optimizer = Optimizer(regime)
     measured = set(np.linspace(0, regime.updates, min(POINTS, regime.updates) + 1).astype(int).tolist())
@@ -98,11 +99,16 @@ def run(regime: Regime, allocation: str, seed: int) -> dict[str, Any]:
         plan = pool.plan(rule, regime.prompts, rates)
         chosen, sizes = np.array([pool.index[i] for i in plan]), np.array(list(plan.values()))
         correct = rng.binomial(sizes, rates[chosen])
+        beliefs = pool.believed(list(plan))
         for prompt_id, right, size in zip(plan, correct.tolist(), sizes.tolist(), strict=True):
             pool.observe(prompt_id, right, size)
         gradient = np.zeros(rates.size)
-        gradient[chosen] = logit_gradient(rates[chosen], correct, sizes, regime.advantage, regime.weighting)
+        if rule in BELIEF_RULES:
+            gradient[chosen] = belief_logit_gradient(rates[chosen], correct, sizes, beliefs)
+        else:
+            gradient[chosen] = logit_gradient(rates[chosen], correct, sizes, regime.advantage, regime.weighting)
         optimizer.step(skills, skills.gradient(gradient))
+        pool.advance()
         mixed = (correct > 0) & (correct < sizes)
         spent, groups = spent + int(sizes.sum()), groups + sizes.size
         mixed_groups, mixed_samples = mixed_groups + int(mixed.sum()), mixed_samples + int(sizes[mixed].sum())

@@ -133,6 +133,16 @@ def logit_gradient(rates: Floats, correct: Ints, sizes: Ints, advantage: str, we
     return gradient
 
 
+def belief_logit_gradient(rates: Floats, correct: Ints, sizes: Ints, beliefs: tuple[Floats, Floats]) -> Floats:
+    """The same with beliefs Beta(a, b) [G] each as the baseline: every rollout counts, and as much as any other. [G]"""
+    group = np.repeat(np.arange(sizes.size), sizes)
+    rank = np.arange(group.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rewards = (rank < correct[group]).astype(np.float64)
+    a, b = beliefs
+    weighted = advantages(rewards, group, "belief", beliefs=(a[group], b[group])) / group.size
+    return np.asarray(np.bincount(group, weighted * (rewards - rates[group]), sizes.size), dtype=np.float64)
+
+
 class Optimizer:
     """Gradient ascent on both kinds of skills."""
 
