@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from allocator import beliefs
+from allocator.forgetting import PER_VERSION
 from allocator.values import Expected, PlugIn
 from benchmarks import pool
 from benchmarks.pool import choose
@@ -88,3 +89,25 @@ def test_oracle_buys_the_most_true_value_of_the_same_prompts():
     assert sum(free.values()) == 80 and min(free.values()) >= 2
     total = float(value.value(np.array([int(i) for i in free]), np.array(list(free.values()))).sum())
     assert total > found["oracle"]
+
+
+@pytest.mark.parametrize("rule", ["turns", "learnability"])
+def test_rules_of_single_rollouts_spend_the_budget_and_forget_no_prompt(rule):
+    played = pool.Pool(prompts(40), seed=0, per_version=PER_VERSION)
+    spent = np.zeros(40)
+    for _ in range(30):
+        plan = played.plan(rule, 2)  # 2 x 8 rollouts
+        assert sum(plan.values()) == 16
+        for prompt_id, rollouts in plan.items():
+            spent[int(prompt_id)] += rollouts
+            played.observe(prompt_id, float(int(prompt_id) < 10) * rollouts, rollouts)  # a quarter is always right
+        played.advance()
+    assert spent.sum() == 480
+    assert spent.min() > 0
+    if rule == "turns":
+        assert set(spent) == {12}
+
+
+def test_a_pool_smaller_than_the_budget_gives_all_prompts_about_the_same_at_first():
+    for rule in ("turns", "learnability"):
+        assert set(pool.Pool(prompts(5), seed=0).plan(rule, 2).values()) == {3, 4}

@@ -94,6 +94,17 @@ def test_first_step_of_adam_has_the_length_of_the_learning_rate(small):
     assert (skills.shared == before).all()  # an update without a gradient is none, momentum or not
 
 
+def test_the_gradient_of_beliefs_is_that_of_every_rollout_about_what_was_believed():
+    rates, beliefs = np.array([0.4, 0.9]), (np.array([1.0, 3.0]), np.array([3.0, 1.0]))
+    found = sim.belief_logit_gradient(rates, np.array([1, 1]), np.array([2, 1]), beliefs)
+    # Prompt 0: rewards 1, 0 about (1 + 0) / 5 and (1 + 1) / 5; prompt 1: reward 1 about 3 / 4.
+    advantage = np.array([1 - 1 / 5, 0 - 2 / 5, 1 - 3 / 4])
+    advantage /= advantage.std(ddof=1)
+    assert found == pytest.approx(
+        [(advantage[0] * (1 - 0.4) + advantage[1] * (0 - 0.4)) / 3, advantage[2] * (1 - 0.9) / 3]
+    )
+
+
 def test_private_skills_leave_heldout_prompts_untouched_and_shared_ones_do_not(small):
     for allocation in ("uniform", "bayes", "rehearse"):
         curve = sim.run(replace(small, private_skill=1.0), allocation, 0)["curve"]
