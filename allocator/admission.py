@@ -1,7 +1,8 @@
 """Decides when groups are admitted, which prompts they are of, and how many rollouts each gets.
 
 The state in, a plan out. `RoundAdmission` admits the groups of one update together and spends their budget exactly;
-`StreamAdmission` admits prompts one by one, by a price; `PoolAdmission` admits single rollouts, of any prompts of the pool.
+`StreamAdmission` admits prompts one by one, by a price; `SequentialAdmission` admits groups that grow by their verdicts;
+`PoolAdmission` admits single rollouts, of any prompts of the pool.
 All are deterministic, so that what is planned again after a crash is the same, with the same group ids. Nothing outside
 these modules depends on mode, pacing or a budget of tokens.
 """
@@ -15,10 +16,12 @@ from allocator.modes import MODES, VALUES
 from allocator.plan import Plan, are_free, new_groups, partial_groups
 from allocator.pool_admission import PoolAdmission
 from allocator.price import Pacer
+from allocator.sequential_admission import SequentialAdmission
 from allocator.state import State
 from allocator.values import Value
 from stream.config import Config
 from stream.messages import Budgeting, OpenGroup, Pace
+from stream.sequential import SEQUENTIAL
 
 
 class Admission(Protocol):
@@ -35,6 +38,8 @@ def admission_of(config: Config) -> Admission:
     """The way that a recipe asks for."""
     if not config.by_groups:
         return PoolAdmission(config)
+    if config.mode == SEQUENTIAL:
+        return SequentialAdmission(config)
     return StreamAdmission(config) if config.allocator.pacing == "stream" else RoundAdmission(config)
 
 

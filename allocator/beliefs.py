@@ -28,6 +28,7 @@ def observe(
     *,
     num_sampled: int = 0,
     num_tokens: int = 0,
+    num_unused: int = 0,
     discount: float = PER_VISIT,
     version: int = 0,
 ) -> Belief:
@@ -37,12 +38,14 @@ def observe(
         num_correct: sum of the rewards; one between 0 and 1 counts as that part of a success.
         num_graded: rollouts that carry a reward.
         num_sampled, num_tokens: rollouts that were sampled, graded or not, and their tokens.
+        num_unused: rollouts that the group might have had, and was not asked for.
         discount: factor on the prompt's recent counts, as the policy has changed since.
         version: of the policy now.
 
     """
     assert belief.open_group is not None and not belief.open_group.observed
-    observed = replace(belief, open_group=replace(belief.open_group, observed=True))
+    group, num_rollouts = replace(belief.open_group, observed=True), belief.num_rollouts - num_unused
+    observed = replace(belief, open_group=group, num_rollouts=num_rollouts)
     if num_sampled:
         observed = replace(
             observed,

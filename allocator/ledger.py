@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.messages import OpenGroup, Verdict
+from stream.sequential import progress_of
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,12 +45,23 @@ class Entry:
 
     @property
     def complete(self) -> bool:
-        """Every rollout has a verdict."""
-        return len(self.rewards) == self.group.num_rollouts
+        """Every rollout has a verdict, and no more are to be asked for."""
+        return progress_of(self.group.budgeting, self.group.num_rollouts, self.rewards)[1]
+
+    @property
+    def num_asked(self) -> int:
+        """Rollouts that were asked for so far: in mode `sequential` the group may grow."""
+        return self.slices[-1].stop
+
+    @property
+    def num_to_come(self) -> int:
+        """Rollouts to ask for now, as all that were asked for have a verdict and the group is not over."""
+        asked, is_over = progress_of(self.group.budgeting, self.group.num_rollouts, self.rewards)
+        return 0 if is_over else asked - self.num_asked
 
     def awaits(self, rollout_index: int) -> bool:
         """Whether a verdict of this rollout would count."""
-        return rollout_index < self.group.num_rollouts and rollout_index not in self.rewards
+        return rollout_index < self.num_asked and rollout_index not in self.rewards
 
     def missing(self, piece: Slice) -> list[int]:
         """Rollouts of a slice that have no verdict."""
@@ -69,16 +81,23 @@ class Ledger:
     def open(self, prompt_id: str, group: OpenGroup, now_s: float) -> Entry:
         """Admit a group, cut in slices, each on the partition with the fewest outstanding rollouts."""
         entry = Entry(prompt_id=prompt_id, group=group, slices=[])
-        for start in range(0, group.num_rollouts, self._slice_rollouts):
-            stop = min(start + self._slice_rollouts, group.num_rollouts)
+        self.entries[group.group_id] = entry
+        self.grow(entry, progress_of(group.budgeting, group.num_rollouts, {})[0], now_s)
+        return entry
+
+    def grow(self, entry: Entry, num_more: int, now_s: float) -> list[Slice]:
+        """Ask for more rollouts of a group; returns the new slices."""
+        first = entry.num_asked if entry.slices else 0
+        old = len(entry.slices)
+        for start in range(first, first + num_more, self._slice_rollouts):
+            stop = min(start + self._slice_rollouts, first + num_more)
             partition = min(range(self._num_partitions), key=lambda number: self._outstanding[number])
             self._outstanding[partition] += stop - start
             entry.slices.append(Slice(start=start, stop=stop, partition=partition, issued_s=now_s))
-        self.entries[group.group_id] = entry
-        return entry
+        return entry.slices[old:]
 
     def record(self, verdict: Verdict) -> Entry | None:
-        """Count a verdict; returns its group if this completed it. The first verdict of a rollout counts (law 2)."""
+        """Count a verdict; returns its group if nothing of it is awaited now. The first verdict of a rollout counts (law 2)."""
         job, rollout_index = verdict.trajectory.job, verdict.trajectory.rollout_index
         entry = self.entries.get(job.group_id)
         if entry is None or not entry.awaits(rollout_index):
@@ -90,13 +109,13 @@ class Ledger:
         for piece in entry.slices:
             if piece.start <= rollout_index < piece.stop:
                 self._outstanding[piece.partition] -= 1
-        return entry if entry.complete else None
+        return entry if len(entry.rewards) == entry.num_asked else None
 
     def settle(self, entry: Entry) -> None:
         """A restored group whose verdicts are all in its belief already: nothing of it is missing."""
         for piece in entry.slices:
             self._outstanding[piece.partition] -= len(entry.missing(piece))
-        entry.rewards = dict.fromkeys(range(entry.group.num_rollouts))
+        entry.rewards = dict.fromkeys(range(entry.num_asked))
 
     def close(self, group_id: str) -> None:
         """Forget a group that is over."""
@@ -117,7 +136,12 @@ class Ledger:
     @property
     def num_open_rollouts(self) -> int:
         """Admitted rollouts whose group has not ended."""
-        return sum(entry.group.num_rollouts for entry in self.entries.values() if not entry.group.ended)
+        return sum(entry.num_asked for entry in self.entries.values() if not entry.group.ended)
+
+    def num_expected(self, mean: float) -> float:
+        """Rollouts that the groups that have not ended will take, where one that may grow takes the mean at least."""
+        entries = [entry for entry in self.entries.values() if not entry.group.ended]
+        return sum(entry.num_asked if entry.complete else max(entry.num_asked, mean) for entry in entries)
 
     @property
     def num_open_groups(self) -> int:

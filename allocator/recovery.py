@@ -49,6 +49,8 @@ class Recovery:
         self.offsets: Offsets = {}
         """Where to read on, as of the last transaction of the life before."""
         self._newest_jobs: list[Job] = []
+        self.issued: set[tuple[str, int]] = set()
+        """Group id and start of slices behind a group's first that the log asks for already."""
         self._unbelieved: set[str] = set()
         """Ids of the groups whose jobs are in the log, though no belief tells of them."""
         self._held: list[Delivery] = []
@@ -65,12 +67,11 @@ class Recovery:
         for update in self._topics.read_all(UPDATES, newest=NEWEST_UPDATES):
             state.evidence.advance(update.version)
         table, run = self._config.allocator, self._config.run
-        most_jobs = (
-            run.prompts_per_update * -(-table.max_rollouts // table.slice_rollouts)
-            if self._config.by_groups
-            else run.budget
-        )
+        most_jobs = run.budget
+        if not self._config.counts_rollouts:
+            most_jobs = run.prompts_per_update * -(-table.max_rollouts // table.slice_rollouts)
         self._newest_jobs = self._topics.read_all(JOBS, newest=NEWEST_ROUNDS * most_jobs)
+        self.issued = {(job.group_id, job.start) for job in self._newest_jobs if job.start}
         self._find_partial_groups(state)
         if state.num_admitted or state.partial_groups:
             log.info(
@@ -84,6 +85,8 @@ class Recovery:
     def _restored(self, pool: Mapping[str, Prompt]) -> State:
         beliefs, last = self._read_beliefs(pool)
         table, sampling = self._config.allocator, self._config.sampling
+        open_groups = [belief.open_group for belief in beliefs.values() if belief.open_group is not None]
+        unobserved = [group for group in open_groups if not group.observed]
         state = State(
             beliefs=beliefs,
             evidence=Evidence(
@@ -95,9 +98,12 @@ class Recovery:
             ledger=Ledger(table.slice_rollouts, self._topics.num_partitions(JOBS)),
             queue=PromptQueue(beliefs, self._config.run.seed),
             prompts_per_update=self._config.run.prompts_per_update,
-            rollouts_per_update=None if self._config.by_groups else self._config.run.budget,
+            rollouts_per_update=self._config.run.budget if self._config.counts_rollouts else None,
             num_admitted=sum(belief.num_groups for belief in beliefs.values()),
             num_admitted_rollouts=sum(belief.num_rollouts for belief in beliefs.values()),
+            num_completed=sum(belief.num_groups for belief in beliefs.values()) - len(unobserved),
+            num_completed_rollouts=sum(belief.num_rollouts for belief in beliefs.values())
+            - sum(group.num_rollouts for group in unobserved),
             pace=last.pace,
         )
         state.evidence.note_all(beliefs.values())

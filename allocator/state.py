@@ -41,6 +41,10 @@ class State:
     num_admitted: int = 0
     """Groups admitted since the run began."""
     num_admitted_rollouts: int = 0
+    """Rollouts of these; of a group that may grow, the most as long as it is open."""
+    num_completed: int = 0
+    """Groups whose verdicts are all in their belief."""
+    num_completed_rollouts: int = 0
     """Rollouts of these."""
     pace: Pace | None = None
     """Price and debt of a stream; None for rounds."""
@@ -89,6 +93,12 @@ class State:
         """All verdicts of a group are there. What is left of it is for the learner to end."""
         rewards = [reward for reward in entry.rewards.values() if reward is not None]
         num_correct, num_graded = float(sum(rewards)), len(rewards)
+        num_unused = entry.group.num_rollouts - entry.num_asked
+        self.num_admitted_rollouts -= num_unused
+        self.num_completed, self.num_completed_rollouts = (
+            self.num_completed + 1,
+            self.num_completed_rollouts + entry.num_asked,
+        )
         if entry.forecasts is not None and num_graded:
             self.evidence.scores.note(entry.forecasts, num_correct, num_graded, self.policy_version)
         self.believe(
@@ -98,6 +108,7 @@ class State:
                 num_graded,
                 num_sampled=entry.num_sampled,
                 num_tokens=entry.num_tokens,
+                num_unused=num_unused,
                 discount=discount,
                 version=self.policy_version,
             )

@@ -64,6 +64,7 @@ def arms_of(rollouts: int) -> dict[str, dict[str, Any]]:
         "uniform 2": groups_of(2, "uniform", rollouts),
         "paper": groups_of(8, "paper", rollouts),
         "bayes": groups_of(8, "bayes", rollouts),
+        "sequential": groups_of(4, "sequential", rollouts),
         "turns": {"learner.objective": "belief", "allocator.mode": "uniform"},
         "learnability": {"learner.objective": "belief", "allocator.mode": "learnability"},
     }
@@ -125,8 +126,10 @@ class InMemory:
         run = self._config.run
         while True:
             wanted = run.budget * (step + 1) - self._ended
-            batch = self._assembler.take(run.prompts_per_update) if self._config.by_groups else []
-            batch = batch or ([] if self._config.by_groups else self._assembler.take_rollouts(wanted))
+            if self._config.counts_rollouts:
+                batch = self._assembler.take_rollouts(wanted)
+            else:
+                batch = self._assembler.take(run.prompts_per_update)
             if batch:
                 return batch
             jobs = self._admitted()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from learner.overlong import KEEP, Overlong
 from stream.messages import GroupEnd, GroupEnding, Verdict
+from stream.sequential import progress_of
 
 
 @dataclass(slots=True)
@@ -17,13 +18,22 @@ class Group:
 
     group_id: str
     num_rollouts: int
+    """Of mode `sequential`, the most as long as it is open, and those that it was asked for once it is complete."""
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     """By rollout index."""
 
     @property
     def complete(self) -> bool:
-        """Every rollout has a verdict."""
-        return len(self.verdicts) == self.num_rollouts
+        """Every rollout has a verdict, and no more are asked for."""
+        return self.progress()[1]
+
+    def progress(self) -> tuple[int, bool]:
+        """Rollouts asked for, as far as the verdicts tell, and whether that is all of them."""
+        if not self.verdicts:
+            return self.num_rollouts, False
+        reason = next(iter(self.verdicts.values())).trajectory.job.budgeting
+        rewards = {i: verdict.reward if verdict.graded else None for i, verdict in self.verdicts.items()}
+        return progress_of(reason, self.num_rollouts, rewards)
 
     @property
     def graded(self) -> list[Verdict]:
@@ -66,7 +76,9 @@ class Assembler:
                 f"group {job.group_id} has {group.num_rollouts} rollouts, this verdict says {job.num_rollouts}"
             )
         group.verdicts[rollout_index] = verdict
-        if group.complete:
+        asked, is_complete = group.progress()
+        if is_complete:
+            group.num_rollouts = asked
             self.seen.add(job.group_id)
             self.ready.append(self.open.pop(job.group_id))
 

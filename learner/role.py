@@ -58,7 +58,7 @@ class Learner:
         self._trainer = make_trainer(config)
         run = config.run
         self._by_groups = config.by_groups
-        self._most_groups = run.prompts_per_update if config.by_groups else run.budget
+        self._most_groups = run.budget if config.counts_rollouts else run.prompts_per_update
         self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
         self._assembler = Assembler()
         self._pulse = Pulse(topics)
@@ -149,7 +149,7 @@ class Learner:
     def _take_batch(self) -> list[Group]:
         """The groups of the next update; [] while it has too few."""
         run = self._config.run
-        if self._by_groups:
+        if not self._config.counts_rollouts:
             return self._assembler.take(run.prompts_per_update)
         # What one update takes too many of, as its last group was not over, the next one takes less of.
         return self._assembler.take_rollouts(run.budget * (self._step + 1) - self._num_rollouts)

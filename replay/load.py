@@ -15,6 +15,7 @@ from replay.examples import choose_examples
 from replay.tables import BASE_VERSION, FirstRecords, Lineage, lineage_of
 from stream.broker import Broker
 from stream.messages import FOUND_BY, OUTCOMES, RULES, TRAINING, DeadLetter, Evaluation, Job, Update, Verdict
+from stream.sequential import SEQUENTIAL
 from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import DEADLETTERS, EVALUATIONS, JOBS, UPDATES, VERDICTS, Topic
 
@@ -196,6 +197,8 @@ class _Collector:
         group = self.groups.get(job.group_id)
         if group is None:
             group = self.groups[job.group_id] = _group_of(job, len(self.groups))
+        elif job.stop > group.num_rollouts:  # of mode `sequential`: it has grown
+            group = self.groups[job.group_id] = replace(group, num_rollouts=job.stop)
         return group
 
     def add_verdict(self, verdict: Verdict) -> None:
@@ -221,7 +224,7 @@ def _group_of(job: Job, index: int) -> Group:
         task=job.prompt.task,
         level=job.prompt.level,
         train=job.purpose == TRAINING,
-        num_rollouts=job.num_rollouts,
+        num_rollouts=job.stop if budgeting and budgeting.mode == SEQUENTIAL else job.num_rollouts,
         mode=budgeting.mode if budgeting else "",
         success_rate=budgeting.success_rate if budgeting else float("nan"),
         num_observed=budgeting.num_observed if budgeting else 0.0,

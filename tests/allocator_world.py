@@ -11,8 +11,9 @@ from allocator.beliefs import admit, end, observe
 from stream.broker import Broker
 from stream.codec import decode
 from stream.config import Config
-from stream.messages import Belief, GroupEnd, Job, OpenGroup, Update, Verdict
+from stream.messages import Belief, Budgeting, GroupEnd, Job, OpenGroup, Update, Verdict
 from stream.run_topics import RunTopics
+from stream.sequential import progress_of
 from stream.topics import BELIEFS, JOBS, UPDATES, VERDICTS
 
 PROMPTS = [make_prompt(f"p{i}", level=f"l{i % 3}") for i in range(12)]
@@ -43,7 +44,9 @@ class World:
         self.reader = self.log.reader(JOBS)
         self.jobs: list[Job] = []
         self.answered: dict[str, set[int]] = defaultdict(set)
+        self.caps: dict[str, tuple[Budgeting | None, int]] = {}
         self.sizes: dict[str, int] = {}
+        """Rollouts of the groups that are over."""
         self.ended: set[str] = set()
         self.step = 0
 
@@ -52,7 +55,7 @@ class World:
         records = self.reader.poll(timeout_s)
         for record in records:
             self._answer(decode(record.value, Job))
-        complete = [g for g, size in self.sizes.items() if len(self.answered[g]) == size and g not in self.ended]
+        complete = [g for g in self.caps if g not in self.ended and self._is_over(g)]
         if complete:
             self._end(complete)
         self.log.writer.flush()
@@ -60,13 +63,22 @@ class World:
 
     def _answer(self, job: Job) -> None:
         self.jobs.append(job)
-        assert self.sizes.setdefault(job.group_id, job.num_rollouts) == job.num_rollouts, job.group_id
+        assert self.caps.setdefault(job.group_id, (job.budgeting, job.num_rollouts))[1] == job.num_rollouts, (
+            job.group_id
+        )
         for rollout in range(job.start, job.stop):
             if rollout not in self.answered[job.group_id]:
                 self.answered[job.group_id].add(rollout)
                 reward = reward_of(job.group_id, rollout)
                 verdict = Verdict(trajectory=make_trajectory(job, rollout), outcome="correct", reward=reward)
                 self.log.send_of_group(VERDICTS, job.group_id, verdict)
+
+    def _is_over(self, group_id: str) -> bool:
+        rewards = {rollout: reward_of(group_id, rollout) for rollout in self.answered[group_id]}
+        asked, is_over = progress_of(*self.caps[group_id], rewards)
+        if is_over:
+            self.sizes[group_id] = asked
+        return is_over
 
     def _end(self, group_ids: list[str]) -> None:
         ends = tuple(
@@ -86,15 +98,18 @@ class World:
         first = Counter((job.group_id, job.start) for job in self.jobs if job.attempt == 0)
         assert set(first.values()) == {1}, [slice_ for slice_, times in first.items() if times > 1]
         assert self.ended == set(self.sizes)
-        if self.config.by_groups:
+        if not self.config.counts_rollouts:
             assert len(self.sizes) == run.num_updates * run.prompts_per_update
         numbers = defaultdict(list)
         for group_id in self.sizes:
             prompt_id, _, number = group_id.rpartition(".")
             numbers[prompt_id].append(int(number))
         assert all(sorted(found) == list(range(len(found))) for found in numbers.values())
-        if not self.config.by_groups:
-            assert sum(self.sizes.values()) == run.num_updates * run.budget
+        assert set(self.caps) == set(self.sizes)
+        if self.config.counts_rollouts:
+            # A group needs two rollouts to teach: with groups there may be one rollout more.
+            over = sum(self.sizes.values()) - run.num_updates * run.budget
+            assert over in ((0, 1) if self.config.by_groups else (0,))
             return
         rounds = {job.group_id: job.round for job in self.jobs}
         spent = Counter(dict.fromkeys(range(run.num_updates), 0))
@@ -118,7 +133,9 @@ class World:
                 job = next(job for job in self.jobs if job.group_id == group_id)
                 size = self.sizes[group_id]
                 assert job.budgeting is not None
-                group = OpenGroup(group_id=group_id, num_rollouts=size, round=job.round, budgeting=job.budgeting)
+                group = OpenGroup(
+                    group_id=group_id, num_rollouts=job.num_rollouts, round=job.round, budgeting=job.budgeting
+                )
                 correct = sum(reward_of(group_id, rollout) for rollout in range(size))
                 admitted = admit(expected, group)
                 expected = end(observe(admitted, correct, size, num_sampled=size, num_tokens=2 * size))

@@ -6,7 +6,7 @@ from annotated_types import Ge, Gt, Le
 
 from stream.config.table import NonNegative, Positive, PositiveFloat, Table
 
-Mode = Literal["uniform", "paper", "bayes", "p_nonzero", "variance", "learnability"]
+Mode = Literal["uniform", "paper", "bayes", "p_nonzero", "variance", "sequential", "learnability"]
 
 
 class AllocatorTable(Table):
@@ -14,7 +14,8 @@ class AllocatorTable(Table):
 
     mode: Mode | None = None
     """Left out, it is `learnability` where rollouts need no group (learner.advantage `belief`), else `bayes`. `uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
-    expectation over a Beta belief. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance.
+    expectation over a Beta belief. `sequential`: the same, rollout by rollout: two first, then one more as long as its
+    posterior value is worth the price. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance.
     `learnability`: most E[p(1-p)], with from 0 rollouts a prompt, over the whole pool. Only this and `uniform` (prompts in
     turns) go with the advantage `belief`."""
     pacing: Literal["round", "stream"] = "round"

@@ -15,7 +15,7 @@ from stream.config.tracking import TrackingTable
 from stream.config.up import UpTable
 from stream.config.verifier import VerifierTable
 
-GROUP_MODES = ("uniform", "paper", "bayes", "p_nonzero", "variance")
+GROUP_MODES = ("uniform", "paper", "bayes", "p_nonzero", "variance", "sequential")
 """Modes that budget groups."""
 GROUP_KEYS = {"prompts_per_update", "rollouts_per_prompt", "min_rollouts", "pacing", "budget_tokens"}
 """Keys that are about groups: a recipe that has one, and leaves the objective out, means one that needs groups."""
@@ -44,6 +44,11 @@ class Config(Table):
         return not self.learner.measures_by_belief
 
     @property
+    def counts_rollouts(self) -> bool:
+        """Whether an update is of so many rollouts, as groups have any number; else it is of so many groups."""
+        return not self.by_groups or self.mode == "sequential"
+
+    @property
     def mode(self) -> str:
         """How many rollouts each prompt gets."""
         assert self.allocator.mode is not None  # by _choose_what_is_left_out
@@ -52,6 +57,8 @@ class Config(Table):
     @property
     def least_prompts(self) -> tuple[str, int]:
         """Prompts that one update is of at least: which keys say so, and how many."""
+        if self.mode == "sequential":  # groups may be of two
+            return "run.prompts_per_update x run.rollouts_per_prompt / 2", -(-self.run.budget // 2)
         if self.by_groups:
             return "run.prompts_per_update", self.run.prompts_per_update
         return "run.rollouts_per_update / allocator.max_rollouts", -(-self.run.budget // self.allocator.max_rollouts)
@@ -115,7 +122,7 @@ class Config(Table):
                 f"allocator.budget_tokens is {tokens}; want 0, or at least {needed} = allocator.min_rollouts x "
                 "run.prompts_per_update x sampling.max_tokens, which the lower bound may take"
             )
-        if self.allocator.pacing == "stream" and (tokens or self.allocator.mode in ("uniform", "paper")):
+        if self.allocator.pacing == "stream" and (tokens or self.allocator.mode in ("uniform", "paper", "sequential")):
             raise ValueError(
                 f"allocator.pacing is stream, with allocator.mode {self.allocator.mode} and budget_tokens {tokens}; want "
                 "a mode that has a price (bayes, p_nonzero, variance) and no budget_tokens, or pacing round"

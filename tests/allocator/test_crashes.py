@@ -55,7 +55,14 @@ class Life:
         assert self.world.log.read_all(DEADLETTERS) == []
 
 
-PACES = [("uniform", "round"), ("bayes", "round"), ("bayes", "stream"), ("uniform", "pool"), ("learnability", "pool")]
+PACES = [
+    ("uniform", "round"),
+    ("bayes", "round"),
+    ("bayes", "stream"),
+    ("sequential", "round"),
+    ("uniform", "pool"),
+    ("learnability", "pool"),
+]
 
 
 def config_of(run: dict[str, Any], mode: str, pace: str) -> Config:
@@ -95,7 +102,7 @@ def test_killed_at_any_points(deaths: list[int], mode: tuple[str, str], stalenes
     st.integers(0, 2**32),
     st.lists(st.integers(8, 60), min_size=1, max_size=8),
     st.integers(0, 2),
-    st.sampled_from([("bayes", "round"), ("bayes", "stream"), ("learnability", "pool")]),
+    st.sampled_from([("bayes", "round"), ("bayes", "stream"), ("sequential", "round"), ("learnability", "pool")]),
 )
 def test_torn_transactions_neither_lose_a_group_nor_issue_one_twice(
     seed: int, deaths: list[int], staleness: int, mode: tuple[str, str]

@@ -1,9 +1,10 @@
 import pytest
-from factories import make_verdict
+from factories import make_job, make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.groups import Assembler, Group, group_end
+from stream.messages import Budgeting, Verdict
 
 
 def assemble(*verdicts: object) -> Assembler:
@@ -111,3 +112,27 @@ def test_groups_are_taken_by_their_rollouts() -> None:
     assert [g.group_id for g in assembler.take_rollouts(2)] == ["a", "b"]
     assert [g.group_id for g in assembler.take_rollouts(2)] == ["c"]
     assert assembler.take_rollouts(1) == []
+
+
+def test_a_group_that_grows_is_complete_when_it_is_mixed_or_not_worth_more() -> None:
+    reason = Budgeting(mode="sequential", success_rate=0.5, num_observed=0, value=0.0, price=0.0, a=1.0, b=1.0)
+
+    def verdict(name: str, rollout: int, reward: float) -> Verdict:
+        start = 0 if rollout < 2 else rollout
+        job = make_job(name, 5, start=start, stop=max(2, rollout + 1), budgeting=reason)
+        return make_verdict(rollout_index=rollout, reward=reward, job=job)
+
+    assembler = Assembler()
+    for name, rewards in (("a", (0, 1)), ("b", (0, 0, 0, 1)), ("c", (1, 1, 1, 1, 1)), ("d", (0, 0, 0))):
+        for rollout, reward in enumerate(rewards):
+            assembler.add(verdict(name, rollout, float(reward)))
+    assert [(g.group_id, g.num_rollouts) for g in assembler.ready] == [("a", 2), ("b", 4), ("c", 5)]
+    assert list(assembler.open) == ["d"]
+    assembler.add(verdict("b", 4, 1.0))  # sampled for nothing: the group was over
+    assert assembler.num_duplicates == 1
+    taken = assembler.take_rollouts(5)
+    assert [group_end(g, version=0, stale_after=4).num_rollouts for g in taken] == [2, 4]
+    again = Assembler()
+    for pending in reversed(assembler.pending_verdicts()):
+        again.add(pending)
+    assert [(g.group_id, g.num_rollouts) for g in again.ready] == [("c", 5)]

@@ -1,0 +1,71 @@
+"""How a group of mode `sequential` goes on."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.messages import Budgeting
+from stream.sequential import FIRST, next_rollouts, progress_of, worth_of_next
+
+
+def reason(price: float, a: float = 1.0, b: float = 1.0, mode: str = "sequential") -> Budgeting:
+    return Budgeting(mode=mode, success_rate=0.5, num_observed=0, value=0.0, price=price, a=a, b=b)
+
+
+@pytest.mark.parametrize(("a", "b", "right", "graded"), [(1, 1, 0, 2), (2, 5, 0, 7), (1, 1, 3, 3), (4, 2, 6, 6)])
+def test_the_worth_of_the_next_rollout_agrees_with_quadrature(a: int, b: int, right: int, graded: int) -> None:
+    x, weights = np.polynomial.legendre.leggauss(60)
+    p, weights = (x + 1) / 2, weights / 2
+    a, b = a + right, b + graded - right
+    belief = p ** (a - 1) * (1 - p) ** (b - 1) * math.gamma(a + b) / math.gamma(a) / math.gamma(b)
+    turns = 1 - p if right else p  # the outcome that the group lacks
+    expected = float(weights @ (turns * p * (1 - p) ** 2 * belief))
+    assert worth_of_next(a - right, b - graded + right, right, graded) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_group_begins_with_two_and_is_over_once_it_is_mixed() -> None:
+    assert next_rollouts(reason(0.0), 32, 0, []) == FIRST
+    assert next_rollouts(reason(0.0), 32, 2, [0.0, 1.0]) == 0
+    assert next_rollouts(reason(0.0), 32, 2, [0.3, 0.3]) == 1
+    assert next_rollouts(reason(0.0), 32, 2, [0.0, 0.0]) == 1
+    assert next_rollouts(reason(0.0), 2, 2, [0.0, 0.0]) == 0  # the most
+    assert next_rollouts(reason(0.0), 32, 3, []) == 0  # nothing has a grade: there is nothing to go by
+
+
+def test_a_group_goes_on_as_long_as_one_more_is_worth_the_price() -> None:
+    worth = [worth_of_next(1, 1, 0, n) for n in range(2, 12)]
+    assert worth == sorted(worth, reverse=True)
+    price = worth[4]  # of the rollout behind six failures
+    sizes = [n for n in range(2, 12) if next_rollouts(reason(price), 32, n, [0.0] * n)]
+    assert sizes == [2, 3, 4, 5, 6]
+
+
+def test_other_modes_ask_for_all_at_once() -> None:
+    assert progress_of(None, 4, {0: 1.0}) == (4, False)
+    assert progress_of(reason(0.0, mode="bayes"), 2, {0: 1.0, 1: None}) == (2, True)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, None]), min_size=12, max_size=12),
+    st.floats(0, 0.03),
+    st.integers(2, 12),
+    st.randoms(use_true_random=False),
+)
+def test_the_end_follows_from_the_verdicts_in_whatever_order(
+    rewards: list[float | None], price: float, cap: int, shuffle: random.Random
+) -> None:
+    """Verdicts are handed out as they are asked for; a reader that sees them in another order finds the same end."""
+    known: dict[int, float | None] = {}
+    while not progress_of(reason(price), cap, known)[1]:
+        asked, _ = progress_of(reason(price), cap, known)
+        assert len(known) < asked <= cap
+        known |= {index: rewards[index] for index in range(asked)}
+    order = list(known)
+    shuffle.shuffle(order)
+    for number in range(len(order)):
+        assert not progress_of(reason(price), cap, {index: known[index] for index in order[:number]})[1]
+    assert progress_of(reason(price), cap, {index: known[index] for index in order}) == (len(known), True)
