@@ -109,7 +109,10 @@ def ratios(views: Sequence[View]) -> Figure:
         step = view.updates.step
         traces += noisy(label_of(view, views, "samples"), step, view.updates.ratio_samples, view.colour)
         traces += noisy(label_of(view, views, "prompts"), step, view.updates.ratio_prompts, prompts_colour, dash="dot")
-    note = "Share of graded rollouts, and of prompts, in groups whose rewards differ: the others give no gradient."
+    note = (
+        "Share of graded rollouts, and of prompts, that give a gradient: in groups whose rewards differ, or measured "
+        "against beliefs."
+    )
     layout = axes("update", "share", tickformat=".0%", range=[0, 1.02])
     return Figure("Effective-gradient ratios", note, traces, layout)
 
@@ -186,7 +189,7 @@ def calibration(views: Sequence[View]) -> Figure:
 
 def _diagonal() -> Trace:
     style = {"color": "@gray", "width": 1, "dash": "dash"}
-    return {"type": "scatter", "mode": "lines", "name": "right", "x": [0, 1], "y": [0, 1], "line": style}
+    return {"type": "scatter", "mode": "lines", "name": "as believed", "x": [0, 1], "y": [0, 1], "line": style}
 
 
 def forecast_loss(views: Sequence[View]) -> Figure:
