@@ -1,7 +1,7 @@
 """Draws the plots of the report, as plotly figures in plain dicts. Colours are names (`@blue`): the page knows their values.
 
 Every function takes the runs to show, the report's own run first, and returns a `Figure`; with nothing to show its
-data are empty, and the page says "no data yet" instead of drawing axes around nothing.
+data are empty, and the page says why instead of drawing axes around nothing.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay.accuracy import HELDOUT, POOL
-from replay.load import RunData, forecasts_of
+from replay.forecasts import Forecasts, forecasts_of
+from replay.load import RunData
 from replay.series import (
     BIN_LABELS,
     MAX_GAP,
@@ -23,8 +24,7 @@ from replay.series import (
 )
 from replay.summary import Summary, summarize
 from replay.tables import rollouts_by_version
-from replay.traces import STACKED, Figure, Floats, Trace, axes, band, bars, line, noisy, values
-from stream.forecasts import reliability
+from replay.traces import NO_DATA, STACKED, Figure, Floats, Trace, axes, band, bars, line, noisy, values
 from stream.messages import OUTCOMES
 
 RUN_COLOURS = ("@blue", "@orange", "@teal", "@violet", "@yellow", "@pink")
@@ -50,6 +50,7 @@ class View:
     updates: UpdateSeries
     times: TimeSeries
     budgets: list[BudgetBin]
+    forecasts: Forecasts
 
 
 def view_of(data: RunData, number: int, summary: Summary | None = None) -> View:
@@ -62,6 +63,7 @@ def view_of(data: RunData, number: int, summary: Summary | None = None) -> View:
         updates=update_series(data),
         times=time_series(data),
         budgets=budget_bins(data),
+        forecasts=forecasts_of(data),
     )
 
 
@@ -118,10 +120,11 @@ def ratios(views: Sequence[View]) -> Figure:
 
 
 def budget(views: Sequence[View]) -> Figure:
-    """Mean rollouts of a prompt by its believed success rate."""
+    """Mean rollouts of a prompt by its believed success rate; nothing where all groups are single rollouts."""
     traces: list[Trace] = []
+    most = max((budget_bin.max_rollouts for view in views for budget_bin in view.budgets), default=0)
     for view in views:
-        if not any(budget_bin.num_groups for budget_bin in view.budgets):
+        if most == 1 or not any(budget_bin.num_groups for budget_bin in view.budgets):
             continue
         traces.append(
             {
@@ -141,70 +144,8 @@ def budget(views: Sequence[View]) -> Figure:
         "categoryarray": list(BIN_LABELS),
     }
     layout |= {"barmode": "group", "showlegend": len(views) > 1}
-    return Figure("Budget per success-rate bin", "What the allocator believed when it decided.", traces, layout)
-
-
-def signal(views: Sequence[View]) -> Figure:
-    """Where the rollouts went, and the variance of rewards that they found there, by believed success rate."""
-    traces: list[Trace] = []
-    for view in views:
-        forecasts, rewards = forecasts_of(view.data)
-        if not rewards.size:
-            continue
-        bins = reliability(forecasts, rewards)
-        found = np.array([b.num * b.reward * (1 - b.reward) for b in bins])
-        x = [f"{b.forecast:.2f}" for b in bins]
-        for name, y, colour in (
-            ("rollouts", np.array([b.num for b in bins]) / rewards.size, view.colour),
-            ("signal", found / max(found.sum(), 1e-9), view.colour + "~" if len(views) > 1 else "@teal"),
-        ):
-            label = label_of(view, views, name)
-            traces.append({"type": "bar", "name": label, "marker": {"color": colour}, "x": x, "y": values(y)})
-    layout = axes("believed success rate", "share", tickformat=".0%", rangemode="tozero") | {"barmode": "group"}
-    layout["xaxis"] |= {"type": "category", "categoryorder": "category ascending"}
-    note = "Share of the rollouts, and of the signal: the variance of their rewards, p(1-p) with the p that came."
-    return Figure("Rollouts and signal per band", note, traces, layout)
-
-
-def calibration(views: Sequence[View]) -> Figure:
-    """What was believed against what came."""
-    traces: list[Trace] = [_diagonal()]
-    for view in views:
-        forecasts, rewards = forecasts_of(view.data)
-        late = rewards.size * 3 // 4
-        for name, part, dash in (("whole run", slice(None), "solid"), ("last quarter", slice(late, None), "dot")):
-            bins = reliability(forecasts[part], rewards[part]) if rewards.size else []
-            x, y = np.array([[b.forecast, b.reward] for b in bins]).reshape(-1, 2).T
-            size = [4 + 12 * (b.num / max(c.num for c in bins)) ** 0.5 for b in bins]
-            style: Trace = {"mode": "lines+markers", "marker": {"size": size, "color": view.colour}, "dash": dash}
-            counts: Trace = {
-                "customdata": [b.num for b in bins],
-                "hovertemplate": "%{x:.2f}: %{y:.2f}, %{customdata:,} rollouts",
-            }
-            traces += line(label_of(view, views, name), x, y, view.colour, **style, **counts)
-    layout = axes("believed success rate E[p]", "mean reward", range=[-0.02, 1.02])
-    note = "On the diagonal beliefs are right. Points are tenths of the belief; large ones hold many rollouts."
-    return Figure("Calibration of the beliefs", note, traces if len(traces) > 1 else [], layout)
-
-
-def _diagonal() -> Trace:
-    style = {"color": "@gray", "width": 1, "dash": "dash"}
-    return {"type": "scatter", "mode": "lines", "name": "as believed", "x": [0, 1], "y": [0, 1], "line": style}
-
-
-def forecast_loss(views: Sequence[View]) -> Figure:
-    """Log loss of the beliefs over updates, beside that of one forecast for all."""
-    traces: list[Trace] = []
-    for view in views:
-        metrics, step = view.updates.metrics, view.updates.step
-        loss = metrics.get("learner/belief/log_loss", np.full(len(step), np.nan))
-        skill = metrics.get("learner/belief/skill", np.full(len(step), np.nan))
-        of_mean = np.divide(loss, 1 - skill, out=np.full(len(loss), np.nan), where=skill < 1)
-        traces += noisy(label_of(view, views, "beliefs"), step, loss, view.colour)
-        colour = view.colour if len(views) > 1 else "@gray"
-        traces += noisy(label_of(view, views, "the update's mean for all"), step, of_mean, colour, dash="dot")
-    note = "In nats a rollout. The lower the better the allocator tells prompts apart; right beliefs reach the entropy of the rewards."
-    return Figure("Beliefs as forecasts", note, traces, axes("update", "log loss", rangemode="tozero"))
+    empty = "single rollouts: see Rollouts and signal per band" if most == 1 else NO_DATA
+    return Figure("Budget per success-rate bin", "What the allocator believed when it decided.", traces, layout, empty)
 
 
 def staleness(views: Sequence[View]) -> Figure:

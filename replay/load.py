@@ -149,17 +149,6 @@ def read_run(broker: Broker, run: str, progress: Callable[[int, int], None] = no
     )
 
 
-def forecasts_of(data: RunData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """E[p] as believed, and the reward, of every graded training rollout whose job holds a belief. [N] twice"""
-    of_group = np.full(len(data.groups), np.nan)
-    for group in data.groups.values():
-        of_group[group.index] = group.forecast
-    rows = data.training[data.training["graded"]]
-    forecasts = of_group[rows["group"]] if len(rows) else np.zeros(0)
-    known = ~np.isnan(forecasts)
-    return forecasts[known], rows["reward"][known].astype(np.float64)
-
-
 def _read(
     broker: Broker,
     run: str,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from replay import figures, optimisation, sections
+from replay import believing, figures, optimisation, sections
 from replay.answers import tables_of
 from replay.compare import compare
 from replay.examples_page import examples
@@ -29,7 +29,7 @@ ALARM_SHARE = 0.05
 
 Plot = Callable[[Sequence[View]], Figure]
 LEARNING: tuple[Plot, ...] = (figures.accuracy, figures.reward, figures.ratios, figures.budget)
-BELIEVING: tuple[Plot, ...] = (figures.signal, figures.calibration, figures.forecast_loss)
+BELIEVING: tuple[Plot, ...] = (believing.signal, believing.calibration, believing.loss)
 RUNNING: tuple[Plot, ...] = (
     figures.throughput,
     figures.timings,
@@ -118,7 +118,11 @@ def _plots(views: Sequence[View]) -> dict[str, str]:
 
 
 def _card(figure: Figure, number: int) -> str:
-    body = f'<div class="plot" id="plot{number}"></div>' if figure.data else '<p class="empty">no data yet</p>'
+    body = (
+        f'<div class="plot" id="plot{number}"></div>'
+        if figure.data
+        else f'<p class="empty">{html.escape(figure.empty)}</p>'
+    )
     head = f"<h3>{html.escape(figure.title)}</h3>"
     return f'<div class="card">{head}<p class="note">{html.escape(figure.note)}</p>{body}</div>'
 

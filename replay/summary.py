@@ -9,7 +9,8 @@ from rich.table import Table
 
 from replay.accuracy import HELDOUT, POOL, Accuracy, Band, accuracy_of, bands_of
 from replay.answers import Answers, answers_of, figures_of
-from replay.load import RunData, forecasts_of
+from replay.forecasts import forecasts_of
+from replay.load import RunData
 from replay.tables import LawCheck, check_law
 from stream.forecasts import calibration_error, log_loss
 from stream.ratios import GradientRatios, gradient_ratios
@@ -168,8 +169,9 @@ def figures(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _scores_of(data: RunData) -> tuple[float, float] | None:
-    forecasts, rewards = forecasts_of(data)
-    return (log_loss(forecasts, rewards), calibration_error(forecasts, rewards)) if rewards.size else None
+    found = forecasts_of(data)
+    both = found.believed, found.rewards
+    return (log_loss(*both), calibration_error(*both)) if found.rewards.size else None
 
 
 def _figures_of_beliefs(summary: Summary) -> list[tuple[str, str]]:

@@ -23,6 +23,8 @@ LEAST = 1e-6
 class Bin:
     """Rollouts whose forecasts are alike."""
 
+    number: int
+    """From 0: forecasts in [number, number + 1) / bins; 1 is in the last."""
     forecast: float
     """Mean."""
     reward: float
@@ -47,6 +49,11 @@ def log_loss(forecasts: Floats, rewards: Floats) -> float:
     return float(-(rewards * np.log(p) + (1.0 - rewards) * np.log1p(-p)).mean())
 
 
+def brier(forecasts: Floats, rewards: Floats) -> float:
+    """Mean of (p - r)^2: Brier's score for two outcomes. Least where p is right: the variance of the rewards."""
+    return float(((forecasts - rewards) ** 2).mean())
+
+
 def skill(forecasts: Floats, rewards: Floats) -> float | None:
     """1 - log loss over that of the rewards' mean as the forecast of each: 0 knows no prompt from another. None if all agree."""
     of_mean = log_loss(np.full(rewards.size, rewards.mean()), rewards)
@@ -57,7 +64,7 @@ def reliability(forecasts: Floats, rewards: Floats, bins: int = BINS) -> list[Bi
     """Forecasts against what came, in bins of equal width; empty ones are left out."""
     number = np.minimum((forecasts * bins).astype(np.int64), bins - 1)
     return [
-        Bin(float(forecasts[number == i].mean()), float(rewards[number == i].mean()), int((number == i).sum()))
+        Bin(int(i), float(forecasts[number == i].mean()), float(rewards[number == i].mean()), int((number == i).sum()))
         for i in np.unique(number)
     ]
 

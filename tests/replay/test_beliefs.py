@@ -8,7 +8,8 @@ import pytest
 
 from replay.beliefs import Step, as_json, compare, score_of, steps_of
 from replay.examples import advantages
-from replay.load import forecasts_of, read_run
+from replay.forecasts import forecasts_of
+from replay.load import read_run
 from replay.summary import figures, summarize
 
 
@@ -20,7 +21,8 @@ def test_a_run_that_knew_the_true_rates_forecasts_best(broker, make_run):
     assert len({score.forecaster for score in scores}) == len(scores) >= 10
     by_name = {score.forecaster: score for score in scores}
     assert by_name["the mean so far"].log_loss > by_name["discount per visit, 0.8"].log_loss
-    forecasts, rewards = forecasts_of(data)
+    found = forecasts_of(data)
+    forecasts, rewards = found.believed, found.rewards
     expected = -np.mean(rewards * np.log(forecasts) + (1 - rewards) * np.log(1 - forecasts))
     assert scores[0].log_loss == pytest.approx(expected, rel=1e-4)
     assert [row["forecaster"] for row in json.loads(as_json(scores))] == [score.forecaster for score in scores]

@@ -8,7 +8,7 @@ from factories import make_job, make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.forecasts import beliefs_and_rewards, calibration_error, log_loss, reliability, skill
+from stream.forecasts import beliefs_and_rewards, brier, calibration_error, log_loss, reliability, skill
 from stream.messages import Budgeting, Verdict
 
 pairs = st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0, 1)), min_size=1, max_size=40)
@@ -25,6 +25,33 @@ def test_log_loss_and_calibration_are_what_a_few_lines_say(both: list[tuple[floa
         error += abs(sum(x for x, _ in inside) - sum(y for _, y in inside))
     assert calibration_error(p, r) == pytest.approx(error / len(both))
     assert sum(b.num for b in reliability(p, r)) == len(both)
+
+
+@given(pairs, st.integers(1, 20))
+def test_each_bin_has_the_means_of_what_is_in_it(both: list[tuple[float, float]], bins: int) -> None:
+    p, r = np.array(both).T
+    inside: dict[int, list[tuple[float, float]]] = {}
+    for x, y in both:
+        inside.setdefault(min(int(x * bins), bins - 1), []).append((x, y))
+    found = reliability(p, r, bins)
+    assert [b.number for b in found] == sorted(inside)
+    for b in found:
+        xs, ys = zip(*inside[b.number], strict=True)
+        assert (b.forecast, b.reward, b.num) == pytest.approx((sum(xs) / len(xs), sum(ys) / len(ys), len(xs)))
+
+
+@given(pairs)
+def test_brier_is_what_a_few_lines_say_and_least_at_the_mean(both: list[tuple[float, float]]) -> None:
+    p, r = np.array(both).T
+    assert brier(p, r) == pytest.approx(sum((x - y) ** 2 for x, y in both) / len(both))
+    assert brier(np.full(r.size, r.mean()), r) == pytest.approx(r.var(), abs=1e-12)
+    assert brier(np.full(r.size, p[0]), r) >= r.var() - 1e-12
+
+
+@given(st.floats(0.01, 0.99), st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_of_constant_forecasts_the_mean_has_the_least_log_loss(p: float, rewards: list[float]) -> None:
+    r = np.array(rewards)
+    assert log_loss(np.full(r.size, r.mean()), r) <= log_loss(np.full(r.size, p), r) + 1e-9
 
 
 def test_skill_is_0_for_the_mean_1_for_the_sure_and_nothing_where_all_agree() -> None:
