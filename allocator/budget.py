@@ -54,9 +54,8 @@ def check_bounds(low: Ints, high: Ints, least: int = 2) -> None:
     if low.size == 0:
         raise ValueError("there are 0 prompts; want at least 1 to spend a budget on")
     if low.min() < least:
-        raise ValueError(
-            f"the lower bound is {low.min()}; want >= {least}: a group of one rollout has no advantage to learn from"
-        )
+        reason = ": a group of one rollout has no advantage to learn from" if least == 2 else ""
+        raise ValueError(f"the lower bound is {low.min()}; want >= {least}{reason}")
     if (low > high).any():
         first = int(np.argmax(low > high))
         raise ValueError(f"the lower bound {low[first]} exceeds the upper bound {high[first]} of prompt {first}")

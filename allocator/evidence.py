@@ -48,16 +48,19 @@ class Evidence:
         self._fixed_prior = fixed_prior
         self._most_tokens = float(most_tokens)
         self._priors: dict[int, tuple[Floats, Floats]] = {}
+        self._scored_priors: list[tuple[Floats, Floats]] = []
+        """Of every rule, made once for each version: forecasts that are only scored need no newer ones."""
 
     def note(self, belief: Belief) -> None:
         """Take in a prompt's belief."""
         index = self._index[belief.prompt_id]
         self._sampled[index], self._tokens[index] = belief.recent_sampled, belief.recent_tokens
         self._is_open[index] = belief.open_group is not None
-        if (self._trials[0, index], self._successes[0, index]) != (belief.recent_trials, belief.recent_correct):
-            self._trials[:, index], self._successes[:, index] = self._counts(belief)
-            self._noted_at[index] = belief.faded_at
+        trials, successes = self._counts(belief)
+        if (self._trials[:, index].tolist(), self._successes[:, index].tolist()) != (trials, successes):
+            self._trials[:, index], self._successes[:, index] = trials, successes
             self._priors.clear()
+        self._noted_at[index] = belief.faded_at
 
     def note_all(self, beliefs: Collection[Belief]) -> None:
         """Take in many beliefs at once."""
@@ -75,6 +78,7 @@ class Evidence:
         if version > self.version:
             self.version = version
             self._priors.clear()
+            self._scored_priors.clear()
 
     def beliefs(self, chosen: Sequence[str], beliefs: Mapping[str, Belief]) -> Beliefs:
         """What is believed of the chosen prompts, in their order."""
@@ -87,16 +91,21 @@ class Evidence:
 
     def forecasts(self, indices: Ints) -> Floats:
         """The success rate that each rule expects. [C] -> [K, C]"""
-        rates = [np.divide(a, a + b) for a, b in (self._posterior(rule, indices) for rule in range(self._factors.size))]
-        return np.array(rates)
+        rules = range(self._factors.size)
+        if not self._scored_priors:
+            self._scored_priors = [self._learn(rule) for rule in rules]
+        pairs = [self._with_counts(rule, self._scored_priors[rule], indices) for rule in rules]
+        return np.array([a / (a + b) for a, b in pairs])
 
     def _posterior(self, rule: int, indices: Ints) -> tuple[Floats, Floats]:
         if rule not in self._priors:
             self._priors[rule] = self._learn(rule)
+        return self._with_counts(rule, self._priors[rule], indices)
+
+    def _with_counts(self, rule: int, prior: tuple[Floats, Floats], indices: Ints) -> tuple[Floats, Floats]:
         kept = self._kept(rule, indices)
         successes, trials = self._successes[rule, indices] * kept, self._trials[rule, indices] * kept
-        a, b = self._priors[rule]
-        return a[indices] + successes, b[indices] + trials - successes
+        return prior[0][indices] + successes, prior[1][indices] + trials - successes
 
     def _kept(self, rule: int, indices: Ints | slice) -> Floats:
         """What the versions since leave of the counts."""

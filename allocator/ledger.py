@@ -35,6 +35,8 @@ class Entry:
     slices: list[Slice]
     rewards: dict[int, float | None] = field(default_factory=dict)
     """By rollout; None for one that carries no reward (law 6)."""
+    complete: bool = False
+    """Every rollout has a verdict, and no more are to be asked for."""
     forecasts: NDArray[np.float64] | None = None
     """Success rate that each rule of forgetting expects [K]; None after a restart, where it is not scored."""
     num_sampled: int = 0
@@ -42,11 +44,6 @@ class Entry:
     """Rollouts that were sampled (the abandoned were not), and their tokens."""
     pass_offsets: list[Callable[[], None]] = field(default_factory=list)
     """To be called once the verdicts are in the belief: before that their offsets may not be passed."""
-
-    @property
-    def complete(self) -> bool:
-        """Every rollout has a verdict, and no more are to be asked for."""
-        return progress_of(self.group.budgeting, self.group.num_rollouts, self.rewards)[1]
 
     @property
     def num_asked(self) -> int:
@@ -109,13 +106,17 @@ class Ledger:
         for piece in entry.slices:
             if piece.start <= rollout_index < piece.stop:
                 self._outstanding[piece.partition] -= 1
-        return entry if len(entry.rewards) == entry.num_asked else None
+        if len(entry.rewards) < entry.num_asked:
+            return None
+        entry.complete = progress_of(entry.group.budgeting, entry.group.num_rollouts, entry.rewards)[1]
+        return entry
 
     def settle(self, entry: Entry) -> None:
         """A restored group whose verdicts are all in its belief already: nothing of it is missing."""
         for piece in entry.slices:
             self._outstanding[piece.partition] -= len(entry.missing(piece))
         entry.rewards = dict.fromkeys(range(entry.num_asked))
+        entry.complete = True
 
     def close(self, group_id: str) -> None:
         """Forget a group that is over."""

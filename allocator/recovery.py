@@ -107,7 +107,7 @@ class Recovery:
             pace=last.pace,
         )
         state.evidence.note_all(beliefs.values())
-        state.evidence.scores.restore(last.losses, last.faded_at)
+        state.evidence.scores.restore(last.losses, max(belief.faded_at for belief in beliefs.values()))
         for belief in beliefs.values():
             if belief.open_group is not None:
                 entry = state.ledger.open(belief.prompt_id, belief.open_group, time.monotonic())

@@ -1,8 +1,8 @@
 """Admits groups that begin with a few rollouts and grow as long as one more is worth its price (`stream.sequential`).
 
 Prompts come in turns. What a group will take is not known when it is admitted, so room is counted by the mean, and of the
-run's rollouts each open group reserves the most that it may take: no group is cut off at the run's end. The price follows
-what groups have taken: a debt raises it, credit lowers it, so that they take run.rollouts_per_prompt in the mean.
+run's rollouts each open group reserves the most that it may take, so the last groups may take less. The price follows what
+groups have taken: a debt raises it, credit lowers it, so that they take about run.rollouts_per_prompt in the mean.
 """
 
 import math
@@ -29,7 +29,8 @@ class SequentialAdmission:
     def __init__(self, config: Config) -> None:
         self._run = config.run
         self._mean = config.run.rollouts_per_prompt
-        self._cap = min(config.allocator.max_rollouts, math.ceil(MOST_MEANS * self._mean))
+        most = math.ceil(MOST_MEANS * self._mean)
+        self._cap = min(config.allocator.max_rollouts, most, config.run.budget)  # no group is more than an update
 
     def ready(self, state: State) -> bool:
         """Whether there is room for a group, and a prompt without one."""

@@ -37,7 +37,8 @@ def advantages(
     batch_std: r - mean of its group, over the std (ddof 1) of all N rewards + epsilon (TRL's scale_rewards = "batch").
     A group of one gets 0 in these four.
     belief: r - (a + s - r) / (a + b + n - 1), s being the sum of the n rewards of its group, over the std (ddof 1) of all N
-        results, or MIN_BELIEF_STD. For a group of one, r - E[p]. No rollout's own reward is in its baseline, so the
+        results; where larger, over the size of their mean (a surprise that all agree on is no large step) or
+        MIN_BELIEF_STD. For a group of one, r - E[p]. No rollout's own reward is in its baseline, so before the scaling the
         gradient is unbiased; as n grows it becomes leave_one_out. (After SPO, arXiv 2509.13232: one rollout a prompt, a
         Beta tracker as the baseline.) Rewards between 0 and 1 count as that part of a success.
     `clamp` bounds the result to [-clamp, clamp].
@@ -64,7 +65,8 @@ def advantages(
         result = centred / ((float(rewards.std(ddof=1)) if rewards.size > 1 else 0.0) + epsilon)
     elif kind == "belief":
         centred = belief_advantages(rewards, group, beliefs)
-        result = centred / max(float(centred.std(ddof=1)) if rewards.size > 1 else 0.0, MIN_BELIEF_STD)
+        std = float(centred.std(ddof=1)) if rewards.size > 1 else 0.0
+        result = centred / max(std, abs(float(centred.mean())), MIN_BELIEF_STD) if rewards.size else centred
     else:
         raise ValueError(f"advantage is {kind!r}; want one of {', '.join(get_args(Advantage))}")
     return result if clamp is None else np.clip(result, -clamp, clamp)

@@ -5,8 +5,8 @@
                      +--open groups, offsets--> checkpoint <--parameters, optimizer
 
 What blocks it, and what unblocks it:
-    - an update waits for `prompts_per_update` complete groups (with the advantage `belief`, for `rollouts_per_update` rollouts)
-      and for the update before it to be published;
+    - an update waits for `prompts_per_update` complete groups (with the advantage `belief` and in mode `sequential`, for as many
+      as hold `rollouts_per_update` rollouts), and for the update before it to be published;
     - a group waits for its last verdict; of a rollout that is lost the allocator issues another, or gives it up
       (`abandoned`), so no group waits for ever;
     - reading pauses while groups for MAX_READY_UPDATES updates are complete, until the next update takes some;
@@ -152,7 +152,7 @@ class Learner:
         if not self._config.counts_rollouts:
             return self._assembler.take(run.prompts_per_update)
         # What one update takes too many of, as its last group was not over, the next one takes less of.
-        return self._assembler.take_rollouts(run.budget * (self._step + 1) - self._num_rollouts)
+        return self._assembler.take_rollouts(max(1, run.budget * (self._step + 1) - self._num_rollouts))
 
     def _start_update(self, batch: list[Group]) -> None:
         self._idle_s = time.monotonic() - self._idle_since

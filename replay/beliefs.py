@@ -30,6 +30,7 @@ class Step:
     prompts: np.ndarray  # [P] numbers, each once
     graded: Floats  # [P]
     correct: Floats  # [P] sums of rewards
+    squares: Floats  # [P] sums of their squares
     believed: Floats  # [P] what the run itself believed; nan where the jobs do not say
     drift: float
     """KL between the weights that sampled and those before the update, in nats."""
@@ -84,6 +85,7 @@ def steps_of(data: RunData) -> tuple[list[Step], list[tuple[str, str]]]:
     size = len(data.groups)
     graded = np.bincount(rows["group"], minlength=size).astype(np.float64)
     correct = np.bincount(rows["group"], rows["reward"], minlength=size).astype(np.float64)
+    squares = np.bincount(rows["group"], rows["reward"].astype(np.float64) ** 2, minlength=size).astype(np.float64)
     steps = []
     for update in data.lineage.steps:
         groups = [data.groups[end.group_id] for end in update.groups if end.group_id in data.groups]
@@ -95,6 +97,7 @@ def steps_of(data: RunData) -> tuple[list[Step], list[tuple[str, str]]]:
                 prompts=prompts,
                 graded=graded[indices],
                 correct=correct[indices],
+                squares=squares[indices],
                 believed=np.array([group.forecast for group in groups]),
                 drift=float(update.metrics.get(KL_METRIC, 0.0)),
             )
@@ -157,9 +160,15 @@ def score_of(name: str, steps: Sequence[Step], forecasts: Sequence[Floats]) -> S
         log_loss=log_loss(p, r),
         first_quarter=log_loss(*losses(slice(0, quarter))),
         last_quarter=log_loss(*losses(slice(len(steps) - quarter, None))),
-        brier=float(((p - r) ** 2).mean()),
+        brier=_brier(steps, forecasts),
         calibration_error=calibration_error(p, r),
     )
+
+
+def _brier(steps: Sequence[Step], forecasts: Sequence[Floats]) -> float:
+    """Mean of (p - r)^2."""
+    each = [s.squares - 2 * f * s.correct + f**2 * s.graded for s, f in zip(steps, forecasts, strict=True)]
+    return float(sum(part.sum() for part in each) / sum(s.graded.sum() for s in steps))
 
 
 def print_scores(run: str, scores: Sequence[Score], console: Console) -> None:
@@ -172,6 +181,11 @@ def print_scores(run: str, scores: Sequence[Score], console: Console) -> None:
         numbers = (score.log_loss, score.first_quarter, score.last_quarter, score.brier, score.calibration_error)
         table.add_row(score.forecaster, *(f"{number:.4f}" for number in numbers))
     console.print(table)
+    console.print(
+        "All but the run's own know every update before; the run's own were fixed when the rollouts were admitted, up to "
+        "1 + run.max_staleness updates earlier.",
+        soft_wrap=True,
+    )
 
 
 def as_json(scores: Sequence[Score]) -> str:

@@ -100,6 +100,7 @@ class Job:
     start: int
     stop: int
     num_rollouts: int
+    """Of the group; in mode `sequential` the most that it may have (`stream.sequential`)."""
     prompt: Prompt
     prompt_token_ids: NDArray[np.int32]
     """[P], the prompt's tokens exactly as they are sampled from."""

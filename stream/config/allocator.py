@@ -21,7 +21,8 @@ class AllocatorTable(Table):
     pacing: Literal["round", "stream"] = "round"
     """`round`: every round spends its budget exactly, on the prompts of one update. `stream`: prompts are decided one by
     one, as there is room for them, by a price that follows what is spent: any 10,000 rollouts are within 2 % of what is
-    allowed, and a round of hard prompts may take from one of easy ones. Not with `uniform`, `paper` or budget_tokens."""
+    allowed, and a round of hard prompts may take from one of easy ones. Not with `uniform`, `paper`,
+    `sequential`, the advantage `belief` or budget_tokens."""
     prior: tuple[PositiveFloat, PositiveFloat] | None = None
     """Beta prior of every success rate; without it one is learned, and shared by task and level."""
     discount: Annotated[float, Gt(0), Le(1)] | None = None

@@ -87,6 +87,17 @@ class Config(Table):
                 "has no advantage, or learner.advantage belief, which needs no group"
             )
         product = round(self.run.prompts_per_update * self.run.rollouts_per_prompt)
+        shape_given = {"prompts_per_update", "rollouts_per_prompt"} & self.run.model_fields_set
+        if per_update and not self.by_groups and shape_given and per_update != product:
+            raise ValueError(
+                f"run.rollouts_per_update is {per_update}, and run.prompts_per_update x run.rollouts_per_prompt is {product}; "
+                "want one of the two, or the same number"
+            )
+        if mode == "sequential" and (self.allocator.budget_tokens or low != 2):
+            raise ValueError(
+                f"allocator.budget_tokens is {self.allocator.budget_tokens} and allocator.min_rollouts {low}; want 0 and 2 with "
+                "allocator.mode sequential, whose groups begin with two rollouts and go on by their verdicts"
+            )
         if per_update and self.by_groups and per_update != product:
             raise ValueError(
                 f"run.rollouts_per_update is {per_update}, with an advantage that needs groups; want {product} = "

@@ -92,3 +92,19 @@ def test_a_prompt_that_is_not_visited_falls_back_to_its_level() -> None:
     evidence.advance(2)
     later = evidence.forecasts(np.array([0]))[:, 0]
     assert later == pytest.approx([9 / 10, *((1 + 8 * f**2) / (2 + 8 * f**2) for f in PER_VERSION)])
+
+
+def test_beliefs_go_on_after_many_equal_visits() -> None:
+    """Counts that a half per visit discounts reach 2 exactly; those per version go on changing."""
+    evidence = Evidence([make_prompt("a")], fixed_prior=(1.0, 1.0), per_version=PER_VERSION)
+    belief = Belief(prompt_id="a")
+    for version in range(80):
+        evidence.advance(version)
+        group = OpenGroup(group_id="g", num_rollouts=1, round=version, budgeting=NO_REASON)
+        belief = end(observe(admit(belief, group), 1.0, 1, version=version))
+        evidence.note(belief)
+    fresh = Evidence([make_prompt("a")], fixed_prior=(1.0, 1.0), per_version=PER_VERSION)
+    fresh.advance(79)
+    fresh.note(belief)
+    assert evidence.forecasts(np.array([0]))[:, 0].tolist() == fresh.forecasts(np.array([0]))[:, 0].tolist()
+    assert evidence.forecasts(np.array([0]))[1:, 0].min() > 0.7

@@ -22,7 +22,8 @@ class Run:
     """An allocator over a pool of a given size, and the rest of the world, update by update."""
 
     def __init__(self, num_prompts: int, run: dict[str, Any], **allocator: Any) -> None:
-        config = make_config(run={"name": "r"} | run, learner={"objective": "belief"}, allocator=allocator)
+        shape = {"prompts_per_update": run["rollouts_per_update"], "rollouts_per_prompt": 1}
+        config = make_config(run={"name": "r"} | shape | run, learner={"objective": "belief"}, allocator=allocator)
         pool = [make_prompt(f"p{number:03d}", level=f"l{number % 4}") for number in range(num_prompts)]
         broker = MemoryBroker()
         broker.create_topics("r", TOPICS, 1)

@@ -133,10 +133,9 @@ def test_belief_is_what_a_few_lines_say(groups: list[list[float]], data: st.Data
     for (a, b), rewards in zip(beliefs, groups, strict=True):
         s, n = sum(rewards), len(rewards)
         expected += [r - (a + s - r) / (a + b + n - 1) for r in rewards]
-    if len(expected) > 1:
-        expected = [value / max(statistics.stdev(expected), MIN_BELIEF_STD) for value in expected]
-    else:
-        expected = [expected[0] / MIN_BELIEF_STD]
+    std = statistics.stdev(expected) if len(expected) > 1 else 0.0
+    scale = max(std, abs(statistics.fmean(expected)), MIN_BELIEF_STD)
+    expected = [value / scale for value in expected]
     number = np.array([i for i, group in enumerate(groups) for _ in group])
     a, b = np.array(beliefs).T[:, number]
     got = advantages(np.concatenate(groups), number, "belief", beliefs=(a, b))
@@ -178,6 +177,12 @@ def test_little_signal_is_not_blown_up() -> None:
     a, b = np.full(3, 999.0), np.full(3, 1.0)
     got = advantages(np.ones(3), np.arange(3), "belief", beliefs=(a, b))
     assert got == pytest.approx([0.001 / MIN_BELIEF_STD] * 3)
+
+
+def test_a_surprise_that_all_agree_on_is_no_larger_than_one() -> None:
+    for reward in (0.0, 1.0):
+        got = advantages(np.full(480, reward), np.arange(480), "belief", beliefs=(np.ones(480), np.ones(480)))
+        assert got == pytest.approx(np.full(480, 2 * reward - 1))
 
 
 def test_what_cannot_be_measured_is_named() -> None:

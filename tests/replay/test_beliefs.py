@@ -30,14 +30,15 @@ def test_a_run_that_knew_the_true_rates_forecasts_best(broker, make_run):
 
 def test_scores_of_two_steps():
     steps = [
-        Step(np.array([0]), np.array([2.0]), np.array([1.0]), np.array([0.5]), 0.0),
-        Step(np.array([1]), np.array([1.0]), np.array([1.0]), np.array([0.8]), 0.0),
+        Step(np.array([0]), np.array([2.0]), np.array([1.0]), np.array([1.0]), np.array([0.5]), 0.0),
+        Step(np.array([1]), np.array([1.0]), np.array([1.0]), np.array([1.0]), np.array([0.8]), 0.0),
     ]
     score = score_of("x", steps, [np.array([0.5]), np.array([0.8])])
     assert score is not None
     assert score.first_quarter == pytest.approx(math.log(2))
     assert score.last_quarter == pytest.approx(-math.log(0.8))
     assert score.log_loss == pytest.approx((2 * math.log(2) - math.log(0.8)) / 3)
+    assert score.brier == pytest.approx((2 * 0.25 + 0.04) / 3)
     assert score_of("x", steps, [np.array([np.nan]), np.array([0.8])]) is None
 
 

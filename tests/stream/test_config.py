@@ -62,6 +62,29 @@ def test_mistakes_are_named(recipe: Path, text: str, arguments: list[str], messa
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "objective", "mode"),
+    [
+        ("", "belief", "learnability"),
+        ("[run]\nrollouts_per_update = 64", "belief", "learnability"),
+        ('[allocator]\nmode = "learnability"', "belief", "learnability"),
+        ('[learner]\nobjective = "belief"\n[allocator]\nmode = "uniform"', "belief", "uniform"),
+        ('[learner]\nobjective = "dapo"\nadvantage = "belief"', "dapo", "learnability"),
+        ("[run]\nprompts_per_update = 8", "tis", "bayes"),
+        ('[allocator]\nmode = "uniform"', "tis", "uniform"),
+        ('[allocator]\nmode = "sequential"', "tis", "sequential"),
+        ('[learner]\nadvantage = "std"', "tis", "bayes"),
+        ('[learner]\nobjective = "grpo"', "grpo", "bayes"),
+    ],
+)
+def test_what_is_left_out_follows_from_what_is_given(recipe: Path, text: str, objective: str, mode: str) -> None:
+    recipe.write_text(text)
+    config = load(recipe)
+    assert (config.learner.objective, config.mode) == (objective, mode)
+    assert config.by_groups == (mode not in ("learnability",) and objective != "belief")
+    assert config.counts_rollouts == (not config.by_groups or mode == "sequential")
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere.toml does not exist; the recipes are in configs/"):
         load(tmp_path / "nowhere.toml")
