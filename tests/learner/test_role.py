@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from factories import make_verdict
+from factories import make_job, make_verdict
 
 from learner.role import Learner
 from replay.load import read_run
@@ -14,9 +14,9 @@ from stream.codec import decode
 from stream.config import Config
 from stream.errors import Fenced
 from stream.memory import MemoryBroker
-from stream.messages import Heartbeat
+from stream.messages import Budgeting, Heartbeat
 from stream.run_topics import RunTopics
-from stream.topics import HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS
+from stream.topics import DEADLETTERS, HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS
 from stream.worker import run_loop
 
 TWO_GROUPS = dict.fromkeys("ab", ("wrong", "correct", "wrong", "correct"))
@@ -55,6 +55,17 @@ class OnceTraining(threading.Event):
 
     def is_set(self) -> bool:
         return self._learner._training is not None
+
+
+class AfterUpdates(threading.Event):
+    """Set once the learner has made so many updates."""
+
+    def __init__(self, learner: Learner, num_updates: int) -> None:
+        super().__init__()
+        self._learner, self._num_updates = learner, num_updates
+
+    def is_set(self) -> bool:
+        return self._learner.metrics()["learner/step"] >= self._num_updates
 
 
 @pytest.fixture
@@ -111,3 +122,56 @@ def test_screen_and_report_show_the_same_gradient_ratios_where_something_timed_o
     assert on_screen == {"samples": 2 / 5, "prompts": 1 / 2}
     reported = summarize(read_run(world.broker, "r")).ratios
     assert (reported.samples, reported.prompts) == (on_screen["samples"], on_screen["prompts"])
+
+
+# -- beliefs as the baseline ------------------------------------------------------------------------------------------
+
+
+def belief_world(tiny_model: Path, tmp_path: Path) -> World:
+    """A broker without verdicts, and a run whose updates are of four rollouts."""
+    world = World(tiny_model, tmp_path, {"a": ("correct", "wrong")})
+    world.config = Config(
+        run={"name": "r", "dir": tmp_path, "model": str(tiny_model), "num_updates": 9, "rollouts_per_update": 4},
+        learner={"objective": "belief", "checkpoint_every": 10},
+    )
+    world.broker = MemoryBroker()
+    world.broker.create_topics("r", TOPICS, 2)
+    world.topics = RunTopics(world.broker, "r", "learner-0")
+    return world
+
+
+def send_single(world: World, group: str, reward: float, size: int = 1, a: float = 1.0) -> None:
+    reason = Budgeting(mode="learnability", success_rate=0.5, num_observed=0, value=0.1, price=0.1, a=a, b=a)
+    for rollout in range(size):
+        job = make_job(group, size, budgeting=reason)
+        verdict = make_verdict(rollout_index=rollout, reward=reward, job=job)
+        world.topics.send_of_group(VERDICTS, group, verdict)
+
+
+def test_an_update_is_of_the_rollouts_that_come_first_and_the_next_one_takes_less_where_a_group_reached_over(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    world = belief_world(tiny_model, tmp_path)
+    for group, size in (("a", 1), ("b", 1), ("c", 3), ("d", 1), ("e", 1), ("f", 1)):
+        send_single(world, group, float(group in "ae"), size)
+    learner = world.learner()
+    run_loop(learner, world.topics, learner.reader, AfterUpdates(learner, 2))
+    updates = [update for update in world.topics.read_all(UPDATES) if update.groups]
+    sizes = [sum(end.num_rollouts for end in update.groups) for update in updates]
+    assert sum(sizes) == 8
+    assert sizes[0] in (4, 5, 6)  # two partitions: the group of three may come at any place
+    assert {end.ending for update in updates for end in update.groups} == {"trained"}
+    assert [update.metrics["learner/effective_gradient_ratio/samples"] for update in updates] == [1.0, 1.0]
+    assert updates[0].metrics["learner/belief/log_loss"] == pytest.approx(0.6931, abs=1e-4)
+
+
+def test_a_verdict_whose_job_holds_no_belief_goes_to_deadletters(tiny_model: Path, tmp_path: Path) -> None:
+    world = belief_world(tiny_model, tmp_path)
+    send_single(world, "x", 1.0, a=0.0)
+    for group in "abcdefgh":
+        send_single(world, group, 1.0)
+    learner = world.learner()
+    run_loop(learner, world.topics, learner.reader, AfterUpdates(learner, 2))
+    (letter,) = world.topics.read_all(DEADLETTERS)
+    assert "the job of group x holds no belief (budgeting.a and .b)" in letter.error
+    assert learner.metrics()["learner/step"] == 2
