@@ -34,8 +34,11 @@ def with_group(counts: Sequence[float], versions: int, num_graded: float, num_co
     return (*(count + num_graded for count in old[:size]), *(count + num_correct for count in old[size:]))
 
 
-def log_loss(forecasts: Floats, num_correct: float, num_graded: float) -> Floats:
-    """Log loss of a group's rewards under each rule's forecast of its success rate, in nats, summed. [K] -> [K]"""
+def log_loss(forecasts: Floats, num_correct: float | Floats, num_graded: float | Floats) -> Floats:
+    """Log loss of a group's rewards under each rule's forecast of its success rate, in nats, summed. [K] -> [K]
+
+    Of G groups: [K, G], [G], [G] -> [K, G].
+    """
     p = np.clip(forecasts, LEAST, 1.0 - LEAST)
     return np.asarray(-(num_correct * np.log(p) + (num_graded - num_correct) * np.log1p(-p)))
 

@@ -2,6 +2,7 @@
 
 What was believed before a rollout is a forecast of its reward. Each forecaster is taken through the run's updates: it
 forecasts the rewards of an update from those of earlier ones. Only graded rollouts of updates that survive count.
+Legend: N rollouts of G groups end in an update; M prompts are seen in the run.
 """
 
 import json
@@ -9,31 +10,46 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from allocator.forgetting import PER_VERSION
+from allocator.forgetting import MEMORY, PER_VERSION, PER_VISIT
+from allocator.forgetting import log_loss as group_losses
 from allocator.prior import learn_prior, numbered
+from replay.forecasts import graded_by_update
 from replay.load import RunData
-from stream.forecasts import Floats, calibration_error, log_loss
+from stream.forecasts import Floats, brier, calibration_error, log_loss
+from stream.messages import Update
 
-KL_METRIC = "learner/mismatch_k3"
-KL_HALF = 0.06
-"""Nats of drift after which counts are worth half (the form is SPO's, arXiv 2509.13232)."""
+Ints = NDArray[np.int64]
+
+KL_HALVES = (0.002, 0.06)
+"""Nats a token of KL after which counts are worth half: about what is best in the demo, and what SPO has (arXiv 2509.13232)."""
 KL_BOUNDS = (0.5, 1.0)
+"""Of what one update leaves by its KL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The graded rollouts of one update, by prompt. P prompts."""
+    """The graded rollouts of one update."""
 
-    prompts: np.ndarray  # [P] numbers, each once
-    graded: Floats  # [P]
-    correct: Floats  # [P] sums of rewards
-    squares: Floats  # [P] sums of their squares
-    believed: Floats  # [P] what the run itself believed; nan where the jobs do not say
+    prompts: Ints  # [G] number of each group's prompt
+    group: Ints  # [N] position in `prompts` of each rollout's group
+    rewards: Floats  # [N]
+    believed: Floats  # [G] what the run itself believed; nan where the jobs do not say
     drift: float
-    """KL between the weights that sampled and those before the update, in nats."""
+    """KL between two versions of the policy, in nats a token, as last measured; 0 while nothing was."""
+
+    @property
+    def graded(self) -> Floats:
+        """Rollouts of each group. [G]"""
+        return np.bincount(self.group, minlength=self.prompts.size).astype(np.float64)
+
+    @property
+    def correct(self) -> Floats:
+        """Sum of the rewards of each group. [G]"""
+        return np.bincount(self.group, self.rewards, self.prompts.size).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,55 +70,62 @@ Factor = Callable[[Step], tuple[float, float]]
 """What an update leaves of all counts, and of those of the prompts in it."""
 
 
-def forecasters() -> dict[str, Factor]:
-    """Ways to forget, by name."""
-    per_visit = {f"discount per visit, {d:g}": _per_visit(d) for d in (0.5, 0.8, 0.95)}
-    per_update = {f"discount per update, {d:g}": _per_update(d) for d in PER_VERSION}
-    return per_visit | per_update | {f"2^(-KL / {KL_HALF:g})": _by_drift}
-
-
-def _per_visit(discount: float) -> Factor:
+def per_visit(discount: float) -> Factor:
+    """Forget with every group of a prompt."""
     return lambda step: (1.0, discount)
 
 
-def _per_update(discount: float) -> Factor:
+def per_update(discount: float) -> Factor:
+    """Forget with every update, whether a prompt was in it or not."""
     return lambda step: (discount, 1.0)
 
 
-def _by_drift(step: Step) -> tuple[float, float]:
-    return float(np.clip(2.0 ** (-step.drift / KL_HALF), *KL_BOUNDS)), 1.0
+def by_drift(half: float) -> Factor:
+    """Forget as the policy moves (the form is SPO's, arXiv 2509.13232): 2^(-KL / half) with every update."""
+    return lambda step: (float(np.clip(2.0 ** (-step.drift / half), *KL_BOUNDS)), 1.0)
+
+
+def forecasters(*, measured: bool = True) -> dict[str, Factor]:
+    """Ways to forget, by name; those by KL if it was measured."""
+    visits = {f"discount per visit, {d:g}": per_visit(d) for d in (0.5, 0.8, 0.95)}
+    updates = {f"discount per update, {d:g}": per_update(d) for d in PER_VERSION if d < 1}
+    drifts = {f"2^(-KL / {half:g})": by_drift(half) for half in KL_HALVES if measured}
+    return visits | updates | drifts | {"no forgetting": per_update(1.0)}
 
 
 def steps_of(data: RunData) -> tuple[list[Step], list[tuple[str, str]]]:
     """The updates of the surviving lineage, and task and level of every prompt by its number."""
     number: dict[str, int] = {}
     kinds: list[tuple[str, str]] = []
+    prompt, believed = np.zeros(len(data.groups), np.int64), np.full(len(data.groups), np.nan)
     for group in data.groups.values():
-        if group.train and group.prompt_id not in number:
+        if not group.train:
+            continue
+        if group.prompt_id not in number:
             number[group.prompt_id] = len(kinds)
             kinds.append((group.task, group.level))
-    rows = data.training[data.training["graded"]]
-    size = len(data.groups)
-    graded = np.bincount(rows["group"], minlength=size).astype(np.float64)
-    correct = np.bincount(rows["group"], rows["reward"], minlength=size).astype(np.float64)
-    squares = np.bincount(rows["group"], rows["reward"].astype(np.float64) ** 2, minlength=size).astype(np.float64)
+        prompt[group.index], believed[group.index] = number[group.prompt_id], group.forecast
+    rows, edges = graded_by_update(data)
     steps = []
-    for update in data.lineage.steps:
-        groups = [data.groups[end.group_id] for end in update.groups if end.group_id in data.groups]
-        groups = [group for group in groups if graded[group.index]]
-        prompts = np.array([number[group.prompt_id] for group in groups], dtype=np.int64)
-        indices = np.array([group.index for group in groups], dtype=np.int64)
-        steps.append(
-            Step(
-                prompts=prompts,
-                graded=graded[indices],
-                correct=correct[indices],
-                squares=squares[indices],
-                believed=np.array([group.forecast for group in groups]),
-                drift=float(update.metrics.get(KL_METRIC, 0.0)),
-            )
-        )
+    for drift, start, stop in zip(drifts_of(data.lineage.steps), edges[:-1], edges[1:], strict=True):
+        groups, of_rollout = np.unique(rows["group"][start:stop], return_inverse=True)
+        rewards = rows["reward"][start:stop].astype(np.float64)
+        steps.append(Step(prompt[groups], of_rollout, rewards, believed[groups], drift))
     return [step for step in steps if step.prompts.size], kinds
+
+
+def drifts_of(updates: Sequence[Update]) -> list[float]:
+    """KL of one version of the policy from the one before, in nats a token, as each update knows it.
+
+    An update measures the KL between the weights that it trains and those that sampled, `staleness/mean` versions older.
+    """
+    drifts, last = [], 0.0
+    for update in updates:
+        staleness = update.metrics.get("learner/staleness/mean", 0.0)
+        if staleness > 0:
+            last = update.metrics.get("learner/mismatch_k3", 0.0) / staleness
+        drifts.append(last)
+    return drifts
 
 
 def compare(data: RunData) -> list[Score]:
@@ -110,23 +133,42 @@ def compare(data: RunData) -> list[Score]:
     steps, kinds = steps_of(data)
     if not steps:
         return []
-    task = numbered(task for task, _ in kinds)
-    level = numbered(kinds)
+    task, level = numbered(task for task, _ in kinds), numbered(kinds)
     alone = np.zeros(len(kinds), dtype=np.int64)
+    measured = any(step.drift for step in steps)
     found = {"the run's own": [step.believed for step in steps]}
-    found |= {name: list(_forecast(steps, factor, task, level)) for name, factor in forecasters().items()}
-    found["discount per visit, 0.5, no levels"] = list(_forecast(steps, _per_visit(0.5), alone, alone))
+    found |= {
+        name: list(forecast(steps, factor, task, level)) for name, factor in forecasters(measured=measured).items()
+    }
+    rivals = [f"discount per visit, {PER_VISIT:g}", *(f"discount per update, {d:g}" for d in PER_VERSION if d < 1)]
+    found["least log loss of late"] = list(chosen(steps, [found[name] for name in (*rivals, "no forgetting")]))
+    for name, factor in ((rivals[0], per_visit(PER_VISIT)), ("no forgetting", per_update(1.0))):
+        found[f"{name}, no levels"] = list(forecast(steps, factor, alone, alone))
+        found[f"{name}, prior Beta(1, 1)"] = list(forecast(steps, factor, task, level, learned=False))
     found["the mean so far"] = list(_means(steps))
     scores = [score_of(name, steps, forecasts) for name, forecasts in found.items()]
     return sorted((score for score in scores if score is not None), key=lambda score: score.log_loss)
 
 
-def _forecast(steps: Sequence[Step], factor: Factor, task: np.ndarray, level: np.ndarray) -> Iterator[Floats]:
+def forecast(
+    steps: Sequence[Step], factor: Factor, task: Ints, level: Ints, *, learned: bool = True
+) -> Iterator[Floats]:
+    """Expected success rates of each step's groups [G], from the steps before it.
+
+    Args:
+        steps: in order.
+        factor: how to forget.
+        task, level: [M] of every prompt.
+        learned: whether the prior is learned down all -> task -> level, or Beta(1, 1) for every prompt.
+
+    """
     trials, correct = np.zeros((2, task.size))
     for step in steps:
-        prior = learn_prior(correct, trials, task, level)
-        a, b = prior.a + correct, prior.b + trials - correct
-        yield (a / (a + b))[step.prompts]
+        a = b = np.ones(task.size)
+        if learned:
+            prior = learn_prior(correct, trials, task, level)
+            a, b = prior.a, prior.b
+        yield ((a + correct) / (a + b + trials))[step.prompts]
         of_all, of_these = factor(step)
         for counts, new in ((trials, step.graded), (correct, step.correct)):
             counts *= of_all
@@ -134,41 +176,40 @@ def _forecast(steps: Sequence[Step], factor: Factor, task: np.ndarray, level: np
             np.add.at(counts, step.prompts, new)
 
 
+def chosen(steps: Sequence[Step], rules: Sequence[Sequence[Floats]]) -> Iterator[Floats]:
+    """The forecasts of the rule that was best of late, as `allocator.forgetting.Scores` chooses. A list of [G] each."""
+    losses = np.zeros(len(rules))
+    for step, *forecasts in zip(steps, *rules, strict=True):
+        yield forecasts[int(np.argmin(losses))]
+        losses *= MEMORY
+        losses += group_losses(np.array(forecasts), step.correct, step.graded).sum(axis=1)
+
+
 def _means(steps: Sequence[Step]) -> Iterator[Floats]:
     graded, correct = 2.0, 1.0
     for step in steps:
         yield np.full(step.prompts.size, correct / graded)
-        graded, correct = graded + float(step.graded.sum()), correct + float(step.correct.sum())
+        graded, correct = graded + step.rewards.size, correct + float(step.rewards.sum())
 
 
 def score_of(name: str, steps: Sequence[Step], forecasts: Sequence[Floats]) -> Score | None:
-    """A forecaster's score; None where it says nothing."""
-    quarter = max(1, len(steps) // 4)
-    if any(np.isnan(forecast).any() for forecast in forecasts):
+    """A forecaster's score, given its forecasts for each step's groups [G]; None where it says nothing."""
+    if any(np.isnan(of_step).any() for of_step in forecasts):
         return None
+    each = [of_step[step.group] for of_step, step in zip(forecasts, steps, strict=True)]
 
-    def losses(part: slice) -> tuple[Floats, Floats]:
-        p = np.concatenate(
-            [np.repeat(f, s.graded.astype(int)) for f, s in zip(forecasts[part], steps[part], strict=True)]
-        )
-        r = np.concatenate([np.repeat(s.correct / s.graded, s.graded.astype(int)) for s in steps[part]])
-        return p, r
+    def columns(part: slice) -> tuple[Floats, Floats]:
+        return np.concatenate(each[part]), np.concatenate([step.rewards for step in steps[part]])
 
-    p, r = losses(slice(None))
+    both, quarter = columns(slice(None)), max(1, len(steps) // 4)
     return Score(
         forecaster=name,
-        log_loss=log_loss(p, r),
-        first_quarter=log_loss(*losses(slice(0, quarter))),
-        last_quarter=log_loss(*losses(slice(len(steps) - quarter, None))),
-        brier=_brier(steps, forecasts),
-        calibration_error=calibration_error(p, r),
+        log_loss=log_loss(*both),
+        first_quarter=log_loss(*columns(slice(quarter))),
+        last_quarter=log_loss(*columns(slice(len(steps) - quarter, None))),
+        brier=brier(*both),
+        calibration_error=calibration_error(*both),
     )
-
-
-def _brier(steps: Sequence[Step], forecasts: Sequence[Floats]) -> float:
-    """Mean of (p - r)^2."""
-    each = [s.squares - 2 * f * s.correct + f**2 * s.graded for s, f in zip(steps, forecasts, strict=True)]
-    return float(sum(part.sum() for part in each) / sum(s.graded.sum() for s in steps))
 
 
 def print_scores(run: str, scores: Sequence[Score], console: Console) -> None:

@@ -47,15 +47,25 @@ class Forecasts:
 
 def forecasts_of(data: RunData) -> Forecasts:
     """What the run's jobs believed, and the rewards that came."""
-    of_group = np.full(len(data.groups), np.nan)
+    rows, edges = graded_by_update(data)
+    believed = np.full(len(data.groups), np.nan)
     for group in data.groups.values():
-        of_group[group.index] = group.forecast
+        believed[group.index] = group.forecast
+    update = np.repeat(np.arange(edges.size - 1), np.diff(edges))
+    of_rows = believed[rows["group"]] if len(rows) else np.zeros(0)
+    known = ~np.isnan(of_rows)
+    return Forecasts(of_rows[known], rows["reward"][known].astype(np.float64), update[known], edges.size - 1)
+
+
+def graded_by_update(data: RunData) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Graded rollouts by the surviving update that their group ended in; those of update i are edges[i] to edges[i+1].
+
+    Returns:
+        [N] rows of ROLLOUT and [U + 1] edges. Rollouts of groups that have not ended there are left out.
+
+    """
     rows = data.training[data.training["graded"]]
-    if len(rows):
-        update, believed = update_of_groups(data)[rows["group"]], of_group[rows["group"]]
-    else:
-        update, believed = np.zeros(0, np.int64), np.zeros(0)
-    rewards = rows["reward"].astype(np.float64)
+    update = update_of_groups(data)[rows["group"]] if len(rows) else np.zeros(0, np.int64)
     order = np.argsort(update, kind="stable")
-    order = order[(update[order] >= 0) & ~np.isnan(believed[order])]
-    return Forecasts(believed[order], rewards[order], update[order], len(data.lineage.steps))
+    order = order[update[order] >= 0]
+    return rows[order], np.searchsorted(update[order], np.arange(len(data.lineage.steps) + 1))
