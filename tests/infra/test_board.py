@@ -96,6 +96,16 @@ def test_the_screen_shows_the_figures_and_fits(board, width):
     assert "ALARM" not in text
 
 
+@pytest.mark.parametrize("width", [80, 130])
+def test_the_screen_shows_how_good_the_beliefs_are_and_fits(board, width):
+    assert "-, -" in text_of(board, [], width)
+    board.note(update(1, 1, belief__skill=0.6312, belief__calibration_error=0.0287))
+    text = text_of(board, [], width)
+    assert "belief: skill, calibration error" in text
+    assert "0.631, 0.029" in text
+    assert max(map(len, text.splitlines())) <= width
+
+
 def test_an_alarm_is_loud_on_the_screen_and_in_the_line(board):
     board.note(
         heartbeat("verifier-0", 0, verifier__outcome__timeout=60, verifier__outcome__wrong=140, verifier__alarms=1)
