@@ -172,7 +172,8 @@ def train(cell: dict[str, Any], options: argparse.Namespace, folder: Path) -> di
     keys = {
         **arms_of(options.rollouts)[cell["arm"]],
         "run.name": "arm", "run.dir": str(folder), "run.seed": cell["seed"], "run.num_updates": options.updates,
-        "run.rollouts_per_update": options.rollouts, "run.max_staleness": options.staleness, "learner.lr": cell["lr"], "evaluator.enabled": "false",
+        "run.rollouts_per_update": options.rollouts, "run.max_staleness": options.staleness,
+        "learner.lr": cell["lr"], "evaluator.enabled": "false",
     }  # fmt: skip
     arguments = [f"--{key}={value}" for key, value in keys.items()]
     config = load(RECIPE, arguments)
