@@ -1,7 +1,7 @@
 """Draws the plots of the report, as plotly figures in plain dicts. Colours are names (`@blue`): the page knows their values.
 
 Every function takes the runs to show, the report's own run first, and returns a `Figure`; with nothing to show its
-data are empty, and the page says why instead of drawing axes around nothing.
+data are empty, and the page says "no data yet" instead of drawing axes around nothing.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from replay.series import (
 )
 from replay.summary import Summary, summarize
 from replay.tables import rollouts_by_version
-from replay.traces import NO_DATA, STACKED, Figure, Floats, Trace, axes, band, bars, line, noisy, values
+from replay.traces import STACKED, Figure, Floats, Trace, axes, band, bars, line, noisy, values
 from stream.messages import OUTCOMES
 
 RUN_COLOURS = ("@blue", "@orange", "@teal", "@violet", "@yellow", "@pink")
@@ -51,6 +51,11 @@ class View:
     times: TimeSeries
     budgets: list[BudgetBin]
     forecasts: Forecasts
+
+    @property
+    def by_single_rollouts(self) -> bool:
+        """Whether every group has one rollout."""
+        return max(budget_bin.max_rollouts for budget_bin in self.budgets) == 1
 
 
 def view_of(data: RunData, number: int, summary: Summary | None = None) -> View:
@@ -120,11 +125,10 @@ def ratios(views: Sequence[View]) -> Figure:
 
 
 def budget(views: Sequence[View]) -> Figure:
-    """Mean rollouts of a prompt by its believed success rate; nothing where all groups are single rollouts."""
+    """Mean rollouts of a prompt by its believed success rate."""
     traces: list[Trace] = []
-    most = max((budget_bin.max_rollouts for view in views for budget_bin in view.budgets), default=0)
     for view in views:
-        if most == 1 or not any(budget_bin.num_groups for budget_bin in view.budgets):
+        if not any(budget_bin.num_groups for budget_bin in view.budgets):
             continue
         traces.append(
             {
@@ -144,8 +148,7 @@ def budget(views: Sequence[View]) -> Figure:
         "categoryarray": list(BIN_LABELS),
     }
     layout |= {"barmode": "group", "showlegend": len(views) > 1}
-    empty = "single rollouts: see Rollouts and signal per band" if most == 1 else NO_DATA
-    return Figure("Budget per success-rate bin", "What the allocator believed when it decided.", traces, layout, empty)
+    return Figure("Budget per success-rate bin", "What the allocator believed when it decided.", traces, layout)
 
 
 def staleness(views: Sequence[View]) -> Figure:

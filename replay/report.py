@@ -28,8 +28,8 @@ ALARM_SHARE = 0.05
 """Timeouts, errors or unparsable answers above this share of the training rollouts are shown loudly."""
 
 Plot = Callable[[Sequence[View]], Figure]
-LEARNING: tuple[Plot, ...] = (figures.accuracy, figures.reward, figures.ratios, figures.budget)
-BELIEVING: tuple[Plot, ...] = (believing.signal, believing.calibration, believing.loss)
+LEARNING: tuple[Plot, ...] = (figures.accuracy, figures.reward, figures.ratios)
+BELIEVING: tuple[Plot, ...] = (believing.calibration, believing.loss)
 RUNNING: tuple[Plot, ...] = (
     figures.throughput,
     figures.timings,
@@ -102,9 +102,12 @@ def _compare(runs: Sequence[RunData]) -> str:
 def _plots(views: Sequence[View]) -> dict[str, str]:
     blanks: dict[str, str] = {}
     drawn: list[Figure] = []
+    # Where all groups are single rollouts, only their number tells how a band was budgeted.
+    budgets: tuple[Plot, ...] = (figures.budget, believing.signal)
+    shown = budgets[1:] if all(view.by_single_rollouts for view in views) else budgets
     for name, plots in (
-        ("learning", LEARNING),
-        ("believing", BELIEVING),
+        ("learning", LEARNING + shown[:1]),
+        ("believing", shown[1:] + BELIEVING),
         ("running", RUNNING),
         ("optimising", OPTIMISING),
     ):
@@ -118,11 +121,7 @@ def _plots(views: Sequence[View]) -> dict[str, str]:
 
 
 def _card(figure: Figure, number: int) -> str:
-    body = (
-        f'<div class="plot" id="plot{number}"></div>'
-        if figure.data
-        else f'<p class="empty">{html.escape(figure.empty)}</p>'
-    )
+    body = f'<div class="plot" id="plot{number}"></div>' if figure.data else '<p class="empty">no data yet</p>'
     head = f"<h3>{html.escape(figure.title)}</h3>"
     return f'<div class="card">{head}<p class="note">{html.escape(figure.note)}</p>{body}</div>'
 

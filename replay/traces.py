@@ -9,22 +9,19 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Trace = dict[str, Any]
 
-NO_DATA = "no data yet"
 STACKED: dict[str, Any] = {"barmode": "stack", "bargap": 0}
 """Layout of stacked bars without gaps: an area plot that shows where it has no data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One plot; without data the page says why instead of drawing axes around nothing."""
+    """One plot; without data the page says "no data yet" instead of drawing axes around nothing."""
 
     title: str
     note: str
     """What it shows, and how to read it."""
     data: list[Trace]
     layout: dict[str, Any] = field(default_factory=dict)
-    empty: str = NO_DATA
-    """What to say without data."""
 
 
 def values(column: Floats) -> list[float | None]:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from replay import believing, figures
+from replay import believing
 from replay.forecasts import Forecasts, forecasts_of
 from replay.load import read_run
 from replay.report import render
@@ -84,10 +84,12 @@ def test_beliefs_that_no_job_holds_are_not_drawn():
         assert plot(nothing).data == []  # type: ignore[arg-type]
 
 
-def test_a_run_of_single_rollouts_says_where_its_budget_is_shown(broker, make_run):
-    make_run(broker, run="made", num_rollouts=1, abandon=False)
-    data = read_run(broker, "made")
-    figure = figures.budget([figures.view_of(data, 0)])
-    assert figure.data == []
-    assert figure.empty == "single rollouts: see Rollouts and signal per band"
-    assert f'<p class="empty">{figure.empty}</p>' in render([data])
+def test_a_run_of_single_rollouts_shows_its_bands_in_place_of_budgets(broker, make_run):
+    for run, size in (("single", 1), ("groups", 8)):
+        make_run(broker, run=run, num_rollouts=size, abandon=False)
+    single, groups = read_run(broker, "single"), read_run(broker, "groups")
+    titles = ("Budget per success-rate bin", "Rollouts and signal per band")
+    shown = [
+        [f"<h3>{title}</h3>" in render(runs) for title in titles] for runs in ([single], [groups], [single, groups])
+    ]
+    assert shown == [[False, True], [True, True], [True, True]]
