@@ -44,8 +44,8 @@ def observe(
 
     """
     assert belief.open_group is not None and not belief.open_group.observed
-    group, num_rollouts = replace(belief.open_group, observed=True), belief.num_rollouts - num_unused
-    observed = replace(belief, open_group=group, num_rollouts=num_rollouts)
+    group = replace(belief.open_group, observed=True, num_rollouts=belief.open_group.num_rollouts - num_unused)
+    observed = replace(belief, open_group=group, num_rollouts=belief.num_rollouts - num_unused)
     if num_sampled:
         observed = replace(
             observed,

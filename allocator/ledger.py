@@ -36,7 +36,7 @@ class Entry:
     rewards: dict[int, float | None] = field(default_factory=dict)
     """By rollout; None for one that carries no reward (law 6)."""
     complete: bool = False
-    """Every rollout has a verdict, and no more are to be asked for."""
+    """Every rollout has a verdict, and no more are asked for, as `Ledger.grow` has found."""
     forecasts: NDArray[np.float64] | None = None
     """Success rate that each rule of forgetting expects [K]; None after a restart, where it is not scored."""
     num_sampled: int = 0
@@ -49,12 +49,6 @@ class Entry:
     def num_asked(self) -> int:
         """Rollouts that were asked for so far: in mode `sequential` the group may grow."""
         return self.slices[-1].stop
-
-    @property
-    def num_to_come(self) -> int:
-        """Rollouts to ask for now, as all that were asked for have a verdict and the group is not over."""
-        asked, is_over = progress_of(self.group.budgeting, self.group.num_rollouts, self.rewards)
-        return 0 if is_over else asked - self.num_asked
 
     def awaits(self, rollout_index: int) -> bool:
         """Whether a verdict of this rollout would count."""
@@ -79,15 +73,20 @@ class Ledger:
         """Admit a group, cut in slices, each on the partition with the fewest outstanding rollouts."""
         entry = Entry(prompt_id=prompt_id, group=group, slices=[])
         self.entries[group.group_id] = entry
-        self.grow(entry, progress_of(group.budgeting, group.num_rollouts, {})[0], now_s)
+        if group.observed:  # restored, with all its verdicts in its belief already: nothing of it is missing
+            entry.slices = [Slice(start=0, stop=group.num_rollouts, partition=0, issued_s=now_s)]
+            entry.rewards = dict.fromkeys(range(group.num_rollouts))
+            entry.complete = True
+        else:
+            self.grow(entry, now_s)
         return entry
 
-    def grow(self, entry: Entry, num_more: int, now_s: float) -> list[Slice]:
-        """Ask for more rollouts of a group; returns the new slices."""
-        first = entry.num_asked if entry.slices else 0
-        old = len(entry.slices)
-        for start in range(first, first + num_more, self._slice_rollouts):
-            stop = min(start + self._slice_rollouts, first + num_more)
+    def grow(self, entry: Entry, now_s: float) -> list[Slice]:
+        """Ask for what a group is to have next, as all that it was asked for has a verdict: the new slices, [] if it is over."""
+        first, old = (entry.num_asked if entry.slices else 0), len(entry.slices)
+        asked, entry.complete = progress_of(entry.group.budgeting, entry.group.num_rollouts, entry.rewards)
+        for start in range(first, asked, self._slice_rollouts):
+            stop = min(start + self._slice_rollouts, asked)
             partition = min(range(self._num_partitions), key=lambda number: self._outstanding[number])
             self._outstanding[partition] += stop - start
             entry.slices.append(Slice(start=start, stop=stop, partition=partition, issued_s=now_s))
@@ -106,17 +105,7 @@ class Ledger:
         for piece in entry.slices:
             if piece.start <= rollout_index < piece.stop:
                 self._outstanding[piece.partition] -= 1
-        if len(entry.rewards) < entry.num_asked:
-            return None
-        entry.complete = progress_of(entry.group.budgeting, entry.group.num_rollouts, entry.rewards)[1]
-        return entry
-
-    def settle(self, entry: Entry) -> None:
-        """A restored group whose verdicts are all in its belief already: nothing of it is missing."""
-        for piece in entry.slices:
-            self._outstanding[piece.partition] -= len(entry.missing(piece))
-        entry.rewards = dict.fromkeys(range(entry.num_asked))
-        entry.complete = True
+        return entry if len(entry.rewards) == entry.num_asked else None
 
     def close(self, group_id: str) -> None:
         """Forget a group that is over."""
@@ -143,6 +132,11 @@ class Ledger:
         """Rollouts that the groups that have not ended will take, where one that may grow takes the mean at least."""
         entries = [entry for entry in self.entries.values() if not entry.group.ended]
         return sum(entry.num_asked if entry.complete else max(entry.num_asked, mean) for entry in entries)
+
+    @property
+    def num_reserved(self) -> int:
+        """Rollouts that open groups may still be asked for."""
+        return sum(entry.group.num_rollouts - entry.num_asked for entry in self.entries.values() if not entry.complete)
 
     @property
     def num_open_groups(self) -> int:

@@ -110,9 +110,7 @@ class Recovery:
         state.evidence.scores.restore(last.losses, max(belief.faded_at for belief in beliefs.values()))
         for belief in beliefs.values():
             if belief.open_group is not None:
-                entry = state.ledger.open(belief.prompt_id, belief.open_group, time.monotonic())
-                if belief.open_group.observed:
-                    state.ledger.settle(entry)
+                state.ledger.open(belief.prompt_id, belief.open_group, time.monotonic())
         return state
 
     def _read_beliefs(self, pool: Mapping[str, Prompt]) -> tuple[dict[str, Belief], Belief]:

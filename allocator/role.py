@@ -9,7 +9,7 @@
 What blocks it, and what unblocks it:
     - the first round waits for the evaluations of the base policy (`allocator.await_evaluation`);
     - a round waits until what is open is within (run.max_staleness + 1) updates; `updates` end groups;
-    - a group of mode `sequential` is asked for one rollout more, or is over, when all that it was asked for has a verdict;
+    - a group of mode `sequential` is asked for another slice, or is over, when all that it was asked for has a verdict;
     - a group's verdicts count in its belief once all are there; of a rollout without one for `allocator.lease_s` another is
       issued, and after `allocator.max_attempts` it is given up as `abandoned`, so no group waits for ever;
     - after a crash that tore a transaction, the groups that it left behind wait for the ends of their prompts' earlier ones.
@@ -86,7 +86,7 @@ class Allocator:
     @property
     def finished(self) -> bool:
         """All rounds are admitted, and all their groups have ended."""
-        return self.state.next_round >= self._config.run.num_updates and not self.state.ledger.entries
+        return not self.state.ledger.entries and self.state.next_round >= self._config.run.num_updates
 
     def handle(self, delivery: Delivery) -> None:
         """Take a verdict, an update or an evaluation; `done` once its offset may be passed."""
@@ -146,10 +146,10 @@ class Allocator:
 
     def _go_on(self, entry: Entry) -> None:
         """All that a group was asked for has a verdict: it is asked for more, or over."""
-        if num_more := entry.num_to_come:
-            for piece in self.state.ledger.grow(entry, num_more, time.monotonic()):
-                if (entry.group.group_id, piece.start) not in self._recovery.issued:
-                    self._issuer.issue(self._topics, entry, piece, self.state.policy_version)
+        for piece in self.state.ledger.grow(entry, time.monotonic()):
+            if (entry.group.group_id, piece.start) not in self._recovery.issued:
+                self._issuer.issue(self._topics, entry, piece, self.state.policy_version)
+        if not entry.complete:
             return
         self.state.observe(entry, self._config.allocator.discount or PER_VISIT)
         for pass_offset in entry.pass_offsets:

@@ -69,7 +69,7 @@ class State:
     def next_round(self) -> int:
         """Number of the round that is admitted next, from 0."""
         if self.rollouts_per_update:
-            return self.num_admitted_rollouts // self.rollouts_per_update
+            return (self.num_admitted_rollouts - self.ledger.num_reserved) // self.rollouts_per_update
         return self.num_admitted // self.prompts_per_update
 
     def admit_all(self, groups: Mapping[str, OpenGroup], now_s: float) -> list[Entry]:
@@ -95,10 +95,8 @@ class State:
         num_correct, num_graded = float(sum(rewards)), len(rewards)
         num_unused = entry.group.num_rollouts - entry.num_asked
         self.num_admitted_rollouts -= num_unused
-        self.num_completed, self.num_completed_rollouts = (
-            self.num_completed + 1,
-            self.num_completed_rollouts + entry.num_asked,
-        )
+        self.num_completed += 1
+        self.num_completed_rollouts += entry.num_asked
         if entry.forecasts is not None and num_graded:
             self.evidence.scores.note(entry.forecasts, num_correct, num_graded, self.policy_version)
         self.believe(

@@ -9,39 +9,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.messages import Budgeting
-from stream.sequential import FIRST, next_rollouts, progress_of, worth_of_next
+from stream.sequential import FIRST, next_rollouts, next_size, progress_of, worth_of_failure, worth_of_success
 
 
 def reason(price: float, a: float = 1.0, b: float = 1.0, mode: str = "sequential") -> Budgeting:
     return Budgeting(mode=mode, success_rate=0.5, num_observed=0, value=0.0, price=price, a=a, b=b)
 
 
-@pytest.mark.parametrize(("a", "b", "right", "graded"), [(1, 1, 0, 2), (2, 5, 0, 7), (1, 1, 3, 3), (4, 2, 6, 6)])
-def test_the_worth_of_the_next_rollout_agrees_with_quadrature(a: int, b: int, right: int, graded: int) -> None:
-    x, weights = np.polynomial.legendre.leggauss(60)
-    p, weights = (x + 1) / 2, weights / 2
-    a, b = a + right, b + graded - right
-    belief = p ** (a - 1) * (1 - p) ** (b - 1) * math.gamma(a + b) / math.gamma(a) / math.gamma(b)
-    turns = 1 - p if right else p  # the outcome that the group lacks
-    expected = float(weights @ (turns * p * (1 - p) ** 2 * belief))
-    assert worth_of_next(a - right, b - graded + right, right, graded) == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize(("a", "b"), [(1, 3), (2, 12), (4, 1), (10, 2), (0.3, 7.5)])
+def test_the_worth_of_the_next_rollout_agrees_with_quadrature(a: float, b: float) -> None:
+    x, weights = np.polynomial.legendre.leggauss(400)
+    x, weights = (x + 1) / 2, weights / 2
+    p = x**8  # takes the singularity at 0 away
+    belief = 8 * x ** (8 * a - 1) * (1 - p) ** (b - 1) * math.gamma(a + b) / math.gamma(a) / math.gamma(b)
+    gain = p * (1 - p) ** 2
+    assert worth_of_success(a, b) == pytest.approx(float(weights @ (p * gain * belief)), rel=1e-9)
+    assert worth_of_failure(a, b) == pytest.approx(float(weights @ ((1 - p) * gain * belief)), rel=1e-9)
+    both = worth_of_success(np.array([a, 1.0]), np.array([b, 1.0]))
+    assert both.tolist() == [worth_of_success(a, b), worth_of_success(1.0, 1.0)]
+
+
+def test_slices_grow_with_the_group_so_that_few_answers_are_waited_for() -> None:
+    sizes = [0]
+    while sizes[-1] < 32:
+        sizes.append(next_size(sizes[-1], 32))
+    assert sizes == [0, 2, 3, 4, 6, 9, 13, 19, 28, 32]
 
 
 def test_a_group_begins_with_two_and_is_over_once_it_is_mixed() -> None:
     assert next_rollouts(reason(0.0), 32, 0, []) == FIRST
     assert next_rollouts(reason(0.0), 32, 2, [0.0, 1.0]) == 0
+    assert next_rollouts(reason(0.0), 32, 2, [0.3, 0.4]) == 0
     assert next_rollouts(reason(0.0), 32, 2, [0.3, 0.3]) == 1
     assert next_rollouts(reason(0.0), 32, 2, [0.0, 0.0]) == 1
+    assert next_rollouts(reason(0.0), 32, 6, [1.0] * 6) == 3
     assert next_rollouts(reason(0.0), 2, 2, [0.0, 0.0]) == 0  # the most
-    assert next_rollouts(reason(0.0), 32, 3, []) == 0  # nothing has a grade: there is nothing to go by
+
+
+def test_rollouts_without_a_grade_were_asked_for_and_say_nothing() -> None:
+    price = worth_of_success(1, 1 + 2) * 1.0001
+    assert next_rollouts(reason(price), 32, 2, [0.0, 0.0]) == 0
+    assert next_rollouts(reason(price), 32, 2, [0.0]) == 1
+    assert next_rollouts(reason(price), 32, 3, []) == 0  # nothing has a grade: there is nothing to go by
+    assert progress_of(reason(price), 32, {0: None, 1: None}) == (2, True)
 
 
 def test_a_group_goes_on_as_long_as_one_more_is_worth_the_price() -> None:
-    worth = [worth_of_next(1, 1, 0, n) for n in range(2, 12)]
-    assert worth == sorted(worth, reverse=True)
-    price = worth[4]  # of the rollout behind six failures
-    sizes = [n for n in range(2, 12) if next_rollouts(reason(price), 32, n, [0.0] * n)]
-    assert sizes == [2, 3, 4, 5, 6]
+    for outcome, worth in ((0, lambda n: worth_of_success(1, 1 + n)), (1, lambda n: worth_of_failure(1 + n, 1))):
+        values = [worth(n) for n in range(2, 12)]
+        assert values == sorted(values, reverse=True)
+        price = worth(6)  # of the rollout behind six that were alike
+        sizes = [n for n in range(2, 12) if next_rollouts(reason(price), 32, n, [float(outcome)] * n)]
+        assert sizes == [2, 3, 4, 5, 6]
 
 
 def test_other_modes_ask_for_all_at_once() -> None:
