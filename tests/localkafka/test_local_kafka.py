@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -165,7 +166,10 @@ def test_broker_that_hangs_is_noticed_and_stopped(tmp_path: Path) -> None:
         assert answers(broker)
         pid = broker.pid(1)
         assert pid
-        psutil.Process(pid).send_signal(signal.SIGSTOP)
+        process = psutil.Process(pid)
+        process.send_signal(signal.SIGSTOP)
+        while process.status() != psutil.STATUS_STOPPED:  # on a busy machine the signal takes a moment
+            time.sleep(0.01)
         assert not answers(broker)
         assert broker.dead_nodes() == []
         broker.stop(grace_s=0.5)
