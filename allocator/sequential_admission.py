@@ -56,6 +56,11 @@ def price_of(a: Floats, b: Floats, mean: float, cap: int) -> float:
     return float(worth[order[last]]) if last < spent.size else 0.0
 
 
+def in_debt(mean: float, debt: float, most_open: float) -> float:
+    """The mean to aim at while groups have taken so many rollouts too many, or (below 0) too few."""
+    return mean * min(max(1.0 - debt / (PATIENCE * most_open), 0.5), 2.0)
+
+
 def _alike(a: Floats, b: Floats, size: int) -> Floats:
     """Probability that so many rollouts succeed, p ~ Beta(a, b): E[p^size]. [M]"""
     steps = np.arange(size)[:, None]
@@ -133,9 +138,7 @@ class SequentialAdmission:
         return caps
 
     def _price(self, state: State, cap: int) -> float:
-        """The price of a mean that makes good what groups took too many of so far, or too few."""
         pool = np.arange(len(state.beliefs))
+        a, b = state.evidence.posterior(pool[:: -(-pool.size // MOST_PRICED)])
         debt = state.num_completed_rollouts - self._mean * state.num_completed
-        mean = self._mean * (1.0 - debt / (PATIENCE * self._most_open))
-        mean = min(max(mean, self._mean / 2), 2 * self._mean)
-        return price_of(*state.evidence.posterior(pool[:: -(-pool.size // MOST_PRICED)]), mean, cap)
+        return price_of(a, b, in_debt(self._mean, debt, self._most_open), cap)

@@ -65,6 +65,7 @@ def arms_of(rollouts: int) -> dict[str, dict[str, Any]]:
         "paper": groups_of(8, "paper", rollouts),
         "bayes": groups_of(8, "bayes", rollouts),
         "sequential": groups_of(4, "sequential", rollouts),
+        "sequential 3": groups_of(3, "sequential", rollouts),
         "turns": {"learner.objective": "belief", "allocator.mode": "uniform"},
         "learnability": {"learner.objective": "belief", "allocator.mode": "learnability"},
     }

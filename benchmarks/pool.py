@@ -8,11 +8,15 @@ modes there are rules that choose *which* prompts of the whole pool take part:
     choose 8  only which: the prompts with the greatest expected V(n), n rollouts each (8 where 8 is the mean).
     rehearse  as choose, but those from the queue get 2 rollouts at least, as in bayes.
 
-A rule whose name ends in `wide` or `wider` takes two or four times as many prompts from the queue, for the same budget.
+A rule whose name ends in `wide`, `threefold` or `wider` takes two, three or four times as many prompts from the queue, for
+the same budget.
 With beliefs as the baseline no group is needed, and rollouts are admitted one by one (allocator.pool_admission):
 
     turns          one rollout a prompt, in turns.
     learnability   drawn over the whole pool, in the mean in proportion to sqrt(E[pq]), with a floor.
+
+Groups of `sequential` (stream.sequential) are played to their end one after another, in turns, until the update's rollouts
+are spent: without producers there is nothing to wait for, so none is open from one update to the next.
 
 And two are told the true success rates, to show what better beliefs could bring:
 
@@ -20,6 +24,7 @@ And two are told the true success rates, to show what better beliefs could bring
     oracle choose  choose, the posterior being certain.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,10 +36,12 @@ from allocator.forgetting import PER_VISIT, with_group
 from allocator.modes import MODES
 from allocator.pool_admission import draw
 from allocator.prompt_queue import PromptQueue
+from allocator.sequential_admission import MOST_MEANS, in_debt, price_of
 from allocator.values import PlugIn, Shared, Value
-from stream.messages import Belief, Prompt, Visit
+from stream.messages import Belief, Budgeting, Prompt, Visit
+from stream.sequential import FIRST, SEQUENTIAL, next_rollouts
 
-WIDE = {"wide": 2, "wider": 4}
+WIDE = {"wide": 2, "threefold": 3, "wider": 4}
 BELIEF_RULES = ("turns", "learnability")
 CHOOSERS = ("choose", "choose 8", "rehearse")
 
@@ -67,6 +74,7 @@ class Pool:
         self._rng = np.random.default_rng(seed)
         self._group, self._low, self._high = group, low, high
         self._discount = discount
+        self._spent, self._played = 0, 0  # rollouts and groups of `play` so far
 
     def plan(self, allocation: str, prompts: int, rates: Floats | None = None) -> dict[str, int]:
         """Which prompts get how many rollouts; the budget is `group` rollouts for each of `prompts` prompts.
@@ -91,6 +99,34 @@ class Pool:
             believed = self._evidence.beliefs(chosen, self._beliefs)
             rollouts = MODES[allocation](believed, budget, low, high, None).num_rollouts
         return dict(zip(chosen, rollouts.tolist(), strict=True))
+
+    def play(self, allocation: str, prompts: int, rates: Floats) -> tuple[dict[str, int], Ints]:
+        """The groups of an update under `sequential`: rollouts by prompt, and how many were right [G].
+
+        `rates` [M] are the true success rates, by which rewards are drawn. The update's rollouts are spent to the last:
+        where a single one would be left, the last group has it.
+        """
+        mean = max(FIRST, self._group / WIDE.get(allocation.removeprefix(SEQUENTIAL).strip(), 1))
+        cap = math.ceil(mean * (MOST_MEANS if self._evidence.version else 1))
+        a, b = self._evidence.posterior(np.arange(rates.size))
+        left = prompts * self._group
+        price = price_of(a, b, in_debt(mean, self._spent - mean * self._played, left), cap)
+        plan: dict[str, int] = {}
+        correct = []
+        while left > 0 and (taken := self._queue.take_up_to(1)):
+            i = self.index[taken[0]]
+            reason = Budgeting(
+                mode=SEQUENTIAL, success_rate=0.0, num_observed=0, value=0.0, price=price, a=float(a[i]), b=float(b[i])
+            )
+            rewards: list[float] = []
+            most = left if cap == left - 1 else min(cap, left)
+            while more := next_rollouts(reason, most, len(rewards), rewards):
+                more += more == left - len(rewards) - 1
+                rewards += (self._rng.random(more) < rates[i]).astype(float).tolist()
+            plan[taken[0]], left = len(rewards), left - len(rewards)
+            correct.append(int(sum(rewards)))
+        self._spent, self._played = self._spent + sum(plan.values()), self._played + len(plan)
+        return plan, np.array(correct)
 
     def _by_rollouts(self, allocation: str, budget: int) -> dict[str, int]:
         size = len(self._ids)

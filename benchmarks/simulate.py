@@ -43,6 +43,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from allocator.budget import Floats, Ints
 from allocator.forgetting import PER_VERSION
 from benchmarks.allocation_figures import rollouts_to_reach
 from benchmarks.pool import BELIEF_RULES, Pool
@@ -50,13 +51,15 @@ from benchmarks.results import machine, mean_and_range, write_rows
 from benchmarks.simulated_learner import HELDOUT, Optimizer, Regime, Skills, belief_logit_gradient, logit_gradient
 from stream.console import make_console
 from stream.messages import Prompt
+from stream.sequential import SEQUENTIAL
 
 POINTS = 10
 """Measurements of a run."""
 SCALES = {"/2": 0.5, "x16": 16.0}
 ALLOCATIONS = (
     "uniform", "paper", "bayes", "p_nonzero", "variance", "oracle", "uniform x16", "uniform /2", "bayes /2",
-    "uniform wide", "bayes wide", "choose", "rehearse", "oracle choose", "turns", "learnability",
+    "uniform wide", "bayes wide", "choose", "rehearse", "oracle choose", "sequential", "sequential wide",
+    "sequential threefold", "turns", "learnability",
 )  # fmt: skip
 """What is run in every regime: how many rollouts; which prompts, too."""
 
@@ -75,6 +78,14 @@ def scaled(regime: Regime, allocation: str) -> tuple[Regime, str]:
     if by not in SCALES:
         return regime, allocation
     return replace(regime, group=round(regime.group * SCALES[by])), rule
+
+
+def played(pool: Pool, rule: str, prompts: int, rates: Floats, rng: np.random.Generator) -> tuple[dict[str, int], Ints]:
+    """The groups of an update: rollouts by prompt, and how many were right. [G]"""
+    if rule.startswith(SEQUENTIAL):
+        return pool.play(rule, prompts, rates)
+    plan = pool.plan(rule, prompts, rates)
+    return plan, rng.binomial(list(plan.values()), rates[[pool.index[prompt_id] for prompt_id in plan]])
 
 
 def run(regime: Regime, allocation: str, seed: int) -> dict[str, Any]:
@@ -96,9 +107,8 @@ def run(regime: Regime, allocation: str, seed: int) -> dict[str, Any]:
             curve.append([spent, float(skills.heldout_rates().mean()), float(rates.mean())])
         if update == regime.updates:
             break
-        plan = pool.plan(rule, regime.prompts, rates)
+        plan, correct = played(pool, rule, regime.prompts, rates, rng)
         chosen, sizes = np.array([pool.index[i] for i in plan]), np.array(list(plan.values()))
-        correct = rng.binomial(sizes, rates[chosen])
         beliefs = pool.believed(list(plan))
         for prompt_id, right, size in zip(plan, correct.tolist(), sizes.tolist(), strict=True):
             pool.observe(prompt_id, right, size)

@@ -13,11 +13,12 @@ class AllocatorTable(Table):
     """How many rollouts each prompt gets."""
 
     mode: Mode | None = None
-    """Left out, it is `learnability` where rollouts need no group (learner.advantage `belief`), else `bayes`. `uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
-    expectation over a Beta belief. `sequential`: the same, rollout by rollout: two first, then one more as long as its
-    posterior value is worth the price. `p_nonzero`: most groups with a gradient. `variance`: least gradient variance.
-    `learnability`: most E[p(1-p)], with from 0 rollouts a prompt, over the whole pool. Only this and `uniform` (prompts in
-    turns) go with the advantage `belief`."""
+    """Left out, it is `learnability` where rollouts need no group (learner.advantage `belief`), else `bayes`.
+    `uniform`: the same for all. `paper`: the knapsack of arXiv 2509.25849, with its fallback. `bayes`: its value in
+    expectation over a Beta belief. `sequential`: the same by the group's own rewards: two rollouts first, then
+    slices as long as one more is worth the price, until two rewards differ. `p_nonzero`: most groups with a
+    gradient. `variance`: least gradient variance. `learnability`: most E[p(1-p)], with from 0 rollouts a prompt,
+    over the whole pool. Only this and `uniform` (prompts in turns) go with the advantage `belief`."""
     pacing: Literal["round", "stream"] = "round"
     """`round`: every round spends its budget exactly, on the prompts of one update. `stream`: prompts are decided one by
     one, as there is room for them, by a price that follows what is spent: any 10,000 rollouts are within 2 % of what is

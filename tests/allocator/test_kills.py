@@ -48,9 +48,9 @@ def watch(child: BaseProcess, world: World, dies_after_s: float = float("inf")) 
 
 # By the kills, on a machine that is ten times slower than one where each takes 1.5 s.
 @pytest.mark.timeout(300 + 15 * KILLS)
-@pytest.mark.parametrize("pacing", ["round", "stream"])
+@pytest.mark.parametrize(("mode", "pacing"), [("bayes", "round"), ("bayes", "stream"), ("sequential", "round")])
 def test_killed_at_random_points_no_group_is_issued_twice_none_is_lost_and_beliefs_are_exact(
-    kafka: str, pacing: str
+    kafka: str, mode: str, pacing: str
 ) -> None:
     from stream.kafka import KafkaBroker
 
@@ -61,7 +61,7 @@ def test_killed_at_random_points_no_group_is_issued_twice_none_is_lost_and_belie
         "prompts_per_update": 3,
         "rollouts_per_prompt": 6,
     }
-    config = make_config(run=run, allocator={"mode": "bayes", "pacing": pacing, "slice_rollouts": 4})
+    config = make_config(run=run, allocator={"mode": mode, "pacing": pacing, "slice_rollouts": 4})
     broker = KafkaBroker(kafka)
     broker.create_topics(config.run.name, TOPICS, 3)
     world = World(broker, config)

@@ -91,6 +91,22 @@ def test_oracle_buys_the_most_true_value_of_the_same_prompts():
     assert total > found["oracle"]
 
 
+@pytest.mark.parametrize(("rule", "mean"), [("sequential", 8), ("sequential wide", 4), ("sequential wider", 2)])
+def test_groups_that_grow_take_the_mean_and_the_updates_their_rollouts(rule, mean):
+    played, rates = pool.Pool(prompts(400), seed=0), np.resize([0.0, 0.05, 0.5, 0.99, 1.0], 400)
+    sizes = []
+    for update in range(1, 41):
+        plan, correct = played.play(rule, 10, rates)  # 10 x 8 rollouts
+        sizes += plan.values()
+        assert sum(sizes) == 80 * update
+        for (prompt_id, size), right in zip(plan.items(), correct.tolist(), strict=True):
+            assert 0 <= right <= size
+            played.observe(prompt_id, right, size)
+        played.advance()
+    assert np.mean(sizes) == pytest.approx(mean, rel=0.15)
+    assert min(sizes) >= 2
+
+
 @pytest.mark.parametrize("rule", ["turns", "learnability"])
 def test_rules_of_single_rollouts_spend_the_budget_and_forget_no_prompt(rule):
     played = pool.Pool(prompts(40), seed=0, per_version=PER_VERSION)
