@@ -20,6 +20,7 @@ COLOURS = {
     "paper": "#d97706",
     "bayes": "#7c3aed",
     "sequential": "#b83280",
+    "sequential 3": "#f472b6",
     "turns": "#dc2626",
     "learnability": "#2563eb",
 }
