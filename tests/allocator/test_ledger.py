@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from factories import make_verdict
 
 from allocator.ledger import Ledger
@@ -51,3 +53,25 @@ def test_closing_frees_what_was_outstanding() -> None:
     ledger.close("a.0000")
     assert ledger.num_open_rollouts == 0
     assert ledger.open("b", group_of("b", 2), now_s=0.0).slices[0].partition == 0
+
+
+def test_a_group_that_grows_is_asked_for_slices_and_is_restored_with_all_of_them() -> None:
+    ledger = Ledger(slice_rollouts=2, num_partitions=1)
+    reason = Budgeting(mode="sequential", success_rate=0.5, num_observed=0, value=0.0, price=0.0, a=1.0, b=1.0)
+    group = OpenGroup(group_id="a.0000", num_rollouts=16, round=0, budgeting=reason)
+    entry = ledger.open("a", group, now_s=0.0)
+    asked = [(piece.start, piece.stop) for piece in entry.slices]
+    for rollout in range(6):
+        assert not entry.complete
+        if ledger.record(make_verdict("a.0000", rollout, reward=0.0, num_rollouts=16)) is not None:
+            asked += [(piece.start, piece.stop) for piece in ledger.grow(entry, now_s=1.0)]
+    assert asked == [(0, 2), (2, 3), (3, 4), (4, 6), (6, 8), (8, 9)]
+    assert (ledger.num_open_rollouts, ledger.num_reserved, ledger.num_expected(12.0)) == (9, 7, 12.0)
+    ledger.record(make_verdict("a.0000", 8, reward=1.0, num_rollouts=16))
+    ledger.record(make_verdict("a.0000", 7, reward=0.0, num_rollouts=16))
+    assert ledger.record(make_verdict("a.0000", 6, reward=0.0, num_rollouts=16)) is entry
+    assert ledger.grow(entry, now_s=2.0) == []
+    assert entry.complete
+    again = Ledger(slice_rollouts=2, num_partitions=1)
+    again.open("a", replace(group, num_rollouts=9, observed=True), now_s=3.0)
+    assert (again.num_open_rollouts, again.num_reserved, again.overdue(1e9, 1.0)) == (9, 0, [])

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 from factories import make_job, make_verdict
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from learner.groups import Assembler, Group, group_end
 from stream.messages import Budgeting, Verdict
+from stream.sequential import progress_of
 
 
 def assemble(*verdicts: object) -> Assembler:
@@ -136,3 +139,36 @@ def test_a_group_that_grows_is_complete_when_it_is_mixed_or_not_worth_more() -> 
     for pending in reversed(assembler.pending_verdicts()):
         again.add(pending)
     assert [(g.group_id, g.num_rollouts) for g in again.ready] == [("c", 5)]
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, None]), min_size=16, max_size=16), st.floats(0, 0.02), st.randoms()
+)
+def test_a_group_that_grows_ends_alike_in_any_order_with_timeouts_and_duplicates(
+    rewards: list[float | None], price: float, chance: random.Random
+) -> None:
+    reason = Budgeting(mode="sequential", success_rate=0.5, num_observed=0, value=0.0, price=price, a=1.0, b=1.0)
+    known: dict[int, float | None] = {}
+    while not progress_of(reason, 16, known)[1]:
+        known = dict(enumerate(rewards[: progress_of(reason, 16, known)[0]]))
+    verdicts = [
+        make_verdict(
+            rollout_index=rollout,
+            reward=reward or 0.0,
+            outcome="timeout" if reward is None else "correct",
+            job=make_job("a", 16, start=rollout, stop=rollout + 1, budgeting=reason),
+        )
+        for rollout, reward in known.items()
+    ]
+    chance.shuffle(verdicts)
+    assembler = Assembler()
+    for verdict in verdicts:
+        assert assembler.ready == []
+        assembler.add(verdict)
+        assembler.add(verdict)
+    (group,) = assembler.ready
+    assert group.num_rollouts == len(known)
+    assert len(group.graded) == sum(reward is not None for reward in known.values())
+    assert assembler.num_duplicates == len(known)
+    ending = group_end(group, version=0, stale_after=4).ending
+    assert ending == ("trained" if len({r for r in known.values() if r is not None}) > 1 else "zero_variance")
