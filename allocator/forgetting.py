@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from allocator.budget import Floats
+from stream.forecasts import group_losses
 
 PER_VISIT = 0.5
 """Factor on a prompt's counts with every new group of it, unless allocator.discount says otherwise."""
@@ -17,8 +18,6 @@ PER_VERSION = (0.5, 0.7, 0.85, 0.95, 1.0)
 """Factors on all counts with every new version of the policy."""
 MEMORY = 0.9
 """What a new version leaves of the weight of older scores."""
-LEAST = 1e-6
-"""Forecasts are scored as if they were at least this far from 0 and 1."""
 
 
 def faded(counts: Sequence[float], versions: int) -> tuple[float, ...]:
@@ -34,17 +33,8 @@ def with_group(counts: Sequence[float], versions: int, num_graded: float, num_co
     return (*(count + num_graded for count in old[:size]), *(count + num_correct for count in old[size:]))
 
 
-def log_loss(forecasts: Floats, num_correct: float | Floats, num_graded: float | Floats) -> Floats:
-    """Log loss of a group's rewards under each rule's forecast of its success rate, in nats, summed. [K] -> [K]
-
-    Of G groups: [K, G], [G], [G] -> [K, G].
-    """
-    p = np.clip(forecasts, LEAST, 1.0 - LEAST)
-    return np.asarray(-(num_correct * np.log(p) + (num_graded - num_correct) * np.log1p(-p)))
-
-
 class Scores:
-    """Log loss of K rules of late: a discounted sum, and what it is a sum over."""
+    """Log loss of K rules of late, in nats: `losses` [K] are sums, discounted by MEMORY with every version."""
 
     def __init__(self, num_rules: int) -> None:
         self.losses = np.zeros(num_rules)
@@ -59,7 +49,7 @@ class Scores:
         """Score the rules' forecasts [K] of a group that was graded while the policy had this version."""
         self.losses *= MEMORY ** max(version - self._version, 0)
         self._version = max(version, self._version)
-        self.losses += log_loss(forecasts, num_correct, num_graded)
+        self.losses += group_losses(forecasts, num_correct, num_graded)
 
     def restore(self, losses: Sequence[float], version: int) -> None:
         """Go on from the sums of an earlier life."""

@@ -15,11 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from allocator.forgetting import MEMORY, PER_VERSION, PER_VISIT
-from allocator.forgetting import log_loss as group_losses
 from allocator.prior import learn_prior, numbered
 from replay.forecasts import graded_by_update
 from replay.load import RunData
-from stream.forecasts import Floats, brier, calibration_error, log_loss
+from stream.forecasts import Floats, brier, calibration_error, group_losses, log_loss
 from stream.messages import Update
 
 Ints = NDArray[np.int64]

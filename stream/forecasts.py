@@ -43,10 +43,21 @@ def beliefs_and_rewards(verdicts: list[Verdict]) -> tuple[Floats, Floats]:
     return both[:, 0], both[:, 1]
 
 
-def log_loss(forecasts: Floats, rewards: Floats) -> float:
-    """Mean of -(r log p + (1-r) log(1-p)), in nats: least, and the entropy of the rewards, where p is right."""
+def group_losses(forecasts: Floats, num_correct: Floats | float, num_graded: Floats | float) -> Floats:
+    """Log loss of each group's rewards, in nats, summed over its rollouts: -(k log p + (n-k) log(1-p)).
+
+    Args:
+        forecasts: p of each group, by any number of forecasters. [..., G]
+        num_correct, num_graded: sum k of its rewards, and how many they are, n. [G], or one number for all
+
+    """
     p = np.clip(forecasts, LEAST, 1.0 - LEAST)
-    return float(-(rewards * np.log(p) + (1.0 - rewards) * np.log1p(-p)).mean())
+    return np.asarray(-(num_correct * np.log(p) + (num_graded - num_correct) * np.log1p(-p)))
+
+
+def log_loss(forecasts: Floats, rewards: Floats) -> float:
+    """Mean of -(r log p + (1-r) log(1-p)), in nats: least, and the entropy of the rewards, where p is right. [N], [N]"""
+    return float(group_losses(forecasts, rewards, 1.0).mean())
 
 
 def brier(forecasts: Floats, rewards: Floats) -> float:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from allocator.beliefs import admit, end, observe
 from allocator.evidence import Evidence
-from allocator.forgetting import MEMORY, PER_VERSION, Scores, faded, log_loss, with_group
+from allocator.forgetting import MEMORY, PER_VERSION, Scores, faded, with_group
 from stream.messages import Belief, Budgeting, OpenGroup
 
 NO_REASON = Budgeting(mode="", success_rate=-1.0, num_observed=0, value=0.0, price=0.0)
@@ -33,12 +33,6 @@ def test_counts_are_sums_of_groups_discounted_by_the_versions_since(groups: list
             (*(expected[0] * np.array(PER_VERSION) ** 3), *(expected[1] * np.array(PER_VERSION) ** 3))
         )
     assert trials.sum() == correct.sum() == 0
-
-
-def test_log_loss_of_a_group() -> None:
-    # 2 of 3 right: -(2 ln p + ln(1 - p)) at p = .5 and p = .8
-    assert log_loss(np.array([0.5, 0.8]), 2, 3) == pytest.approx([3 * 0.693147, 2 * 0.223144 + 1.609438], abs=1e-5)
-    assert np.isfinite(log_loss(np.array([0.0, 1.0]), 1, 2)).all()
 
 
 def test_the_rule_with_the_least_loss_of_late_is_believed() -> None:

@@ -21,7 +21,7 @@ def test_the_budget_is_met_and_no_exchange_of_two_prompts_lowers_the_variance(
     assert found.sum() == pytest.approx(budget, rel=1e-9)
     assert ((found >= least - 1e-9) & (found <= most + 1e-9)).all()
     assert price >= 0
-    gain = np.divide(w, found**2, out=np.zeros_like(w), where=found > 0)  # of a little more
+    gain = w / np.maximum(found, 1e-9) ** 2  # of a little more
     give, take = found > least + 1e-6, found < most - 1e-6
     if give.any() and take.any():
         assert gain[give].min() >= gain[take].max() * (1 - 1e-6) - 1e-9

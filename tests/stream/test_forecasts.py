@@ -8,7 +8,7 @@ from factories import make_job, make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.forecasts import beliefs_and_rewards, brier, calibration_error, log_loss, reliability, skill
+from stream.forecasts import beliefs_and_rewards, brier, calibration_error, group_losses, log_loss, reliability, skill
 from stream.messages import Budgeting, Verdict
 
 pairs = st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0, 1)), min_size=1, max_size=40)
@@ -71,3 +71,9 @@ def test_only_graded_rollouts_with_a_belief_are_scored() -> None:
     verdicts = [verdict(1, 3, 1.0), verdict(3, 1, 0.0), verdict(1, 1, 0.0, "timeout"), verdict(0, 0, 1.0)]
     forecasts, rewards = beliefs_and_rewards(verdicts)
     assert (forecasts.tolist(), rewards.tolist()) == ([0.25, 0.75], [1.0, 0.0])
+
+
+def test_log_loss_of_a_group() -> None:
+    # 2 of 3 right: -(2 ln p + ln(1 - p)) at p = .5 and p = .8
+    assert group_losses(np.array([0.5, 0.8]), 2, 3) == pytest.approx([3 * 0.693147, 2 * 0.223144 + 1.609438], abs=1e-5)
+    assert np.isfinite(group_losses(np.array([0.0, 1.0]), 1, 2)).all()
