@@ -31,7 +31,7 @@ def expected_rollouts(weight: Floats, budget: float, low: Floats, high: Floats) 
         raise ValueError(f"weight {np.argmin(np.isfinite(weight) & (weight >= 0))} is not a finite number >= 0")
     if not low.sum() - 1e-9 <= budget <= high.sum() + 1e-9:
         raise ValueError(f"the budget is {budget:g}; want {low.sum():g} to {high.sum():g}, the sums of the bounds")
-    root = np.sqrt(weight) + 1e-12  # where nothing varies, all are alike
+    root = np.sqrt(np.maximum(weight, 1e-24))  # where nothing varies, all are alike
     below, above = 1e-12, 1e15  # N_i = scale root_i
     for _ in range(ROUNDS):
         scale = np.sqrt(below * above)

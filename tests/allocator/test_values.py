@@ -89,7 +89,8 @@ def test_expected_marginals_are_differences_of_values_and_fall(
     value = Expected(np.array([a]), np.array([b]), gain)
     here, there = np.array([n]), np.array([n + 1])
     difference = value.value(ZERO, there)[0] - value.value(ZERO, here)[0]
-    assert value.marginal(ZERO, here)[0] == pytest.approx(difference, rel=1e-9, abs=1e-13)
+    # Values near 1, whose difference cancels, come from lgamma of hundreds: right to 1e-12, as the difference is.
+    assert value.marginal(ZERO, here)[0] == pytest.approx(difference, rel=1e-9, abs=1e-12)
     assert value.marginal(ZERO, there)[0] < value.marginal(ZERO, here)[0]
 
 
