@@ -2,7 +2,8 @@
 
 In mode `learnability` prompts are drawn: in the mean they get what makes the variance of the pool's gradient least
 (`allocator.neyman`), but none less than LEAST_SHARE of an equal share, so that none is forgotten: what is solved keeps
-coming, and teaches when it fails. In mode `uniform` they come by turns.
+coming, and teaches when it fails. With budget_tokens an update's rollouts are expected to take no more tokens than that, as
+far as these bounds let it. In mode `uniform` prompts come by turns.
 """
 
 from collections.abc import Container
@@ -10,7 +11,7 @@ from collections.abc import Container
 import numpy as np
 
 from allocator.budget import Floats, Ints
-from allocator.neyman import drawn, expected_rollouts
+from allocator.neyman import drawn, expected_rollouts, within_cost
 from allocator.plan import Plan, are_free, new_groups, partial_groups
 from allocator.state import State
 from stream.config import Config
@@ -22,12 +23,32 @@ MOST_SHARES = 2
 """Equal shares, or one rollout, that no prompt gets more than: more prompts teach more than more rollouts of one."""
 
 
-def draw(variance: Floats, room: int, most: int, rng: np.random.Generator) -> tuple[Ints, float]:
-    """Rollouts [M] of prompts whose rewards are expected to have these variances [M], `room` in all; and the price."""
+def draw(
+    variance: Floats,
+    room: int,
+    most: int,
+    rng: np.random.Generator,
+    costs: Floats | None = None,
+    most_tokens: float = np.inf,
+) -> tuple[Ints, float]:
+    """Rollouts of prompts, `room` in all, and the price.
+
+    Args:
+        variance: E[p q] of each prompt. [M]
+        room: rollouts to draw.
+        most: rollouts of a prompt.
+        rng: the draw follows from it.
+        costs: tokens that a rollout of each is expected to take [M], if they are bounded.
+        most_tokens: that all are expected to take, as far as the bounds of each let it.
+
+    """
     equal = room / variance.size
     low = np.full(variance.size, LEAST_SHARE * equal)
     high = np.full(variance.size, min(max(1.0, MOST_SHARES * equal), most))
-    expected, price = expected_rollouts(variance, room, low, high)
+    if costs is None:
+        expected, price = expected_rollouts(variance, room, low, high)
+    else:
+        expected, price = within_cost(variance, room, low, high, costs, most_tokens)
     return drawn(expected, rng), price
 
 
@@ -38,6 +59,7 @@ class PoolAdmission:
         self._run, self._mode = config.run, config.mode
         self._per_update = config.run.budget
         self._most = min(config.allocator.max_rollouts, self._per_update)
+        self._tokens = config.allocator.budget_tokens
 
     def ready(self, state: State) -> bool:
         """Whether there is room for a rollout, and a prompt without an open group."""
@@ -55,14 +77,18 @@ class PoolAdmission:
             return Plan(groups=partial)
         a, b = state.evidence.posterior(free)
         variance = a * b / ((a + b) * (a + b + 1.0))  # E[p q]
+        costs = state.evidence.costs([state.evidence.prompt_ids[i] for i in free]) if self._tokens else None
         if self._mode == "uniform":
             each, price = self._by_turns(state, free, room, partial), 0.0
         else:
-            each, price = self._by_draw(variance, room, first)
+            # Follows from the seed and the rollouts before.
+            rng = np.random.default_rng([self._run.seed, first])
+            each, price = draw(variance, room, self._most, rng, costs, self._tokens * room / self._per_update)
         taken = np.flatnonzero(each)
         rollouts, worth = each[taken], each[taken] * variance[taken]
         chosen = [state.evidence.prompt_ids[i] for i in free[taken]]
         rounds = (first + np.cumsum(rollouts) - rollouts) // self._per_update
+        each_cost = np.zeros(taken.size) if costs is None else costs[taken]
         reasons = [
             Budgeting(
                 mode=self._mode,
@@ -70,23 +96,22 @@ class PoolAdmission:
                 num_observed=state.beliefs[prompt_id].num_trials,
                 value=float(value),
                 price=price,
+                cost=float(cost),
                 a=float(a[i]),
                 b=float(b[i]),
             )
-            for i, prompt_id, value in zip(taken, chosen, worth, strict=True)
+            for i, prompt_id, value, cost in zip(taken, chosen, worth, each_cost, strict=True)
         ]
         new = new_groups(state, chosen, rollouts.tolist(), rounds.tolist(), reasons)
-        return Plan(groups=partial | new, value=float(worth.sum()), spent=float(room))
+        return Plan(
+            groups=partial | new, value=float(worth.sum()), spent=float(room if costs is None else rollouts @ each_cost)
+        )
 
     def _room(self, state: State) -> int:
         """Rollouts that may be admitted now."""
         most_open = (self._run.max_staleness + 1) * self._per_update
         num_left = self._run.num_updates * self._per_update - state.num_admitted_rollouts
         return min(most_open - state.ledger.num_open_rollouts, num_left)
-
-    def _by_draw(self, variance: Floats, room: int, num_admitted: int) -> tuple[Ints, float]:
-        """Rollouts of each free prompt [M], and the price. The draw follows from the seed and the rollouts before."""
-        return draw(variance, room, self._most, np.random.default_rng([self._run.seed, num_admitted]))
 
     @staticmethod
     def _by_turns(state: State, free: Ints, room: int, without: Container[str]) -> Ints:

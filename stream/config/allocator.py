@@ -30,8 +30,10 @@ class AllocatorTable(Table):
     """What a prompt's next group leaves of the weight of its earlier ones in its belief; 1 forgets nothing. Left out, several
     ways to forget are tried side by side, and the one that forecasts best is believed."""
     budget_tokens: NonNegative = 0
-    """Most tokens that a round's rollouts may be expected to take; a prompt's cost is learned from its trajectories. With
-    0 every rollout counts alike, and a round's budget is run.rollouts_per_prompt x run.prompts_per_update of them."""
+    """Most tokens that an update's rollouts may be expected to take; a prompt's cost is learned from its trajectories. 0
+    bounds nothing: every rollout counts alike. For groups this is the budget, in place of run.rollouts_per_prompt x
+    run.prompts_per_update rollouts; in mode `learnability` an update has as many rollouts as ever, drawn from cheaper
+    prompts as far as is needed, and as no prompt's least share forbids. Not with `sequential`, or `uniform` without groups."""
     min_rollouts: Annotated[int, Ge(1)] = 2
     """Fewest rollouts of a prompt whose turn it is; at least 2, as a group of one does not differ from its own mean. With the
     advantage `belief` a prompt may get none, and this has no effect."""

@@ -17,7 +17,7 @@ from stream.config.verifier import VerifierTable
 
 GROUP_MODES = ("uniform", "paper", "bayes", "p_nonzero", "variance", "sequential")
 """Modes that budget groups."""
-GROUP_KEYS = {"prompts_per_update", "rollouts_per_prompt", "min_rollouts", "pacing", "budget_tokens"}
+GROUP_KEYS = {"prompts_per_update", "rollouts_per_prompt", "min_rollouts", "pacing"}
 """Keys that are about groups: a recipe that has one, and leaves the objective out, means one that needs groups."""
 POOL_MODES = ("learnability", "uniform")
 """Modes that budget single rollouts; with `uniform` prompts come in turns."""
@@ -110,10 +110,15 @@ class Config(Table):
                 f"allocator.mode is {mode}, and the objective measures rewards against {baseline}; want one of "
                 f"{', '.join(fitting)}, or another objective: learner.objective {other}"
             )
-        if not self.by_groups and (self.allocator.pacing == "stream" or self.allocator.budget_tokens):
+        if not self.by_groups and self.allocator.pacing == "stream":
             raise ValueError(
-                f"allocator.pacing is {self.allocator.pacing} and allocator.budget_tokens {self.allocator.budget_tokens}; want "
-                "round and 0 with learner.advantage belief, with which rollouts are admitted as they come"
+                "allocator.pacing is stream; want round with learner.advantage belief, with which rollouts are admitted as they "
+                "come in any case"
+            )
+        if not self.by_groups and mode == "uniform" and self.allocator.budget_tokens:
+            raise ValueError(
+                f"allocator.budget_tokens is {self.allocator.budget_tokens}, with allocator.mode uniform; want 0, or mode "
+                "learnability: turns are alike for all prompts, whatever they cost"
             )
         return self
 

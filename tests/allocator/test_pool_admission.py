@@ -9,6 +9,7 @@ from allocator_world import World, make_config
 from factories import make_prompt
 
 from allocator.admission import admission_of
+from allocator.evidence import Evidence
 from allocator.pool_admission import LEAST_SHARE
 from allocator.role import Allocator
 from stream.memory import MemoryBroker
@@ -113,3 +114,25 @@ def test_no_prompt_is_forgotten_however_little_it_is_worth() -> None:
     assert min(spent[f"p{number:03d}"] for number in range(size) if number % 4) > max(
         spent[prompt_id] for prompt_id in hopeless
     )
+
+
+def test_an_update_is_expected_to_take_no_more_tokens_than_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, per_update, num_updates = 64, 16, 60
+    shape = {"num_updates": num_updates, "rollouts_per_update": per_update, "max_staleness": 0}
+    costs = {f"p{number:03d}": 10.0 if number % 4 else 100.0 for number in range(size)}
+    monkeypatch.setattr(Evidence, "costs", lambda _, chosen: np.array([costs[prompt_id] for prompt_id in chosen]))
+    tokens = {}
+    for budget in (0, 500, 1):
+        run = Run(size, shape, budget_tokens=budget, prior=(1.0, 1.0))
+        turns = [run.turn() for _ in range(num_updates)]
+        jobs = [job for turn in turns for job in turn]
+        assert [rollouts_of(turn).total() for turn in turns] == [per_update] * num_updates
+        if budget:
+            assert all(job.budgeting and job.budgeting.cost == costs[job.prompt.prompt_id] for job in jobs)
+        tokens[budget] = sum(costs[job.prompt.prompt_id] * job.num_rollouts for job in jobs) / num_updates
+    assert 510 < tokens[0] < 560  # E[pq] is about the same for all
+    assert 470 < tokens[500] < 502  # some turns would take less anyway
+    least = (
+        (100 * LEAST_SHARE + 10 * (4 - LEAST_SHARE)) * per_update / 4
+    )  # out of reach: the dear get their least share
+    assert tokens[1] == pytest.approx(least, rel=0.03)
