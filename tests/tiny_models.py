@@ -6,14 +6,14 @@ VOCABULARY = 32
 END = 1
 
 
-def make_model(folder: Path, seed: int, width: int = 32) -> Path:
+def make_model(folder: Path, seed: int, width: int = 32, *, context: int = 128, tied: bool = False) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     shape = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=32, max_position_embeddings=128, bos_token_id=0, eos_token_id=END, tie_word_embeddings=False,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=context, bos_token_id=0, eos_token_id=END, tie_word_embeddings=tied,
     )  # fmt: skip
     model = LlamaForCausalLM(shape)
     with torch.no_grad():

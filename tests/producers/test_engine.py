@@ -4,62 +4,33 @@ import asyncio
 import os
 import shutil
 import signal
-import warnings
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from engine_bench import (
+    MAX_TOKENS,
+    PROMPT,
+    SLOTS,
+    Bench,
+    assert_logprobs,
+    children,
+    load,
+    one_version,
+    reference_logprobs,
+    start,
+)
 from tiny_models import END, make_model
-from transformers import AutoModelForCausalLM, DynamicCache
 
 from producers import engine as engine_module
 from producers.engine import Completion, Engine, EngineDied, Refused
 from stream.errors import UserError
 from stream.messages import Span
-
-PROMPT = [0, 5, 9, 4]
-MAX_TOKENS = 100
-SLOTS = 16
-
-
-@dataclass
-class Bench:
-    """An engine and its event loop. `weights` are those of each version that was loaded."""
-
-    engine: Engine
-    loop: asyncio.AbstractEventLoop
-    weights: dict[int, Any]
-    processes: set[psutil.Process]
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, 60))
-
-    def sample(self, **settings: Any) -> Completion:
-        return self.run(self.engine.generate(PROMPT, **{"request_id": "request", "max_tokens": MAX_TOKENS} | settings))
-
-    async def swap(self, folder: Path) -> int:
-        version = self.engine.policy_version + 1
-        await self.engine.swap(folder, version)
-        self.weights[version] = load(folder)
-        return version
-
-
-def load(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-
-
-def start(loop: asyncio.AbstractEventLoop, folder: Path, **settings: Any) -> Engine:
-    settings = {"max_model_len": 128, "max_num_seqs": SLOTS, "dtype": "float32", "kv_cache_gib": 0.1} | settings
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # vLLM's own, of its import
-        return loop.run_until_complete(Engine.start(folder, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -74,32 +45,6 @@ def bench(model_folder: Path) -> Iterator[Bench]:
         loop.run_until_complete(engine.close())
         assert children() == before
     loop.close()
-
-
-def children() -> set[psutil.Process]:
-    """Processes that we started; without multiprocessing's resource tracker, which ends with us."""
-    processes = psutil.Process().children(recursive=True)
-    return {process for process in processes if "resource_tracker" not in " ".join(process.cmdline())}
-
-
-@torch.no_grad()
-def reference_logprobs(bench: Bench, rollout: Completion, warp: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
-    """Log-probability of each token by transformers, each span by its version, on the KV cache that was there then."""
-    ids = torch.tensor([[*PROMPT, *rollout.token_ids.tolist()]])
-    cache, logits = DynamicCache(), []
-    done = 0
-    for span in rollout.spans:  # the token before a span is the first that its weights read
-        stop = len(PROMPT) + span.stop - 1
-        output = bench.weights[span.policy_version](ids[:, done:stop], past_key_values=cache, use_cache=True)
-        logits.append(output.logits[0, -(span.stop - span.start) :])
-        done = stop
-    logprobs = torch.log_softmax(warp(torch.cat(logits)), dim=-1)
-    return logprobs.gather(-1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
-
-
-def assert_logprobs(bench: Bench, rollout: Completion, warp: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    assert rollout.behavior_logprobs.dtype == np.float32
-    np.testing.assert_allclose(rollout.behavior_logprobs, reference_logprobs(bench, rollout, warp), atol=1e-4, rtol=0)
 
 
 def test_greedy_completion_is_that_of_transformers(bench):
@@ -219,16 +164,6 @@ def test_a_swap_in_flight_loses_no_sequence_and_every_token_is_its_versions(benc
     assert any(not np.allclose(r.behavior_logprobs, one_version(bench, r, first), atol=1e-2) for r in crossed)
 
 
-def one_version(bench: Bench, rollout: Completion, version: int) -> np.ndarray:
-    """The log-probabilities that would be right had there been no swap."""
-    whole = Span(policy_version=version, start=0, stop=rollout.token_ids.size)
-    unswapped = Completion(
-        token_ids=rollout.token_ids, behavior_logprobs=rollout.behavior_logprobs, spans=(whole,),
-        finish_reason=rollout.finish_reason, queued_s=0.0, generated_s=0.0,
-    )  # fmt: skip
-    return reference_logprobs(bench, unswapped, lambda logits: logits)
-
-
 def test_weights_that_do_not_fit_are_refused_and_the_old_ones_stay(bench, model_folder, tmp_path):
     before = bench.sample(temperature=0.0, max_tokens=12)
     cut = tmp_path / "cut"
@@ -242,11 +177,6 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_stay(bench, model_
     after = bench.sample(temperature=0.0, max_tokens=12)
     assert after.token_ids.tolist() == before.token_ids.tolist()
     assert after.spans == before.spans
-
-
-def test_rollouts_share_no_cache_of_their_prompt(bench):
-    """With prefix caching 10 of 256 rollouts, over 12 swaps, rested on a prompt read by weights older than their label."""
-    assert bench.engine._llm.vllm_config.cache_config.enable_prefix_caching is False
 
 
 def test_a_load_that_hangs_is_the_end_of_the_engine(model_folder):
@@ -282,7 +212,7 @@ def test_closing_aborts_what_is_in_flight_and_fails_what_waits(model_folder):
                 token_ids=[5], logprobs=SimpleNamespace(logprobs=[-0.5]), finish_reason="abort"
             )
             completion.weight_versions = [SimpleNamespace(version="0", start=0, end=1)]
-            yield SimpleNamespace(finished=True, outputs=[completion], request_id="r")
+            yield SimpleNamespace(finished=True, outputs=[completion], request_id="r", num_cached_tokens=0)
 
     request = Request()
 

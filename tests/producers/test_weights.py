@@ -5,6 +5,7 @@ from math import prod
 import pytest
 from tiny_models import make_model
 
+from producers import process
 from producers.weights import check_fit, read_tensors
 from stream.errors import UserError
 
@@ -54,3 +55,21 @@ def test_sharded_weights_are_read_together(model_folder, tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     assert read_tensors(tmp_path) == read_tensors(model_folder)
     assert json.loads((tmp_path / "config.json").read_text())["vocab_size"] == 32
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("0.31.9", False), ("0.32.0", True), ("0.100.1+cpu", True), ("1.0", True)]
+)
+def test_a_vllm_that_does_not_label_tokens_is_refused_in_one_line(monkeypatch, version, fits):
+    monkeypatch.setattr(process, "_installed", lambda: ("vllm", version))
+    if fits:
+        process.require_vllm()
+    else:
+        with pytest.raises(UserError, match=r"vLLM is 0\.31\.9; want 0\.32 or newer: pip install 'vllm>=0\.32'"):
+            process.require_vllm()
+
+
+def test_no_vllm_is_said_in_one_line(monkeypatch):
+    monkeypatch.setattr(process, "_installed", lambda: None)
+    with pytest.raises(UserError, match=r"vLLM is not installed; want 0\.32 or newer"):
+        process.require_vllm()

@@ -1,0 +1,207 @@
+"""Writes new weights into vLLM's model in place. Runs in the worker's process, to whose class vLLM adds `PatchingWorker`.
+
+Enters: safetensors files with tensors in the names and shapes of the checkpoint, whole or as some elements with their
+indices. Leaves: the same elements, in the parameters that sampling reads (`producers.regions` says where). Invariant:
+between two switches no tensor that sampling reads has changed.
+
+On a CPU vLLM samples from packed copies of the matrices. The next ones are made while sampling goes on, and a switch
+exchanges references. On a GPU the new values wait in page-locked memory, and a switch copies them into place.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from producers.regions import Region, locate
+from producers.weights import INDICES
+
+Writes = Iterable[tuple[str, Tensor, Tensor | None]]
+"""Name, values and indices of tensors, indices None for a whole one."""
+
+
+def is_plain(model: nn.Module) -> bool:
+    """Whether vLLM samples from the parameters themselves: nothing quantized, nothing derived from them."""
+    from vllm.model_executor.layers.attention import MLAAttention
+    from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
+    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod, VocabParallelEmbedding
+
+    plain = (UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
+    for module in model.modules():
+        method = getattr(module, "quant_method", None)
+        if isinstance(module, MLAAttention) or (method is not None and not isinstance(method, plain)):
+            return False
+        if isinstance(module, LinearBase | VocabParallelEmbedding) and method is None:
+            return False
+    return True
+
+
+# -- packed copies on a CPU ----------------------------------------------------------------------------------------------
+
+PACKED = "rucksack_reads_packed"
+"""Attribute of a layer that samples from its packed copy alone."""
+
+
+@contextmanager
+def keeping_weights() -> Iterator[None]:
+    """Within the block vLLM, as it packs a layer's matrix for a CPU, keeps the matrix as well.
+
+    It would be dropped, and nothing could be written into it.
+    """
+    from vllm.model_executor.layers import utils
+
+    pack = utils.dispatch_cpu_unquantized_gemm
+
+    def pack_and_keep(layer: Any, remove_weight: bool) -> None:
+        weight = layer.weight
+        pack(layer, remove_weight)
+        setattr(layer, PACKED, layer.weight is not weight)
+        layer.weight = weight
+
+    utils.dispatch_cpu_unquantized_gemm = pack_and_keep
+    try:
+        yield
+    finally:
+        utils.dispatch_cpu_unquantized_gemm = pack
+
+
+class CpuModel:
+    """Prepares weights beside those that are sampled from."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers: dict[nn.Parameter, list[Any]] = {}
+        """Layers that sample from a packed copy of a parameter."""
+        self._hidden: set[nn.Parameter] = set()
+        """Parameters that nothing reads but packing."""
+        for module in model.modules():
+            if hasattr(module, "cpu_linear") and isinstance(module.weight, nn.Parameter):
+                self._layers.setdefault(module.weight, []).append(module)
+                if getattr(module, PACKED, False):
+                    self._hidden.add(module.weight)
+
+    @torch.no_grad()
+    def prepare(self, regions: Mapping[str, Sequence[Region]], writes: Writes) -> Callable[[], None]:
+        """Make the next weights; returns what switches to them."""
+        fresh: dict[nn.Parameter, Tensor] = {}
+        for name, values, indices in writes:
+            for region in regions[name]:
+                parameter = region.parameter
+                if parameter not in fresh:
+                    fresh[parameter] = parameter.data if parameter in self._hidden else parameter.data.clone()
+                region.write(fresh[parameter], values, indices)
+        packed = [(layers, self._pack(fresh[p])) for p, layers in self._layers.items() if p in fresh]
+
+        def switch() -> None:
+            for parameter, data in fresh.items():
+                parameter.data = data
+            for layers, cpu_linear in packed:
+                for layer in layers:
+                    layer.cpu_linear = cpu_linear
+
+        return switch
+
+    def _pack(self, weight: Tensor) -> Any:
+        from vllm.model_executor.layers import utils
+
+        stand_in: Any = SimpleNamespace(weight=weight)
+        utils.dispatch_cpu_unquantized_gemm(stand_in, remove_weight=False)
+        return stand_in.cpu_linear
+
+
+class GpuModel:
+    """Prepares weights in page-locked memory of the host."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def prepare(self, regions: Mapping[str, Sequence[Region]], writes: Writes) -> Callable[[], None]:
+        """Read the next weights; returns what writes them into place."""
+        held = [(name, v.pin_memory(), None if i is None else i.pin_memory()) for name, v, i in writes]
+
+        @torch.no_grad()
+        def switch() -> None:
+            for name, values, indices in held:
+                on_device = values.to(self._device, non_blocking=True)
+                places = None if indices is None else indices.to(self._device, non_blocking=True)
+                for region in regions[name]:
+                    region.write(region.parameter.data, on_device, places)
+            torch.accelerator.synchronize()
+
+        return switch
+
+
+# -- the worker ----------------------------------------------------------------------------------------------------------
+
+
+def read_writes(files: Sequence[str]) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """The tensors of safetensors files, flat: whole ones, or values with indices (see `producers.weights`)."""
+    from safetensors import safe_open
+
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            names = set(tensors.keys())
+            for name in sorted(name for name in names if not name.endswith(INDICES)):
+                sparse = name + INDICES in names
+                indices = tensors.get_tensor(name + INDICES).to(torch.int64) if sparse else None
+                yield name, tensors.get_tensor(name).flatten(), indices
+
+
+class PatchingWorker:
+    """What vLLM's worker can do besides; its methods are called by name through `collective_rpc`."""
+
+    _regions: dict[str, list[Region]]
+    _model: CpuModel | GpuModel
+    _preparing: threading.Thread
+    _switch: Callable[[], None] | None
+    _failure: Exception | None
+
+    def locate_weights(self) -> list[str]:
+        """Find where the checkpoint lives; returns the names of the tensors that can be written in place.
+
+        Nothing may be sampled meanwhile.
+        """
+        from vllm.config import set_current_vllm_config
+        from vllm.model_executor.model_loader import get_model_loader
+
+        worker: Any = self
+        model, config = worker.get_model(), worker.vllm_config
+        loader: Any = get_model_loader(config.load_config)
+        self._regions = {}
+        if is_plain(model) and hasattr(loader, "get_all_weights"):
+            weights = loader.get_all_weights(worker.model_config, model)
+            whole = config.parallel_config.world_size == 1
+            with set_current_vllm_config(config):
+                self._regions = locate(model, model.load_weights, weights, whole=whole)
+        on_cpu = worker.device.type == "cpu"
+        self._model = CpuModel(model) if on_cpu else GpuModel(worker.device)
+        return sorted(self._regions)
+
+    def prepare_weights(self, files: list[str]) -> None:
+        """Begin to read and to prepare new weights, on a thread, while sampling goes on."""
+        self._switch, self._failure = None, None
+        self._preparing = threading.Thread(target=self._prepare, args=(files,), name="prepare-weights", daemon=True)
+        self._preparing.start()
+
+    def _prepare(self, files: list[str]) -> None:
+        try:
+            writes = ((n, v, i) for n, v, i in read_writes(files) if n in self._regions)
+            self._switch = self._model.prepare(self._regions, writes)
+        except Exception as error:
+            self._failure = error
+
+    def weights_prepared(self) -> bool:
+        """Whether `switch_weights` may be called; raises what broke the preparation off."""
+        if self._failure is not None:
+            raise self._failure
+        return self._switch is not None
+
+    def switch_weights(self) -> None:
+        """Sample from the new weights from now on. Between two steps."""
+        if self._switch is None:
+            raise RuntimeError("no weights are prepared")
+        self._switch()
+        self._switch = None
