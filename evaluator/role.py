@@ -7,7 +7,8 @@
 What blocks it, and what unblocks it:
     - evaluations are made one after the other: each waits for the one before it to be published;
     - one is published when every rollout has a verdict, or nothing has come for `timeout_s`: then with what there is;
-    - a rollout that older weights have sampled is asked for again.
+    - a rollout that older weights have sampled is asked for again;
+    - verdicts are read only while an evaluation is under way, from where they ended when it began.
 
 Before the first update and after the last all sets are evaluated, in between the held-out ones every so many updates. A
 restarted evaluator learns from `evaluations` what is published, and continues with the policies that are still on their
@@ -36,6 +37,9 @@ from stream.topics import EVALUATIONS, JOBS, POLICIES, VERDICTS
 from stream.worker import Delivery, run_loop
 
 log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+"""How often it looks at policies and verdicts: nobody waits for it but people."""
 
 
 class Evaluator:
@@ -73,14 +77,13 @@ class Evaluator:
         self._num_evaluations = len(published)
         self._policies = topics.reader(POLICIES)
         self.reader = topics.reader(VERDICTS, from_end=True)
-        self.reader.positions()  # fixes where "the end" is before the first job goes out
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
 
     @property
     def wants_input(self) -> bool:
-        """Always: handling a verdict is quick."""
-        return True
+        """While an evaluation is under way: most verdicts are of training."""
+        return self._scoreboard is not None
 
     @property
     def finished(self) -> bool:
@@ -174,6 +177,9 @@ class Evaluator:
     # -- one evaluation -----------------------------------------------------------------------------------------------
 
     def _start(self, scoreboard: Scoreboard) -> None:
+        # Its verdicts come behind what the topic holds now, before the first job goes out.
+        ends = self._topics.broker.end_offsets(VERDICTS.of(self._topics.run))
+        self.reader.seek({(VERDICTS.of(self._topics.run), partition): end for partition, end in ends.items()})
         self._scoreboard = scoreboard
         scoreboard.started_s = time.monotonic()
         for prompt in scoreboard.prompts:
@@ -239,4 +245,4 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the evaluator to its end."""
     sets = load_sets(config)
     role = Evaluator(config, topics, sets, {name: tokenize(prompts, config) for name, prompts in sets.items()})
-    run_loop(role, topics, role.reader, stop)
+    run_loop(role, topics, role.reader, stop, poll_s=POLL_S)

@@ -16,6 +16,7 @@ A job's offset is committed once all its trajectories are durable: a crash repea
 """
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -99,6 +100,8 @@ class Producer:
         self._in_flight = 0
         self._held: list[tuple[float, Delivery]] = []
         """Jobs that wait for newer weights, each with the time since when."""
+        # Numbers behind one random name: os.urandom lets go of the GIL, and gets it back late beside the engine's thread.
+        self._life, self._numbers = uuid.uuid4().hex, itertools.count()
         self._counters = {"rollouts": 0, "tokens": 0, "swaps": 0}
         self._swap_s = 0.0
         self._idle = IdleClock()
@@ -146,7 +149,7 @@ class Producer:
             future = self._spawn(
                 self._engine.generate(
                     job.prompt_token_ids,
-                    request_id=f"{job.group_id}/{rollout_index}/{uuid.uuid4().hex[:8]}",
+                    request_id=f"{job.group_id}/{rollout_index}/{next(self._numbers)}",
                     temperature=job.sampling.temperature,
                     top_p=job.sampling.top_p,
                     top_k=job.sampling.top_k,
@@ -229,7 +232,7 @@ class Producer:
         trajectory = Trajectory(
             job=job,
             rollout_index=rollout_index,
-            trajectory_id=uuid.uuid4().hex,
+            trajectory_id=f"{self._life}.{next(self._numbers)}",
             token_ids=completion.token_ids,
             behavior_logprobs=completion.behavior_logprobs,
             spans=completion.spans,

@@ -37,6 +37,8 @@ class RunTopics:
         on_ack: Callable[[], None] | None = None,
     ) -> None:
         """Append a message without waiting."""
+        if partition is None and not topic.partitioned:
+            partition = 0  # else the key would be hashed, in Python, to find the only partition
         self.writer.send(topic.of(self.run), key.encode(), encode(message), partition=partition, on_ack=on_ack)
 
     def send_of_group(

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 COMMIT_S = 0.5
+MAX_RECORDS = 500
+"""Most records of one poll."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +85,32 @@ def run_loop(
         commits: note progress for the reader's consumer group, as far as deliveries are `done`.
         watermark: where deliveries are tracked for a role that keeps its offsets itself. Without it and without
             `commits` nothing is tracked, and `Delivery.done` does nothing.
+        poll_s: records are asked for this often, unless many came at once: what arrives meanwhile is taken together, as an
+            empty or short poll costs about as much as a long one (.4 ms with kafka-python). It bounds what the loop adds to a
+            record's latency.
 
     """
     progress = Watermark() if commits else watermark
     pulse = Pulse(topics)
-    busy, last_commit = False, time.monotonic()
+    last_commit = time.monotonic()
     try:
         while not stop.is_set() and not role.finished:
             if role.wants_input:
                 reader.resume()
             else:
                 reader.pause()
-            for record in reader.poll(0.0 if busy else poll_s):
+            polled = time.monotonic()
+            records = reader.poll(0.0, MAX_RECORDS)
+            for record in records:
                 hand_over(role, topics, record, progress)
-            busy = role.work()
+            while role.work() and time.monotonic() - polled < poll_s:
+                pass
             pulse.beat("running", role.metrics)
             if commits and time.monotonic() - last_commit >= COMMIT_S:
                 _commit(reader, progress)
                 last_commit = time.monotonic()
+            if len(records) < MAX_RECORDS and not role.finished:
+                stop.wait(max(0.0, polled + poll_s - time.monotonic()))
         pulse.beat("closing", role.metrics, now=True)
         topics.writer.flush()
         role.close()

@@ -62,7 +62,7 @@ class WorldlyReader:
 
 
 def test_a_hundred_thousand_records_leave_nothing_pending_and_nothing_that_grows() -> None:
-    run = {"name": "r", "num_updates": 420, "prompts_per_update": 4, "rollouts_per_prompt": 16, "max_staleness": 1}
+    run = {"name": "r", "num_updates": 560, "prompts_per_update": 4, "rollouts_per_prompt": 16, "max_staleness": 1}
     config = make_config(run=run, allocator={"mode": "bayes", "slice_rollouts": 8, "max_rollouts": 32})
     broker = MemoryBroker()
     broker.create_topics("r", TOPICS, 3)
@@ -71,7 +71,7 @@ def test_a_hundred_thousand_records_leave_nothing_pending_and_nothing_that_grows
     world = BusyWorld(broker, config)
     run_loop(role, topics, WorldlyReader(role, world), threading.Event(), watermark=role.watermark)
     assert sum(role.watermark.offsets().values()) > 100_000
-    assert role.state.num_admitted == 4 * 420
+    assert role.state.num_admitted == 4 * 560
     assert world.log.read_all(DEADLETTERS) == []
     assert role.watermark.num_pending == 0
     sizes = container_sizes(role)
