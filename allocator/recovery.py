@@ -13,7 +13,6 @@ A transaction (jobs, beliefs, offsets) should become visible as a whole or not a
 
 import gc
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -110,7 +109,7 @@ class Recovery:
         state.evidence.scores.restore(last.losses, max(belief.faded_at for belief in beliefs.values()))
         for belief in beliefs.values():
             if belief.open_group is not None:
-                state.ledger.open(belief.prompt_id, belief.open_group, time.monotonic())
+                state.ledger.open(belief.prompt_id, belief.open_group, 0.0)  # the stream's clock begins
         return state
 
     def _read_beliefs(self, pool: Mapping[str, Prompt]) -> tuple[dict[str, Belief], Belief]:

@@ -4,14 +4,15 @@
     updates -----> (ends of groups) ---------+--> beliefs --Admission--> jobs       } one transaction
     evaluations -> (the first round waits) --+       |                              }
                                                      +-> beliefs, with the offsets  }
-    overdue rollouts --> jobs again (topic `jobs`), or, in the end, verdicts `abandoned` (topic `verdicts`)
+    heartbeats --> StreamClock --> overdue rollouts --> jobs again (topic `jobs`), or, in the end, verdicts `abandoned` (topic `verdicts`)
 
 What blocks it, and what unblocks it:
     - the first round waits for the evaluations of the base policy (`allocator.await_evaluation`);
     - a round waits until what is open is within (run.max_staleness + 1) updates; `updates` end groups;
     - a group of mode `sequential` is asked for another slice, or is over, when all that it was asked for has a verdict;
     - a group's verdicts count in its belief once all are there; of a rollout without one for `allocator.lease_s` another is
-      issued, and after `allocator.max_attempts` it is given up as `abandoned`, so no group waits for ever;
+      issued, and after `allocator.max_attempts` it is given up as `abandoned`, so no group waits for ever. Leases count
+      the time in which a producer and a verifier were at work: a run that stands still gives nothing up;
     - after a crash that tore a transaction, the groups that it left behind wait for the ends of their prompts' earlier ones.
 
 The one source of the offsets is the topic `beliefs`: the last belief of each transaction holds those that all beliefs rest
@@ -35,13 +36,14 @@ from allocator.jobs import Issuer
 from allocator.ledger import Entry
 from allocator.plan import Plan
 from allocator.recovery import Recovery
+from allocator.stream_clock import StreamClock
 from prompts.sources import load_prompts
 from prompts.tokens import tokenize
 from stream.config import Config
 from stream.errors import BadRecord, UserError
-from stream.messages import TRAINING, Evaluation, Prompt, Update, Verdict
+from stream.messages import TRAINING, Evaluation, Heartbeat, Prompt, Update, Verdict
 from stream.run_topics import RunTopics
-from stream.topics import EVALUATIONS, UPDATES, VERDICTS
+from stream.topics import EVALUATIONS, HEARTBEATS, UPDATES, VERDICTS
 from stream.watermark import Watermark
 from stream.worker import Delivery, run_loop
 
@@ -72,8 +74,9 @@ class Allocator:
         self.state = self._recovery.restore(self._pool)
         self._newest_plan = Plan(groups={})
         self._counters = {"reissued_rollouts": 0, "abandoned_rollouts": 0}
+        self._clock = StreamClock()
         self.watermark = Watermark()
-        self.reader = topics.reader(VERDICTS, UPDATES, EVALUATIONS)
+        self.reader = topics.reader(VERDICTS, UPDATES, EVALUATIONS, HEARTBEATS)
         self.reader.seek(self._recovery.offsets)
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
@@ -101,10 +104,15 @@ class Allocator:
             case Evaluation() as evaluation:
                 self.state.awaited_evaluations.discard(evaluation.name)
                 delivery.done()
+            case Heartbeat() as heartbeat:
+                if heartbeat.state == "running":
+                    self._clock.note(heartbeat.worker.partition("-")[0], time.monotonic())
+                delivery.done()
 
     def work(self) -> bool:
         """Renew the leases that have run out; admit what there is room for."""
-        self.renew_leases(time.monotonic())
+        self._clock.advance(time.monotonic())
+        self.renew_leases(self._clock.now_s)
         if not self._admission.ready(self.state):
             return False
         plan = self._admission.plan(self.state)
@@ -146,7 +154,7 @@ class Allocator:
 
     def _go_on(self, entry: Entry) -> None:
         """All that a group was asked for has a verdict: it is asked for more, or over."""
-        for piece in self.state.ledger.grow(entry, time.monotonic()):
+        for piece in self.state.ledger.grow(entry, self._clock.now_s):
             if (entry.group.group_id, piece.start) not in self._recovery.issued:
                 self._issuer.issue(self._topics, entry, piece, self.state.policy_version)
         if not entry.complete:
@@ -166,9 +174,8 @@ class Allocator:
     # -- belief -> plan -> jobs ---------------------------------------------------------------------------------------
 
     def _admit(self, plan: Plan) -> None:
-        now_s = time.monotonic()
         self.state.pace, self._newest_plan = plan.pace, plan
-        self._commit(self.state.admit_all(plan.groups, now_s))
+        self._commit(self.state.admit_all(plan.groups, self._clock.now_s))
         groups = list(plan.groups.values())
         log.info(
             "admitted round=%d rollouts=%d spent=%.10g value=%.6g gap=%.2g",
@@ -198,7 +205,7 @@ class Allocator:
         """Issue again, or give up, the rollouts that have been without a verdict for too long.
 
         Args:
-            now_s: seconds of the monotonic clock.
+            now_s: seconds of the stream's clock.
 
         """
         table = self._config.allocator

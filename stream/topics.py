@@ -105,7 +105,7 @@ HEARTBEATS = Topic(
     message_type=Heartbeat,
     key="worker",
     writers="every role",
-    readers="up",
+    readers="allocator, up",
     compacted=True,
 )
 DEADLETTERS = Topic(

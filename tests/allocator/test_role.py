@@ -13,9 +13,9 @@ from allocator.role import Allocator
 from stream.config import Config
 from stream.errors import UserError
 from stream.memory import MemoryBroker
-from stream.messages import Evaluation, GroupEnd, Job, Update, Verdict
+from stream.messages import Evaluation, GroupEnd, Heartbeat, Job, Update, Verdict
 from stream.run_topics import RunTopics
-from stream.topics import BELIEFS, EVALUATIONS, JOBS, TOPICS, UPDATES, VERDICTS
+from stream.topics import BELIEFS, EVALUATIONS, HEARTBEATS, JOBS, TOPICS, UPDATES, VERDICTS
 from stream.worker import hand_over
 
 PROMPTS = [make_prompt(f"p{i}") for i in range(12)]
@@ -237,6 +237,22 @@ def test_overdue_rollouts_are_issued_again_and_given_up_in_the_end() -> None:
     assert not abandoned[0].graded
     bench.turn()
     assert bench.role.state.beliefs[lost.prompt.prompt_id].num_trials == 5
+
+
+def test_leases_stand_still_while_no_verifier_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(make_config(allocator={"lease_s": 30, "max_attempts": 1}))
+    wall_s = 0.0
+    monkeypatch.setattr("allocator.role.time.monotonic", lambda: wall_s)
+    bench.turn()
+    counts = {}
+    for workers in (["producer-0"], ["producer-node-7-123", "verifier-0"]):
+        for _ in range(40):
+            wall_s += 1
+            for worker in workers:
+                bench.world.send(HEARTBEATS, worker, Heartbeat(worker=worker, pid=1, host="h", state="running"))
+            bench.turn()
+        counts[len(workers)] = sum(verdict.outcome == "abandoned" for verdict in bench.world.read_all(VERDICTS))
+    assert counts == {1: 0, 2: 48}
 
 
 def test_first_round_waits_for_the_evaluation_of_the_base_policy() -> None:
