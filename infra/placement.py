@@ -1,13 +1,11 @@
-"""Decides which command, environment and hardware each worker gets. Config in, worker specs out; starts nothing."""
+"""Decides which command, environment and GPUs each worker gets. Config in, worker specs out; starts nothing."""
 
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.gpu_plan import GpuPlan
 from stream.config import Config
 from stream.errors import UserError
 from stream.launch import METRICS_VARIABLE, WORKER_VARIABLE
@@ -45,14 +43,15 @@ class WorkerSpec:
 class Placement:
     """Hands out specs; the same role and index always get the same."""
 
-    def __init__(self, config: Config, recipe: Path, overrides: Sequence[str], gpus: Sequence[str] = ()) -> None:
+    def __init__(self, config: Config, recipe: Path, overrides: Sequence[str], gpus: GpuPlan | None = None) -> None:
         self._config = config
         self._arguments = (str(recipe), *overrides)
-        self._gpus = list(gpus)
+        self._gpus = gpus or GpuPlan()
 
     def initial(self) -> list[WorkerSpec]:
         """The workers that a run starts with, in order of starting: what takes longest to start comes first."""
-        roles = ["producer"] * self._config.producer.replicas + ["learner", "allocator"]
+        producers = len(self._gpus.producers) if self._gpus.has_gpus else self._config.producer.replicas
+        roles = ["producer"] * producers + ["learner", "allocator"]
         roles += ["verifier"] * self._config.verifier.replicas
         if self._config.evaluator.enabled:
             roles.append("evaluator")
@@ -65,10 +64,16 @@ class Placement:
         return WorkerSpec(
             role=role,
             index=index,
-            command=(sys.executable, "-m", PACKAGES[role], *self._arguments),
+            command=(sys.executable, "-m", PACKAGES[role], *self._arguments, *self._share(role)),
             environment=self._environment(role, index),
             log=self._config.run.path / "logs" / f"{role}-{index}.log",
         )
+
+    def _share(self, role: str) -> tuple[str, ...]:
+        """The engine's share of a card that it does not have for itself."""
+        if role != "producer" or self._gpus.utilization is None:
+            return ()
+        return (f"--producer.gpu_memory_utilization={self._gpus.utilization:g}",)
 
     def _environment(self, role: str, index: int) -> dict[str, str]:
         table = getattr(self._config, role, None)
@@ -76,7 +81,7 @@ class Placement:
         environment |= {WORKER_VARIABLE: f"{role}-{index}", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
         if self._config.up.metrics_port:
             environment[METRICS_VARIABLE] = str(self._config.up.metrics_port + self._port_offset(role, index))
-        if self._gpus:
+        if self._gpus.has_gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus_of(role, index))
         return environment
 
@@ -86,31 +91,14 @@ class Placement:
             return len(singles) + len(SCALABLE) * index + SCALABLE.index(role)
         return singles.index(role)
 
-    def _gpus_of(self, role: str, index: int) -> list[str]:
-        """The learner has the first GPU, each producer its own next ones; the other roles see none."""
+    def _gpus_of(self, role: str, index: int) -> Sequence[str]:
+        """What a worker sees of the GPUs; the roles that only use the CPU see none."""
         if role == "learner":
-            return self._gpus[:1]
+            return self._gpus.learner
         if role != "producer":
-            return []
-        size = self._config.producer.tensor_parallel_size
-        own = self._gpus[1 + index * size : 1 + (index + 1) * size]
-        if len(own) < size:
+            return ()
+        if index >= len(self._gpus.producers):
             raise UserError(
-                f"producer-{index} needs {size} GPUs beside the learner's one; this machine shows {len(self._gpus)}: "
-                "lower producer.replicas or producer.tensor_parallel_size"
+                f"there is no GPU for producer-{index}: this run has {len(self._gpus.producers)} producers on GPUs, and no more"
             )
-        return own
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that workers may use: CUDA_VISIBLE_DEVICES, or all that nvidia-smi lists; [] without any."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip()]
-    smi = shutil.which("nvidia-smi")
-    if smi is None:
-        return []
-    listed = subprocess.run(
-        [smi, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=30, check=False
-    )
-    return listed.stdout.split() if listed.returncode == 0 else []
+        return self._gpus.producers[index]

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from infra.placement import Placement, visible_gpus
+from infra.gpu_plan import plan_gpus
+from infra.gpus import visible_gpus
+from infra.model_facts import facts_of
+from infra.placement import Placement
 from infra.run import Run
 from infra.run_folder import claimed
 from infra.screen import screen_for
@@ -31,6 +34,10 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
     """
     config = load(recipe, list(overrides))
     check(config)
+    cards = visible_gpus()
+    gpus = plan_gpus(config, cards, facts_of(config.run.model) if cards else None)
+    for line in gpus.lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     stop = stop_on_signals()
     with ExitStack() as stack:
         folder = stack.enter_context(claimed(config))
@@ -44,7 +51,7 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
             console.print(text, markup=False, highlight=False, soft_wrap=True)
             report(config, broker, folder, console)
             return 0
-        placement = Placement(config, recipe, overrides, visible_gpus())
+        placement = Placement(config, recipe, overrides, gpus)
         run = Run(config, broker, kafka, placement, folder, screen_for(console))
         code = run.until_over(stop)
         if code == 0:

@@ -15,6 +15,8 @@ class LearnerTable(ObjectiveParts):
     """CPU threads of the learner."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model is trained; auto takes a GPU if there is one."""
+    gpus: tuple[str, ...] = ()
+    """GPUs of its ranks, by their names in CUDA_VISIBLE_DEVICES; left out, the first ones."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of forward and backward (weights and optimizer stay float32)."""
     lr: PositiveFloat = 2e-4

@@ -11,7 +11,10 @@ class ProducerTable(Table):
     """The sampling engine."""
 
     replicas: NonNegative = 1
-    """Producers that `rucksack up` starts."""
+    """Producers that `rucksack up` starts; left out on a machine with GPUs, as many as there are GPUs for."""
+    gpus: tuple[str, ...] = ()
+    """GPUs of the producers, tensor_parallel_size each, by their names in CUDA_VISIBLE_DEVICES; left out, those that the
+    learner does not have, or the only one."""
     threads: Positive = 1
     """CPU threads of one producer."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -23,7 +26,7 @@ class ProducerTable(Table):
     kv_cache_gib: PositiveFloat = 1.0
     """KV cache on a CPU, GiB."""
     gpu_memory_utilization: Annotated[float, Gt(0), Le(1)] = 0.85
-    """Share of a GPU's memory for the engine."""
+    """Share of a GPU's memory for the engine. On a GPU that it shares with the learner, left out, what the learner leaves."""
     tensor_parallel_size: Positive = 1
     """GPUs of one engine."""
     enforce_eager: bool = False

@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.placement import Placement, visible_gpus
+from infra.gpu_plan import GpuPlan
+from infra.placement import Placement
 from stream.config import Config
 from stream.errors import UserError
 
 
-def placement(gpus=(), **tables) -> Placement:
+def placement(gpus=None, **tables) -> Placement:
     return Placement(Config(**tables), Path("r.toml"), ["--run.seed", "1"], gpus)
 
 
@@ -36,21 +37,18 @@ def test_no_two_workers_share_a_metrics_port():
     assert min(ports) == 9000
 
 
-def test_the_learner_has_the_first_gpu_and_each_producer_its_own():
-    made = placement(gpus=["0", "1", "2", "3", "4"], producer={"replicas": 2, "tensor_parallel_size": 2})
+def test_workers_see_the_gpus_of_the_plan_and_an_engine_its_share_of_one():
+    made = placement(gpus=GpuPlan(("0", "1"), (("2", "3"), ("4", "5"))), producer={"replicas": 7})
     seen = {spec.name: spec.environment["CUDA_VISIBLE_DEVICES"] for spec in made.initial()}
-    assert seen["learner-0"] == "0"
-    assert (seen["producer-0"], seen["producer-1"]) == ("1,2", "3,4")
+    assert seen["learner-0"] == "0,1"
+    assert (seen["producer-0"], seen["producer-1"]) == ("2,3", "4,5")
+    assert "producer-2" not in seen
     assert seen["verifier-0"] == seen["allocator-0"] == ""
+    shared = placement(gpus=GpuPlan(("0",), (("0",),), 0.61))
+    assert shared.spec("producer", 0).command[-1] == "--producer.gpu_memory_utilization=0.61"
+    assert shared.spec("learner", 0).command[-1] == "1"
 
 
-def test_too_few_gpus_are_a_users_mistake():
-    with pytest.raises(UserError, match=r"producer-1 needs 2 GPUs beside the learner's one; this machine shows 4"):
-        placement(gpus=["0", "1", "2", "3"], producer={"replicas": 2, "tensor_parallel_size": 2}).initial()
-
-
-def test_visible_gpus_come_from_the_environment(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
-    assert visible_gpus() == ["2", "5"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
+def test_a_producer_more_than_there_are_gpus_for_is_a_users_mistake():
+    with pytest.raises(UserError, match="there is no GPU for producer-1: this run has 1 producers on GPUs"):
+        placement(gpus=GpuPlan(("0",), (("1",),))).spec("producer", 1)
