@@ -9,16 +9,18 @@ exchanges references. On a GPU the new values wait in page-locked memory, and a 
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from producers.regions import Region, locate
-from producers.weights import INDICES
+from producers.weights import INDICES, read_entries
 
 Writes = Iterable[tuple[str, Tensor, Tensor | None]]
 """Name, values and indices of tensors, indices None for a whole one."""
@@ -137,17 +139,38 @@ class GpuModel:
 # -- the worker ----------------------------------------------------------------------------------------------------------
 
 
-def read_writes(files: Sequence[str]) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-    """The tensors of safetensors files, flat: whole ones, or values with indices (see `producers.weights`)."""
-    from safetensors import safe_open
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "U32": torch.uint32,
+}  # fmt: skip
+"""Those that weights and indices may have, by their names in safetensors files."""
 
+
+def read_writes(files: Sequence[str], names: Container[str]) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """Those tensors of safetensors files, flat: whole ones, or values with indices (see `producers.weights`).
+
+    The files are mapped: safetensors' own reader keeps some bytes for ever of each tensor that it has read.
+    """
     for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            names = set(tensors.keys())
-            for name in sorted(name for name in names if not name.endswith(INDICES)):
-                sparse = name + INDICES in names
-                indices = tensors.get_tensor(name + INDICES).to(torch.int64) if sparse else None
-                yield name, tensors.get_tensor(name).flatten(), indices
+        entries, start = read_entries(Path(file))
+        if Path(file).stat().st_size == start:
+            data = torch.empty(0, dtype=torch.uint8)  # which cannot be mapped
+        else:
+            data = torch.from_numpy(np.memmap(file, np.uint8, mode="c", offset=start))
+        for name in sorted(name for name in entries if name in names):
+            indices = entries.get(name + INDICES)
+            yield (
+                name,
+                _tensor(data, entries[name]),
+                None if indices is None else _tensor(data, indices).to(torch.int64),
+            )
+
+
+def _tensor(data: Tensor, entry: Mapping[str, Any]) -> Tensor:
+    begin, end = entry["data_offsets"]
+    dtype = DTYPES[entry["dtype"]]
+    part = data[begin:end]
+    return (part.clone() if begin % dtype.itemsize else part).view(dtype)
 
 
 class PatchingWorker:
@@ -188,8 +211,7 @@ class PatchingWorker:
 
     def _prepare(self, files: list[str]) -> None:
         try:
-            writes = ((n, v, i) for n, v, i in read_writes(files) if n in self._regions)
-            self._switch = self._model.prepare(self._regions, writes)
+            self._switch = self._model.prepare(self._regions, read_writes(files, self._regions))
         except Exception as error:
             self._failure = error
 

@@ -73,16 +73,21 @@ def read_header(file: Path) -> Tensors:
         ValueError: the file is shorter or longer than its header says, or the header is no JSON.
 
     """
+    return {name: tuple(entry["shape"]) for name, entry in read_entries(file)[0].items()}
+
+
+def read_entries(file: Path) -> tuple[dict[str, Any], int]:
+    """What a safetensors file says of each tensor (dtype, shape, data_offsets), and where its data begin; raises alike."""
     with file.open("rb") as stream:
         header_bytes = int.from_bytes(stream.read(8), "little")
         if not 0 < header_bytes <= MAX_HEADER_BYTES:
             raise ValueError(f"header of {header_bytes} bytes")
-        header = json.loads(stream.read(header_bytes))
+        header: dict[str, Any] = json.loads(stream.read(header_bytes))
     header.pop("__metadata__", None)
     end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
     if file.stat().st_size != 8 + header_bytes + end:
         raise ValueError(f"{file.stat().st_size} bytes; its header says {8 + header_bytes + end}")
-    return {name: tuple(tensor["shape"]) for name, tensor in header.items()}
+    return header, 8 + header_bytes
 
 
 def check_fit(served: Tensors, offered: Tensors, folder: str | Path) -> None:

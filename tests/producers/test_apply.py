@@ -226,6 +226,15 @@ def test_what_does_not_fit_is_refused_and_the_weights_stay(bench: PatchBench) ->
     assert all(map(np.array_equal, before, bench.logprobs()))
 
 
+def test_nothing_that_changed_is_a_version_too(bench: PatchBench) -> None:
+    before = bench.logprobs()
+    name, none = next(iter(bench.checkpoint.bits)), np.empty(0, np.uint32)
+    for patches in ([], [bench.checkpoint.patch(name, none, none.astype(BITS[bench.checkpoint.dtype]))]):
+        version = bench.run(bench.apply(patches))
+        assert bench.sample().spans[0].policy_version == version
+    assert all(map(np.array_equal, before, bench.logprobs()))
+
+
 def test_a_file_of_patches_is_as_safetensors_writes_it_and_leaves_no_name(bench: PatchBench) -> None:
     patches = bench.checkpoint.change(np.random.default_rng(3), share=0.3)
     with in_memory(patches) as path:
