@@ -61,17 +61,23 @@ def base_policy(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
-def merged_weights(model: Any) -> dict[str, Tensor]:
-    """Parameters and buffers under transformers' names, on the CPU; tensors that are tied to another are left out."""
+def each_merged(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers under transformers' names, whole, on the model's device, one at a time; on all ranks.
+
+    Tensors that are tied to another are left out.
+    """
     tied = set(getattr(model, "all_tied_weights_keys", ())) if model.config.tie_word_embeddings else set()
     layers = adapted_layers(model)
-    weights = {}
     for name, tensor in model.state_dict().items():
         layer, _, parameter = name.rpartition(".base_layer.")
         if "lora_" in name or name in tied:
             continue
-        full = ranks.whole(tensor)
+        full = ranks.gathered(tensor)
         if layer in layers and parameter == "weight":
-            full = full + ranks.whole(layers[layer].get_delta_weight(ADAPTER)).to(full.dtype)
-        weights[name.replace(".base_layer.", ".")] = full
-    return weights
+            full = full + ranks.gathered(layers[layer].get_delta_weight(ADAPTER)).to(full.dtype)
+        yield name.replace(".base_layer.", "."), full
+
+
+def merged_weights(model: Any) -> dict[str, Tensor]:
+    """`each_merged`, on the CPU."""
+    return {name: tensor.cpu().contiguous() for name, tensor in each_merged(model)}

@@ -76,10 +76,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def gathered(tensor: Tensor) -> Tensor:
+    """A tensor gathered from all ranks, each of which must call this, on its device."""
+    full: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return full.detach()
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor gathered from all ranks, each of which must call this, on the CPU."""
-    full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return full.detach().cpu().contiguous()
+    return gathered(tensor).cpu().contiguous()
 
 
 def assign(target: Tensor, values: Tensor) -> None:

@@ -1,12 +1,14 @@
 """Runs the learner: puts verdicts together to groups, makes an update of every few groups, publishes the weights.
 
-    verdicts --> Assembler --complete groups--> Trainer.update (on a thread) --+--> policies: weights, by their folder
-                     |                                                         +--> updates: how each group ended, metrics
+    verdicts --> Assembler --complete groups--> Trainer.update (on a thread) --> Publications --+--> weights: what changed
+                     |                               |                                          +--> policies, updates
                      +--open groups, offsets--> checkpoint <--parameters, optimizer
 
 What blocks it, and what unblocks it:
     - an update waits for `prompts_per_update` complete groups (with the advantage `belief` and in mode `sequential`, for as many
-      as hold `rollouts_per_update` rollouts), and for the update before it to be published;
+      as hold `rollouts_per_update` rollouts); the one before it is published meanwhile, or together with it where
+      publishing is the slower;
+    - a checkpoint, and the end of the run, wait until every version made is announced;
     - a group waits for its last verdict; of a rollout that is lost the allocator issues another, or gives it up
       (`abandoned`), so no group waits for ever;
     - reading pauses while groups for MAX_READY_UPDATES updates are complete, until the next update takes some;
@@ -27,16 +29,19 @@ from typing import Any
 import torch
 
 from learner import checkpoint, ranks
+from learner.changes import ChangeFinder, published_dtype
 from learner.groups import Assembler, Group, group_end
 from learner.metrics import batch_metrics
 from learner.model import load_model
 from learner.presets import objective_of
+from learner.publications import Publications
+from learner.publisher import publisher_of
 from learner.trainer import Trainer
-from learner.weights import PolicyStore, pick_device, save_final
+from learner.weights import pick_device, save_final
 from prompts.tokens import load_tokenizer
 from stream.config import Config
 from stream.errors import BadRecord
-from stream.messages import TRAINING, GroupEnd, Policy, Update, Verdict
+from stream.messages import TRAINING, GroupEnd, Update, Verdict
 from stream.run_topics import RunTopics
 from stream.topics import POLICIES, UPDATES, VERDICTS
 from stream.worker import Delivery, Pulse, run_loop
@@ -54,19 +59,20 @@ class Learner:
         self._config = config
         self._topics = topics
         self._tokenizer = tokenizer
-        table = config.learner
         self._trainer = make_trainer(config)
         run = config.run
         self._by_groups = config.by_groups
         self._most_groups = run.budget if config.counts_rollouts else run.prompts_per_update
-        self._policies = PolicyStore(config.run.path / "policies", table.keep_policies)
         self._assembler = Assembler()
         self._pulse = Pulse(topics)
         # Transactional for its fence: of two learners at once only the newer one makes versions known (law 2).
         writer = topics.broker.writer(name=f"{topics.run}.learner.lineage", transactional=True)
         self._lineage = RunTopics(topics.broker, topics.run, topics.worker, writer)
+        finder = ChangeFinder(published_dtype(config.producer.dtype, run.model))
+        publisher = publisher_of(config, topics, self._trainer.model.config)
+        self._publications = Publications(self._trainer, finder, publisher, self._lineage)
         self._step, self._version, self._num_rollouts = 0, 0, 0
-        self._saved_step = 0
+        self._saved_step, self._save_due = 0, False
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._training: Future[dict[str, float]] | None = None
         self._batch: list[Group] = []
@@ -87,8 +93,8 @@ class Learner:
 
     @property
     def finished(self) -> bool:
-        """All updates are made."""
-        return self._is_last and self._training is None
+        """All updates are made and announced."""
+        return self._is_last and self._training is None and self._publications.settled
 
     def handle(self, delivery: Delivery) -> None:
         """Add a verdict to its group; verdicts of evaluations are passed over."""
@@ -106,14 +112,19 @@ class Learner:
             raise BadRecord(str(error)) from None
 
     def work(self) -> bool:
-        """Publish an update that is done, or start the next."""
+        """Announce what is published; finish an update that is done, or start the next."""
+        self._publications.announce()
         if self._training is not None:
             if not self._training.done():
                 return False
             self._finish_update(self._training.result())
-            return True
-        batch = self._take_batch()
-        if not batch or self._is_last:
+        self._publications.begin(self._thread)
+        if self._save_due and not self._publications.settled:
+            return False
+        if self._save_due:
+            self._save()
+        batch = [] if self._is_last else self._take_batch()
+        if not batch:
             return False
         self._start_update(batch)
         return True
@@ -131,9 +142,9 @@ class Learner:
 
     def close(self) -> None:
         """Wait for the update under way and keep it; save the model if the run is over."""
-        self._thread.shutdown(wait=True)
         if self._training is not None:
             self._finish_update(self._training.result())
+        self._settle("closing")
         if self._step > self._saved_step:
             self._save()
         if self.finished:
@@ -141,6 +152,8 @@ class Learner:
             facts["base"] = self._config.run.model
             weights = self._trainer.weights()
             save_final(self._trainer.model, weights, self._tokenizer, self._config.run.path / "model", facts)
+        self._publications.close()
+        self._thread.shutdown(wait=True)
         ranks.announce("stop")
         self._lineage.writer.close()
 
@@ -169,49 +182,46 @@ class Learner:
         parent, self._version, self._step = self._version, self._version + 1, self._step + 1
         self._num_rollouts += sum(end.num_rollouts for end in self._ends)
         self._training = None
-        self._pulse.beat("saving", self.metrics, now=True)  # may take minutes, in which no heartbeat is sent
         figures = batch_metrics(self._batch, self._ends) | metrics
         figures["learner/idle_share"] = self._idle_s / max(self._idle_s + busy_s, 1e-9)
         figures["learner/num_rollouts"] = float(self._num_rollouts)
-        # An update is on the log before a checkpoint rests on it: no surviving update can be missing there.
-        self._publish(parent, tuple(self._ends), figures)
+        self._add_version(parent, tuple(self._ends), figures)
         self._batch, self._ends, self._figures = [], [], figures
-        if self._step % self._config.learner.checkpoint_every == 0 or self._is_last:
-            self._save()
+        self._save_due = self._save_due or self._step % self._config.learner.checkpoint_every == 0 or self._is_last
         self._idle_since = time.monotonic()
 
     @property
     def _is_last(self) -> bool:
         return self._step >= self._config.run.num_updates
 
-    def _publish(self, parent: int, ends: tuple[GroupEnd, ...], metrics: Mapping[str, float]) -> None:
-        """Make the weights known, and, unless they are the base policy's, how they came to be.
+    def _add_version(self, parent: int, ends: tuple[GroupEnd, ...], metrics: Mapping[str, float]) -> None:
+        """Let the weights become known, and how they came to be."""
+        self._publications.add(
+            Update(
+                step=self._step,
+                version=self._version,
+                parent_version=parent,
+                groups=ends,
+                metrics=metrics,
+                final=self._is_last,
+                created_s=time.time(),
+            )
+        )
+
+    def _settle(self, state: str) -> None:
+        """Return when all versions are announced.
 
         Raises:
             Fenced: a newer learner of this run is active.
 
         """
-        uri, digest = self._policies.publish(self._trainer.weights(), self._trainer.model.config, self._version)
-        policy = Policy(
-            version=self._version, uri=uri, digest=digest, step=self._step, final=self._is_last, created_s=time.time()
-        )
-        update = Update(
-            step=self._step,
-            version=self._version,
-            parent_version=parent,
-            groups=ends,
-            metrics=metrics,
-            final=self._is_last,
-            created_s=time.time(),
-        )
-        with self._lineage.writer.transaction():
-            self._lineage.send(POLICIES, "policy", policy)
-            if self._version:
-                self._lineage.send(UPDATES, "update", update)
+        self._publications.settle(self._thread, lambda: self._pulse.beat(state, self.metrics))
 
     # -- crash and resume ---------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        """Write a checkpoint. Every update that it rests on is on the log: no surviving one can be missing there."""
+        self._pulse.beat("saving", self.metrics, now=True)  # may take minutes, in which no heartbeat is sent
         progress = checkpoint.Progress(
             step=self._step,
             version=self._version,
@@ -221,7 +231,7 @@ class Learner:
             num_rollouts=self._num_rollouts,
         )
         checkpoint.save(self._checkpoints, self._trainer, progress, self._config.learner.keep_checkpoints)
-        self._saved_step = self._step
+        self._saved_step, self._save_due = self._step, False
 
     def _resume(self) -> None:
         """Load the newest checkpoint, and publish its weights under a version that is not on the log."""
@@ -236,7 +246,8 @@ class Learner:
                 self._assembler.add(verdict)
             self.reader.seek(progress.offsets)
         self._version = max(used) + 1 if used else 0
-        self._publish(parent, (), {"learner/resumed": 1.0})
+        self._add_version(parent, (), {"learner/resumed": 1.0})
+        self._settle("starting")
 
 
 def has_belief(verdict: Verdict) -> bool:

@@ -1,14 +1,15 @@
 """Runs a producer: samples what jobs ask for, each rollout published the moment it finishes.
 
     jobs -----> handle --one request a rollout--> Engine.generate (its thread) --> _publish --> trajectories
-                  |  held until the weights are new enough        ^
-    policies --> _follow_policies --digest checked--> Engine.swap +
+                  |  held until the weights are new enough                     ^
+    policies, weights --> PolicyFollower (its thread) --digest checked--> Engine.apply or swap +
 
 What blocks it, and what unblocks it:
     - reading jobs pauses until the first policy is loaded, and while `max_num_seqs` rollouts are in flight;
     - a job that wants newer weights is held until they are loaded, or for a lease: then it goes to deadletters, as it has
       been issued again;
-    - a swap pauses sampling for its own time; policies that come meanwhile wait, and only the newest is loaded next;
+    - putting new weights in pauses sampling for its own time; policies that come meanwhile are read, and only the newest
+      is loaded next;
     - an engine that is dead, or silent for `hang_s`, raises EngineDied: the process ends, and the supervisor starts
       another.
 
@@ -23,31 +24,27 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from producers.engine import Completion, Engine, EngineDied
+from producers.follower import Offer, PolicyFollower
 from producers.process import default_signals
 from prompts.tokens import load_tokenizer
-from stream.broker import Record
-from stream.codec import decode
 from stream.config import Config
 from stream.errors import BadRecord
-from stream.messages import Job, Policy, Timing, Trajectory
+from stream.messages import Job, Timing, Trajectory
 from stream.run_topics import RunTopics
-from stream.topics import JOBS, POLICIES, TRAJECTORIES
-from stream.weights import digest_of
+from stream.topics import JOBS, TRAJECTORIES
 from stream.worker import Delivery, IdleClock, Pulse, run_loop
 
 log = logging.getLogger(__name__)
 
 MAX_SLICE = 1024
 """Most rollouts of one job, so that no record can fill the memory."""
-MAX_OFFERS = 8
-"""Newest policies that are kept until one of them is loaded."""
 
 RolloutKey = tuple[str, int]
 """Group id and rollout index."""
@@ -73,14 +70,6 @@ class Assignment:
             self.delivery.done()
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A policy, and the record that announced it."""
-
-    policy: Policy
-    record: Record
-
-
 class Producer:
     """Samples what jobs ask for, always from the newest weights."""
 
@@ -90,12 +79,14 @@ class Producer:
         self._loop = loop
         self._engine = engine
         self._tokenizer = load_tokenizer(config.run.model)
-        self._policies = topics.reader(POLICIES)
+        self._follower = PolicyFollower(topics)
+        self._following = ThreadPoolExecutor(max_workers=1, thread_name_prefix="follow")
+        self._read: Future[Offer | None] | None = None
+        """The follower's step under way."""
         self._sampling: dict[RolloutKey, list[Assignment]] = {}
         """The jobs that wait for a rollout: one, or more if it was issued again meanwhile."""
         self._finished: deque[tuple[RolloutKey, Future[Completion]]] = deque()
         self._swap: tuple[Offer, Future[float]] | None = None
-        self._offers: list[Offer] = []
         self._version = -1
         self._in_flight = 0
         self._held: list[tuple[float, Delivery]] = []
@@ -103,7 +94,7 @@ class Producer:
         # Numbers behind one random name: os.urandom lets go of the GIL, and gets it back late beside the engine's thread.
         self._life, self._numbers = uuid.uuid4().hex, itertools.count()
         self._counters = {"rollouts": 0, "tokens": 0, "swaps": 0}
-        self._swap_s = 0.0
+        self._swap_s = self._checked_s = 0.0
         self._idle = IdleClock()
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
@@ -192,12 +183,14 @@ class Producer:
             "producer/held_jobs": len(self._held),
             "producer/policy_version": self._version,
             "producer/swap_s": self._swap_s,
+            "producer/weights_checked_s": self._checked_s,
             "producer/idle_share": self._idle.share(),
         }
 
     def close(self) -> None:
         """Free the reader of the policies; `run`, which has started the engine, closes it."""
-        self._policies.close()
+        self._following.shutdown(wait=True)
+        self._follower.close()
 
     def _release(self, condition: Callable[[float, Job], bool]) -> list[Delivery]:
         """Take the held jobs out that meet a condition on the time since when they are held and on the job."""
@@ -257,47 +250,42 @@ class Producer:
     # -- policies -----------------------------------------------------------------------------------------------------
 
     def _follow_policies(self) -> None:
-        for record in self._policies.poll(0.0):
-            try:
-                self._offers.append(Offer(decode(record.value, Policy), record))
-            except BadRecord as error:
-                self._topics.send_to_deadletters(record, str(error))
         if self._swap is not None and self._swap[1].done():
             offer, swap = self._swap
             self._swap = None
             self._end_swap(offer, swap)
-        self._offers = sorted((o for o in self._offers if o.policy.version > self._version), key=_version)[-MAX_OFFERS:]
-        if self._swap is None and self._offers:
-            offer = self._offers.pop()
-            self._swap = (offer, self._spawn(self._load(offer.policy)))
+        if self._read is not None and self._read.done():
+            found, self._read = self._read.result(), None
+            if found is not None:
+                self._checked_s = found.checked_s
+                self._swap = (found, self._spawn(self._load(found)))
+        if self._read is None:
+            self._read = self._following.submit(self._follower.step, self._version, busy=self._swap is not None)
 
     def _end_swap(self, offer: Offer, swap: "Future[float]") -> None:
         """Note the version that is served now. A policy that cannot be loaded is skipped, and the next older one tried."""
         try:
             self._swap_s = swap.result()
-        except FileNotFoundError as error:
-            # Only the newest few versions are kept: one that is gone before it was read has a successor on the topic.
-            log.warning("policy gone version=%d error=%s", offer.policy.version, error)
         except (OSError, ValueError) as error:
-            self._topics.send_to_deadletters(offer.record, str(error))
+            self._following.submit(self._follower.drop, offer.head, refused=True)
+            self._topics.send_to_deadletters(offer.head.record, str(error))
         else:
-            self._version = offer.policy.version
+            self._version = offer.version
             self._counters["swaps"] += 1
             for delivery in self._release(lambda _, job: job.min_policy_version <= self._version):
                 self._begin(delivery)
 
-    async def _load(self, policy: Policy) -> float:
-        digest = await asyncio.to_thread(digest_of, policy.uri)
-        if digest != policy.digest:
-            raise ValueError(f"weights of version {policy.version} have sha256 {digest}, announced was {policy.digest}")
-        return await self._engine.swap(policy.uri, policy.version)
+    async def _load(self, offer: Offer) -> float:
+        if offer.folder:
+            return await self._engine.swap(offer.folder, offer.version)
+        apply = getattr(self._engine, "apply", None)
+        if apply is None:
+            folder = await asyncio.to_thread(self._follower.write, self._config.run.model)
+            return await self._engine.swap(folder, offer.version)
+        return float(await apply(offer.patches, offer.version))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
-
-def _version(offer: Offer) -> int:
-    return offer.policy.version
 
 
 def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:

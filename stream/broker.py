@@ -97,6 +97,12 @@ class Broker(Protocol):
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset behind the last record of each partition."""
 
+    def delete_records(self, before: Offsets) -> None:
+        """Delete the records of each partition before an offset, for good; what is behind keeps its offsets.
+
+        A reader that stands before it reads on from there.
+        """
+
     def group_offsets(self, consumer_group: str) -> dict[TopicPartition, int]:
         """What a consumer group has committed."""
 

@@ -80,6 +80,7 @@ class KafkaBroker:
                     "cleanup.policy": "compact" if topic.compacted else "delete",
                     "retention.ms": str(topic.retention_ms),
                     "max.message.bytes": str(_LARGEST),
+                    **({"segment.bytes": str(topic.segment_bytes)} if topic.segment_bytes else {}),
                 },
             }
             for topic in topics
@@ -116,6 +117,12 @@ class KafkaBroker:
         for partition, end in found.items():
             result[partition.topic][partition.partition] = end.offset
         return result
+
+    def delete_records(self, before: Offsets) -> None:
+        """Delete the records of each partition before an offset."""
+        wanted = {TopicPartition(*partition): offset for partition, offset in before.items()}
+        with _answering():
+            self._admin.delete_records(wanted)
 
     def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
         """What a consumer group has committed."""

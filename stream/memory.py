@@ -16,6 +16,8 @@ class MemoryBroker:
 
     def __init__(self) -> None:
         self.logs: dict[str, list[list[Record]]] = {}
+        self.starts: dict[tuple[str, int], int] = defaultdict(int)
+        """Offset of the first record that is not deleted."""
         self.group_progress: dict[str, dict[tuple[str, int], int]] = defaultdict(dict)
         self.epochs: dict[str, int] = defaultdict(int)
 
@@ -30,7 +32,15 @@ class MemoryBroker:
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset behind the last record of each partition."""
-        return {partition: len(log) for partition, log in enumerate(self.logs[topic])}
+        return {partition: self.starts[topic, partition] + len(log) for partition, log in enumerate(self.logs[topic])}
+
+    def delete_records(self, before: Offsets) -> None:
+        """Delete the records of each partition before an offset."""
+        for (topic, partition), offset in before.items():
+            log, start = self.logs[topic][partition], self.starts[topic, partition]
+            kept = min(max(offset, start), start + len(log))
+            del log[: kept - start]
+            self.starts[topic, partition] = kept
 
     def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
         """What a consumer group has committed."""
@@ -57,7 +67,7 @@ class MemoryBroker:
         """Append one record; the key chooses the partition where none is given."""
         logs = self.logs[topic]
         chosen = zlib.crc32(key) % len(logs) if partition is None else partition
-        offset = len(logs[chosen])
+        offset = self.starts[topic, chosen] + len(logs[chosen])
         logs[chosen].append(Record(topic, chosen, offset, key, value, int(time.time() * 1000)))
 
     def close(self) -> None:
@@ -132,7 +142,9 @@ class MemoryReader:
         if self._paused:
             return records
         for (topic, partition), start in self._next.items():
-            batch = self._broker.logs[topic][partition][start : start + max_records - len(records)]
+            first = self._broker.starts[topic, partition]
+            start = max(start, first)
+            batch = self._broker.logs[topic][partition][start - first : start - first + max_records - len(records)]
             self._next[topic, partition] = start + len(batch)
             records += batch
         return records

@@ -20,6 +20,7 @@ FinishReason = Literal["stop", "length", "abort", "abandoned"]
 GroupEnding = Literal["trained", "zero_variance", "stale", "abandoned"]
 FoundBy = Literal["", "box", "tag", "hashes", "line", "stated", "whole", "last", "none"]
 Rule = Literal["", "echo", "timeout"]
+Dtype = Literal["bfloat16", "float16", "float32"]
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 UNGRADED: tuple[Outcome, ...] = ("timeout", "error", "unparsable")
@@ -227,16 +228,74 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Elements:
+    """New values of elements of one tensor, as bits. Travels inside `WeightsPart`."""
+
+    name: str
+    """The tensor's, in the model's checkpoint."""
+    shape: tuple[int, ...]
+    """The whole tensor's; empty of a single number."""
+    dtype: Dtype
+    """`bfloat16`, `float16` or `float32`."""
+    start: int
+    """Index of the first of them in the tensor, flattened in row-major order."""
+    count: int
+    """How many."""
+    values: bytes
+    """Their values, little-endian, one after another."""
+    gaps: bytes = b""
+    """Distances from each to the next: the lowest byte of each distance. Empty: they follow one another."""
+    high_gaps: bytes = b""
+    """The distances' second lowest bytes, then the third lowest, ..., compressed by zlib. Empty: all are 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsPart:
+    """A part of a patch, or of a whole state, of the weights. The learner writes it; producers and the learner read.
+
+    A patch turns the state that is named by `parent_digest` into the one named by `digest`. A state is announced by a
+    `Policy` with its digest; parts that lead to no announced state (of a learner that was killed, or replaced) count
+    for nothing.
+    """
+
+    version: int
+    """The policy version that this makes."""
+    parent_version: int
+    """The policy version that it changes; -1 of a whole state."""
+    digest: str
+    """Of the state that results (docs/wire.md), hexadecimal."""
+    parent_digest: str
+    """Of the state that it changes; empty of a whole state, which needs none."""
+    publication: str
+    """Unique to this patch or state: its parts have it, and no others."""
+    part: int
+    """Number of this part, from 0."""
+    num_parts: int
+    """Of the publication."""
+    elements: tuple[Elements, ...] = ()
+    """New values; a tensor's indices ascend, also from part to part."""
+    uri: str = ""
+    """File of safetensors that holds the whole state, in place of elements."""
+    created_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.part < self.num_parts:
+            raise ValueError(f"part is {self.part}; want 0 to num_parts - 1, {self.num_parts - 1}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Weights to sample from. The learner writes it; producers load the newest, the evaluator measures some."""
 
     version: int
     """Larger than any before, also after a crash."""
-    uri: str
-    """Folder of a transformers model (config.json, model.safetensors), as a path that producers can read."""
     digest: str
-    """sha256 of model.safetensors, hexadecimal."""
+    """Of the state of the weights (docs/wire.md), hexadecimal."""
     step: int
+    offset: int = 0
+    """Offset in `weights` from which on there are a whole state and all patches up to this version."""
+    uri: str = ""
+    """Folder of a transformers model, as a path that producers can read, where weights travel by files and not by `weights`."""
     final: bool = False
     created_s: float = 0.0
 
@@ -269,6 +328,8 @@ class Update:
     """The version it was made from: following parents from the last update gives the lineage that survives (law 2)."""
     groups: tuple[GroupEnd, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    digest: str = ""
+    """Of the state of the weights, as in its `Policy`; empty if it has none, as a later version was published with it."""
     final: bool = False
     created_s: float = 0.0
 

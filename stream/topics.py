@@ -17,6 +17,7 @@ from stream.messages import (
     Trajectory,
     Update,
     Verdict,
+    WeightsPart,
 )
 
 HOUR_MS = 3_600_000
@@ -39,6 +40,8 @@ class Topic:
     """Partitioned topics have the run's number of partitions (broker.partitions), the others one."""
     compacted: bool = False
     retention_ms: int = FOREVER_MS
+    segment_bytes: int | None = None
+    """Size of the files that the broker keeps it in, where records are deleted: only whole files go."""
 
     def of(self, run: str) -> str:
         """Name on the broker."""
@@ -78,6 +81,14 @@ POLICIES = Topic(
     readers="producer, evaluator, learner",
     compacted=True,
 )
+WEIGHTS = Topic(
+    name="weights",
+    message_type=WeightsPart,
+    key="version",
+    writers="learner",
+    readers="producer, learner",
+    segment_bytes=64 << 20,
+)
 UPDATES = Topic(
     name="updates",
     message_type=Update,
@@ -116,7 +127,7 @@ DEADLETTERS = Topic(
     readers="",
 )
 
-TOPICS = (JOBS, TRAJECTORIES, VERDICTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, HEARTBEATS, DEADLETTERS)
+TOPICS = (JOBS, TRAJECTORIES, VERDICTS, WEIGHTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, HEARTBEATS, DEADLETTERS)
 """All topics of a run."""
 
 

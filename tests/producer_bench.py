@@ -1,8 +1,9 @@
 """A producer whose engine the tests finish by hand, and the rest of the world: what the tests of the producer drive."""
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from producers.engine import Completion, EngineDied
 from producers.role import Producer
 from stream.config import Config
 from stream.memory import MemoryBroker, MemoryWriter
-from stream.messages import DeadLetter, Job, Policy, Span, Trajectory
+from stream.messages import DeadLetter, Job, Policy, Span, Trajectory, WeightsPart
+from stream.patches import TensorPatch
 from stream.run_topics import RunTopics
-from stream.topics import DEADLETTERS, JOBS, POLICIES, TOPICS, TRAJECTORIES
+from stream.topics import DEADLETTERS, JOBS, POLICIES, TOPICS, TRAJECTORIES, WEIGHTS
 from stream.watermark import Watermark
-from stream.weights import WEIGHTS_FILE, digest_of
+from stream.weights import WEIGHTS_FILE, HostTensor, State, digest_of, write_state
 from stream.worker import hand_over
 
 
@@ -29,6 +31,9 @@ class HandEngine:
         self.settings: dict[str, dict[str, Any]] = {}
         self.prompts: dict[str, list[int]] = {}
         self.swaps: list[tuple[str, int]] = []
+        self.state = State()
+        """What the applied patches have made."""
+        self.applied: list[tuple[list[TensorPatch], int]] = []
         self.swap_error: Exception | None = None
         self.swap_gate = asyncio.Event()
         self.swap_gate.set()
@@ -40,8 +45,17 @@ class HandEngine:
         self.settings[name], self.prompts[name] = settings, prompt_token_ids.tolist()
         return await self.requests[name]
 
+    async def apply(self, patches: Sequence[TensorPatch], version: int) -> float:
+        self.applied.append(([dataclasses.replace(patch, values=patch.values.copy()) for patch in patches], version))
+        paused_s = await self._end_swap()
+        self.state.apply(patches)
+        return paused_s
+
     async def swap(self, folder: str, version: int) -> float:
         self.swaps.append((folder, version))
+        return await self._end_swap()
+
+    async def _end_swap(self) -> float:
         await self.swap_gate.wait()
         if self.swap_error is not None:
             raise self.swap_error
@@ -89,11 +103,19 @@ class Bench:
     def publish(self, version: int, *, digest: str | None = None, folder: str | None = None) -> Path:
         weights = self.folder / f"v{version}"
         weights.mkdir()
-        (weights / WEIGHTS_FILE).write_bytes(bytes([version]))
+        with (weights / WEIGHTS_FILE).open("wb") as file:
+            write_state(State({"w": HostTensor("float32", (), np.array([version], np.uint32))}), file)
         uri = folder or str(weights)
         policy = Policy(version=version, uri=uri, digest=digest or digest_of(weights), step=version)
         self.world.send(POLICIES, "policy", policy)
         return weights
+
+    def send_parts(self, parts: Iterable[WeightsPart]) -> None:
+        for part in parts:
+            self.world.send(WEIGHTS, str(part.version), part)
+
+    def announce(self, version: int, digest: str, offset: int = 0) -> None:
+        self.world.send(POLICIES, "policy", Policy(version=version, digest=digest, step=version, offset=offset))
 
     def ask(self, job: Job, partition: int = 0) -> None:
         self.world.send(JOBS, f"{job.group_id}/{job.start}", job, partition=partition)
@@ -112,6 +134,16 @@ class Bench:
         for record in self.jobs.poll(0):
             hand_over(self.role, self.topics, record, self.watermark)
         self.role.work()
+
+    def settle(self) -> None:
+        """Let the follower read all that there is, and offer what it can."""
+        for _ in range(3):
+            self.turn()
+            self.barrier()
+            if self.role._read is not None:
+                self.role._read.exception(60)
+        self.turn()
+        self.barrier()
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60

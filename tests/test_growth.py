@@ -25,7 +25,7 @@ from stream.memory import MemoryBroker
 from stream.messages import Policy, Update
 from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, JOBS, POLICIES, TOPICS, TRAJECTORIES, UPDATES, VERDICTS
-from stream.weights import WEIGHTS_FILE, digest_of
+from stream.weights import WEIGHTS_FILE, State, digest_of, write_state
 from tracker.role import Tracker
 from tracker.sinks import Sinks
 
@@ -75,6 +75,9 @@ class FakeTrainer:
 
     def weights(self) -> dict[str, torch.Tensor]:
         return {"weight": torch.zeros(1)}
+
+    def each_weight(self) -> Iterator[tuple[str, torch.Tensor]]:
+        yield "weight", torch.rand(1)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         return {"weight": torch.zeros(1)}, {}
@@ -153,7 +156,8 @@ def test_the_producer_keeps_nothing_of_what_it_has_sampled(
     topics: RunTopics, tmp_path: Path, loop: asyncio.AbstractEventLoop
 ) -> None:
     make_tokenizer(tmp_path)
-    (tmp_path / WEIGHTS_FILE).write_bytes(b"weights")
+    with (tmp_path / WEIGHTS_FILE).open("wb") as file:
+        write_state(State(), file)
     config = Config(run={"name": "r", "model": str(tmp_path)})
     topics.send(POLICIES, "policy", Policy(version=0, uri=str(tmp_path), digest=digest_of(tmp_path), step=0))
     num_jobs = NUM_RECORDS // GROUP
@@ -170,7 +174,7 @@ def test_the_producer_keeps_nothing_of_what_it_has_sampled(
     assert grown == {}
     assert sum(topics.broker.end_offsets(TRAJECTORIES.of("r")).values()) == NUM_RECORDS
     assert num_committed(topics, "producers") == num_jobs
-    assert (role._sampling, list(role._finished), role._held, role._offers) == ({}, [], [], [])
+    assert (role._sampling, list(role._finished), role._held) == ({}, [], [])
     assert role.metrics()["producer/in_flight"] == 0
 
 

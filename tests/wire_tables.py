@@ -145,7 +145,8 @@ def _docstrings(message: type[Any]) -> dict[str, str]:
 def _default(field: "dataclasses.Field[Any]") -> str:
     if field.default is dataclasses.MISSING:
         return "" if field.default_factory is dataclasses.MISSING else json.dumps(field.default_factory())
-    return "nil" if field.default is None else json.dumps(field.default)
+    value = field.default.decode() if isinstance(field.default, bytes) else field.default
+    return "nil" if value is None else json.dumps(value)
 
 
 def _meaning_of(hint: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from stream.config.objective import ObjectiveName, ObjectiveParts
-from stream.config.table import Fraction, NonNegative, Positive, PositiveFloat
+from stream.config.table import Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat
 
 
 class LearnerTable(ObjectiveParts):
@@ -61,7 +61,16 @@ class LearnerTable(ObjectiveParts):
     keep_checkpoints: Annotated[int, Ge(1)] = 2
     """Newest checkpoints kept."""
     keep_policies: Annotated[int, Ge(2)] = 4
-    """Newest published weights kept."""
+    """Newest published weights kept: at least so many can be rebuilt."""
+    weights: Literal["log", "files"] = "log"
+    """How weights travel to producers: as patches on the topic `weights`, or as a folder per version in the run's folder,
+    which producers must be able to read."""
+    anchor_every: NonNegative = 0
+    """Versions between two whole states on the log; 0: as soon as the patches since the last one are as large as it."""
+    anchor_store: str = ""
+    """Folder or object store (URI, as fsspec has them) for whole states above a size; empty: all are on the topic."""
+    anchor_store_above_gib: NonNegativeFloat = 1.0
+    """That size, GiB."""
 
     @property
     def measures_by_belief(self) -> bool:

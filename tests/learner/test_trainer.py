@@ -1,4 +1,3 @@
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,16 @@ from safetensors.torch import load_file
 
 from learner import checkpoint
 from learner.batches import collate, micro_batches, samples_of
+from learner.changes import ChangeFinder
 from learner.groups import Group
 from learner.lora import merged_weights
 from learner.model import load_model
 from learner.presets import PRESETS
+from learner.publisher import FolderPublisher
 from learner.trainer import Trainer
-from learner.weights import PolicyStore
 from stream.config import LearnerTable
 from stream.errors import UserError
+from stream.weights import digest_of
 
 CPU = torch.device("cpu")
 
@@ -228,12 +229,15 @@ def test_published_weights_load_in_transformers_with_the_announced_digest(tmp_pa
         tie_word_embeddings=tied,
     )
     model = LlamaForCausalLM(config)
-    store = PolicyStore(tmp_path / "policies", keep=2)
+    finder = ChangeFinder("float32")
+    store = FolderPublisher(tmp_path / "policies", 2, model.config)
     for version in (0, 1, 2):
-        uri, digest = store.publish(merged_weights(model), model.config, version)
+        place = store.publish(finder.take(merged_weights(model).items()), version)
+        store.tidy(version)
+    uri = place.uri
     assert sorted(path.name for path in (tmp_path / "policies").iterdir()) == ["v000001", "v000002"]
     file = Path(uri) / "model.safetensors"
-    assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
+    assert digest_of(uri) == place.digest
     assert ("lm_head.weight" in load_file(file)) is not tied
     assert json.loads((Path(uri) / "config.json").read_text())["vocab_size"] == 24
     loaded = AutoModelForCausalLM.from_pretrained(uri)

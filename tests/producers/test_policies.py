@@ -11,7 +11,7 @@ def test_only_the_newest_of_several_policies_is_loaded(bench):
     bench.publish(4)
     folder = bench.publish(5)
     bench.until(lambda: bench.version == 5)
-    bench.turn()
+    bench.settle()
     assert bench.engine.swaps == [(str(folder), 5)]
     assert bench.role.metrics()["producer/swap_s"] == 0.25
 
@@ -22,8 +22,7 @@ def test_policies_that_arrive_during_a_swap_wait_and_are_skipped_but_for_the_new
     bench.until(lambda: len(bench.engine.swaps) == 1)
     for version in (1, 2, 3):
         bench.publish(version)
-    bench.turn()
-    bench.barrier()
+    bench.settle()
     assert [version for _, version in bench.engine.swaps] == [0]
     bench.loop.call_soon_threadsafe(bench.engine.swap_gate.set)
     bench.until(lambda: bench.version == 3)
@@ -43,7 +42,7 @@ def test_weights_that_are_not_the_announced_ones_are_never_loaded(bench):
     bench.until(lambda: len(bench.letters()) == 1)
     assert [version for _, version in bench.engine.swaps] == [1]
     (letter,) = bench.letters()
-    assert "weights of version 2 have sha256 " in letter.error
+    assert "weights of version 2 have digest " in letter.error
     assert letter.topic == POLICIES.of("r")
     assert decode(letter.value, Policy).version == 2
     bench.serve(3)

@@ -19,6 +19,7 @@ from stream.messages import (
     Belief,
     Budgeting,
     DeadLetter,
+    Elements,
     Evaluation,
     GroupEnd,
     Heartbeat,
@@ -29,6 +30,7 @@ from stream.messages import (
     PromptScore,
     Update,
     Visit,
+    WeightsPart,
 )
 from stream.run_topics import RunTopics
 from stream.topics import TOPICS, VERDICTS, partition_of
@@ -41,7 +43,17 @@ MESSAGES: dict[str, Any] = {
     "jobs": JOB,
     "trajectories": TRAJECTORY,
     "verdicts": make_verdict(job=JOB),
-    "policies": Policy(version=3, uri="policies/v000003", digest="9f86d081", step=3, created_s=1767225600.5),
+    "weights": WeightsPart(
+        version=3,
+        parent_version=2,
+        digest="9f86d081",
+        parent_digest="60303ae2",
+        publication="c4f0",
+        part=0,
+        num_parts=1,
+        elements=(Elements(name="w", shape=(2, 3), dtype="bfloat16", start=1, count=2, values=bytes(4), gaps=b"\x03"),),
+    ),
+    "policies": Policy(version=3, digest="9f86d081", step=3, offset=40, created_s=1767225600.5),
     "updates": Update(
         step=1,
         version=2,
