@@ -6,7 +6,7 @@ runs/NAME/control.sock    to talk to it
 runs/NAME/broker.address  where its local broker answers
 runs/NAME/kafka/          what its local broker keeps
 runs/NAME/logs/           a file per worker
-runs/NAME/policies/       published weights, the newest few
+runs/NAME/policies/       published weights, the newest few, with learner.weights = "files"
 runs/NAME/checkpoints/    the learner's, the newest few
 runs/NAME/model/          the trained model
 runs/NAME/report.html

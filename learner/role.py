@@ -36,6 +36,7 @@ from learner.model import load_model
 from learner.presets import objective_of
 from learner.publications import Publications
 from learner.publisher import publisher_of
+from learner.recovery import recover
 from learner.trainer import Trainer
 from learner.weights import pick_device, save_final
 from prompts.tokens import load_tokenizer
@@ -236,6 +237,8 @@ class Learner:
     def _resume(self) -> None:
         """Load the newest checkpoint, and publish its weights under a version that is not on the log."""
         progress = checkpoint.load_newest(self._checkpoints, self._trainer)
+        if progress is None:
+            progress = recover(self._config, self._topics, self._trainer)
         used = [message.version for topic in (UPDATES, POLICIES) for message in self._topics.read_each(topic)]
         parent = 0
         if progress is not None:

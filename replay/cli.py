@@ -1,4 +1,4 @@
-"""Runs the commands that read a run back: `rucksack replay report|export|summary|beliefs|rescore RUN`.
+"""Runs the commands that read a run back: `rucksack replay report|export|summary|beliefs|rescore|policy RUN`.
 
 They read the topics alone, so they work while the run goes on, after it, and on another machine than it ran on.
 """
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", report_run, "one HTML page: plots, tables, example groups")
     report.add_argument("--out", type=Path, help="file to write (default: report.html in the run's folder)")
     report.add_argument("--compare", nargs="+", default=[], metavar="RUN", help="other runs, side by side in the plots")
-    export = _command(commands, "export", export_topics, "every topic as a Parquet file")
+    export = _command(commands, "export", export_topics, "every topic but the weights as a Parquet file")
     export.add_argument("--out", type=Path, help="folder to write (default: export in the run's folder)")
     _command(commands, "summary", show_summary, "key figures, in the terminal")
     beliefs = _command(
@@ -55,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
     rescore.add_argument("--workers", type=int, default=1, metavar="N", help="processes that grade (default: 1)")
     rescore.add_argument("--examples", type=int, default=2, metavar="N", help="shown of each change (default: 2)")
     rescore.add_argument("--out", type=Path, help="JSON file to write as well")
+    policy = _command(commands, "policy", rebuild_policy, "the weights of a version, rebuilt from the log bit for bit")
+    policy.add_argument("--version", type=int, required=True, metavar="V", help="policy version")
+    policy.add_argument("--out", type=Path, required=True, help="folder to write")
+    policy.add_argument("--model", type=Path, help="folder of the base model (default: the run's)")
     return top
 
 
@@ -147,6 +151,17 @@ def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
     print_rescored(result, console)
     if arguments.out:
         arguments.out.write_text(json.dumps(result.as_json(), indent=2), encoding="utf-8")
+
+
+def rebuild_policy(arguments: argparse.Namespace, console: Console) -> None:
+    """Write the weights of a version as a model folder."""
+    from replay.policy import base_model, write_policy
+
+    with open_run(_location(arguments), arguments.run) as (broker, name, path):
+        model = arguments.model or base_model(path)
+        digest = write_policy(broker, name, arguments.version, model, arguments.out)
+    console.print(f"version {arguments.version} of run {escape(name)}: {escape(str(arguments.out))}", soft_wrap=True)
+    console.print(f"digest {digest}", soft_wrap=True)
 
 
 def _location(arguments: argparse.Namespace) -> Location:

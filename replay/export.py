@@ -1,4 +1,4 @@
-"""Writes a run's topics as Parquet files, one per topic: `trajectories.parquet` and so on.
+"""Writes a run's topics as Parquet files, one per topic but `weights`: `trajectories.parquet` and so on.
 
 Each row is one record with its `record_partition`, `record_offset`, `record_timestamp_ms` and `record_key`. Records that
 do not count are there as well, told by the column `counts`: false for a rollout that an earlier record of its partition
@@ -17,7 +17,7 @@ from replay.columns import Column, columns_of
 from replay.tables import FirstRecords, lineage_of
 from stream.broker import Broker, Record
 from stream.snapshot import Snapshot, decode_or_none
-from stream.topics import EVALUATIONS, TOPICS, TRAJECTORIES, UPDATES, VERDICTS, Topic
+from stream.topics import EVALUATIONS, TOPICS, TRAJECTORIES, UPDATES, VERDICTS, WEIGHTS, Topic
 
 Counts = Callable[[Any], bool]
 Progress = Callable[[str, int, int], None]
@@ -45,14 +45,14 @@ class Exported:
 
 
 def export_run(broker: Broker, run: str, out: Path, progress: Progress = lambda *_: None) -> list[Exported]:
-    """Write every topic of a run as it is now to `out`.
+    """Write every topic of a run as it is now to `out`, but the weights: `rucksack replay policy` makes models of them.
 
     Args:
         progress: told (topic, records passed, records in all) now and then.
 
     """
     out.mkdir(parents=True, exist_ok=True)
-    return [_export_topic(broker, run, topic, out, progress) for topic in TOPICS]
+    return [_export_topic(broker, run, topic, out, progress) for topic in TOPICS if topic is not WEIGHTS]
 
 
 def _export_topic(broker: Broker, run: str, topic: Topic, out: Path, progress: Progress) -> Exported:

@@ -89,6 +89,8 @@ def test_the_table_of_topics_is_that_of_the_code() -> None:
     def kept(topic: Topic) -> str:
         if topic.compacted:
             return "newest of a key"
+        if topic.segment_bytes:
+            return "newest versions"
         return "for ever" if topic.retention_ms < 0 else f"{topic.retention_ms // topics.HOUR_MS} hours"
 
     assert rows_below("Topics") == [

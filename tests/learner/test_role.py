@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from factories import make_job, make_verdict
 
+from learner.recovery import surviving
 from learner.role import Learner
 from replay.load import read_run
 from replay.summary import summarize
 from stream.codec import decode
 from stream.config import Config
-from stream.errors import Fenced
+from stream.errors import Fenced, UserError
 from stream.memory import MemoryBroker
 from stream.messages import Budgeting, Heartbeat
 from stream.run_topics import RunTopics
-from stream.topics import DEADLETTERS, HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS
+from stream.topics import DEADLETTERS, HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS, WEIGHTS
 from stream.worker import run_loop
 
 TWO_GROUPS = dict.fromkeys("ab", ("wrong", "correct", "wrong", "correct"))
@@ -122,6 +123,59 @@ def test_screen_and_report_show_the_same_gradient_ratios_where_something_timed_o
     assert on_screen == {"samples": 2 / 5, "prompts": 1 / 2}
     reported = summarize(read_run(world.broker, "r")).ratios
     assert (reported.samples, reported.prompts) == (on_screen["samples"], on_screen["prompts"])
+
+
+# -- without its folder -----------------------------------------------------------------------------------------------
+
+
+def several_updates(tiny_model: Path, tmp_path: Path, **learner: object) -> World:
+    """Six groups, of which a learner with a checkpoint every two updates has trained four, one by one."""
+    groups = dict.fromkeys("abcdef", ("wrong", "correct"))
+    world = World(tiny_model, tmp_path / "first", groups)
+    world.config = Config(
+        run={
+            "name": "r",
+            "dir": tmp_path / "first",
+            "model": str(tiny_model),
+            "num_updates": 9,
+            "prompts_per_update": 1,
+        },
+        producer={"dtype": "bfloat16"},
+        learner={"objective": "tis", "checkpoint_every": 2, "lr": 1e-2, **learner},
+    )
+    first = world.learner()
+    run_loop(first, world.topics, first.reader, AfterUpdates(first, 4))
+    world.config = world.config.model_copy(
+        update={"run": world.config.run.model_copy(update={"dir": tmp_path / "elsewhere"})}
+    )
+    return world
+
+
+def test_a_run_without_its_folder_goes_on_from_the_log(tiny_model: Path, tmp_path: Path) -> None:
+    world = several_updates(tiny_model, tmp_path)
+    before = world.topics.read_all(UPDATES)
+    second = world.learner()
+    resumed = world.topics.read_all(UPDATES)[-1]
+    assert (resumed.step, resumed.parent_version) == (before[-1].step, before[-1].version)
+    assert resumed.digest == before[-1].digest  # the same weights, bit for bit
+    run_loop(second, world.topics, second.reader, AfterUpdates(second, 6))
+    updates = world.topics.read_all(UPDATES)
+    ended = [end.group_id for update in surviving(updates) for end in update.groups]
+    assert sorted(ended) == list("abcdef")
+
+
+def test_a_run_whose_log_cannot_make_up_for_the_folder_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    world = several_updates(tiny_model, tmp_path)
+    world.broker.delete_records(dict.fromkeys([(WEIGHTS.of("r"), 0)], 10**6))
+    with pytest.raises(UserError, match=r"has no checkpoint, and its weights cannot be rebuilt: .* copy the run's"):
+        world.learner()
+
+
+def test_a_learner_that_was_killed_before_its_first_checkpoint_begins_again(tiny_model: Path, tmp_path: Path) -> None:
+    world = several_updates(tiny_model, tmp_path, checkpoint_every=10)
+    again = world.learner()
+    assert again.metrics()["learner/step"] == 0
+    assert world.topics.read_all(UPDATES)[-1].parent_version == 0
 
 
 # -- beliefs as the baseline ------------------------------------------------------------------------------------------

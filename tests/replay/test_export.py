@@ -13,14 +13,15 @@ from replay.load import read_run
 from replay.summary import summarize
 from stream.codec import decode
 from stream.messages import Trajectory, Verdict
-from stream.topics import TOPICS, TRAJECTORIES
+from stream.topics import TOPICS, TRAJECTORIES, WEIGHTS
 
 
 def test_export_writes_a_file_for_every_topic(broker, make_run, tmp_path):
     expected = make_run(broker)
     exported = {of.topic: of for of in export_run(broker, "made", tmp_path)}
-    assert set(exported) == {topic.name for topic in TOPICS}
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{topic.name}.parquet" for topic in TOPICS)
+    exportable = [topic for topic in TOPICS if topic is not WEIGHTS]
+    assert set(exported) == {topic.name for topic in exportable}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{topic.name}.parquet" for topic in exportable)
     assert exported["verdicts"].num_rows == expected.num_rollouts + expected.num_duplicates
     assert exported["verdicts"].num_counting == expected.num_rollouts
     assert exported["verdicts"].num_unreadable == 1

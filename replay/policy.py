@@ -1,0 +1,59 @@
+"""Writes the weights of a version, rebuilt from the topics alone, as a folder that transformers and vLLM load.
+
+What enters are the topics and a folder of the model, which gives configuration and tokenizer; what leaves is a folder with
+the weights that producers sampled from, bit for bit.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from stream.broker import Broker
+from stream.errors import UserError
+from stream.folders import publish_folder
+from stream.rebuild import rebuild
+from stream.weights import WEIGHTS_FILE, write_state
+
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
+"""Endings of files that hold weights; all others of a model's folder are small."""
+
+
+def write_policy(broker: Broker, run: str, version: int, model: Path, out: Path) -> str:
+    """Write a version to the folder `out`; returns the digest of its state.
+
+    Raises:
+        NoSuchVersion: the topics do not hold it.
+        UserError: `model` is no folder of a model, or `out` is taken.
+
+    """
+    if not (model / "config.json").is_file():
+        raise UserError(
+            f"model folder is {str(model)!r}, which has no config.json; give the run's base model with --model"
+        )
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"--out is {str(out)!r}, which is not empty; choose another folder, or remove it")
+    state = rebuild(broker, run, version)
+    dtypes = {tensor.dtype for tensor in state.tensors.values()}
+    with publish_folder(out) as staging:
+        for file in model.iterdir():
+            if file.is_file() and file.suffix not in _WEIGHTS and not file.name.endswith(".index.json"):
+                shutil.copy(file, staging)
+        config = json.loads((model / "config.json").read_text()) | {"dtype": dtypes.pop()}
+        config.pop("torch_dtype", None)  # its name before transformers 5
+        (staging / "config.json").write_text(json.dumps(config, indent=2))
+        with (staging / WEIGHTS_FILE).open("wb") as weights:
+            write_state(state, weights)
+    return state.digest()
+
+
+def base_model(folder: Path) -> Path:
+    """The model that a run was started from, as its folder says.
+
+    Raises:
+        UserError: the folder does not say.
+
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UserError(f"{folder} has no config.json to name the run's base model; give its folder with --model")
+    return Path(json.loads(file.read_text())["run"]["model"])
