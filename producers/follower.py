@@ -9,13 +9,9 @@ is never taken back: the engine goes on with the weights it has, which were chec
 """
 
 import logging
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -26,7 +22,7 @@ from stream.patches import TensorPatch
 from stream.run_topics import RunTopics
 from stream.states import read_stored
 from stream.topics import POLICIES, WEIGHTS
-from stream.weights import WEIGHTS_FILE, State, digest_of, write_state
+from stream.weights import State, digest_of
 from stream.weights_log import Assembler, Publication
 
 log = logging.getLogger(__name__)
@@ -108,16 +104,6 @@ class PolicyFollower:
         """Offer this policy no more; `refused` by the engine, which has what it had: the next offer is whole."""
         self._heads = [other for other in self._heads if other is not head]
         self._in_step = self._in_step and not refused
-
-    def write(self, model: str) -> str:
-        """Write the state that was last offered as a model folder; returns its path."""
-        assert self._state is not None, "a state was offered"
-        folder = Path(tempfile.gettempdir()) / f"rucksack-{os.getpid()}"
-        folder.mkdir(exist_ok=True)
-        shutil.copy(Path(model) / "config.json", folder)
-        with (folder / WEIGHTS_FILE).open("wb") as file:
-            write_state(self._state, file)
-        return str(folder)
 
     def close(self) -> None:
         """Free the reader."""

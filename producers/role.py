@@ -278,11 +278,7 @@ class Producer:
     async def _load(self, offer: Offer) -> float:
         if offer.folder:
             return await self._engine.swap(offer.folder, offer.version)
-        apply = getattr(self._engine, "apply", None)
-        if apply is None:
-            folder = await asyncio.to_thread(self._follower.write, self._config.run.model)
-            return await self._engine.swap(folder, offer.version)
-        return float(await apply(offer.patches, offer.version))
+        return await self._engine.apply(offer.patches, offer.version)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
