@@ -154,15 +154,18 @@ class InMemory:
 
 
 def through_kafka(arguments: Sequence[str], config: Config) -> Iterator[tuple[int, Any]]:
-    """Run `rucksack up`; then the rollouts of each update, and the model that it made."""
-    command = [sys.executable, "-m", "infra.cli", "up", RECIPE, *arguments, "--learner.keep_policies", "100000"]
+    """Run `rucksack up`; then the rollouts up to each update whose model was written, and that model."""
+    kept = ["--learner.weights", "files", "--learner.keep_policies", "100000"]
+    command = [sys.executable, "-m", "infra.cli", "up", RECIPE, *arguments, *kept]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
     for step in range(1, config.run.num_updates + 1):
-        yield step * config.run.budget, config.run.path / "policies" / f"v{step:06d}"
+        folder = config.run.path / "policies" / f"v{step:06d}"
+        if folder.is_dir():  # versions that are made while one is written are written as one
+            yield step * config.run.budget, folder
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------

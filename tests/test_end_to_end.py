@@ -4,6 +4,7 @@ must account for every group."""
 
 import gc
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -293,8 +294,19 @@ def test_report_and_model_are_there_and_the_model_loads(observed: Observed, fold
     page = (run / "report.html").read_text()
     assert 'src="http' not in page
     assert "every admitted group ended exactly once" in page
-    newest = max((run / "policies").glob("v*"))
-    saved, published = (load_file(path / "model.safetensors") for path in (run / "model", newest))
+    last = json.loads((run / "model" / "rucksack.json").read_text())["version"]
+    rucksack(
+        "replay",
+        "policy",
+        "e2e",
+        "--dir",
+        str(folder / "runs"),
+        "--version",
+        str(last),
+        "--out",
+        str(folder / "rebuilt"),
+    )
+    saved, published = (load_file(path / "model.safetensors") for path in (run / "model", folder / "rebuilt"))
     assert saved.keys() == published.keys()
     assert all((saved[name] == published[name]).all() for name in saved)
     model = AutoModelForCausalLM.from_pretrained(run / "model")
