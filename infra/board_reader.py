@@ -8,11 +8,11 @@ from infra.board import Board
 from stream.broker import Broker
 from stream.codec import decode
 from stream.errors import BadRecord, BrokerUnavailable
-from stream.topics import EVALUATIONS, HEARTBEATS, JOBS, TRAJECTORIES, UPDATES, Topic, topic_of
+from stream.lag import consumer_lag
+from stream.topics import EVALUATIONS, HEARTBEATS, UPDATES, topic_of
 
 log = logging.getLogger(__name__)
 
-CONSUMER_GROUPS = {JOBS: "producers", TRAJECTORIES: "verifiers"}
 LAG_EVERY_S = 2.0
 
 
@@ -33,17 +33,10 @@ class BoardReader:
                     self._board.note(decode(record.value, topic_of(record.topic).message_type))
             if time.monotonic() >= self._next_lag:
                 self._next_lag = time.monotonic() + LAG_EVERY_S
-                self._board.lag = {topic.name: self._lag(topic, group) for topic, group in CONSUMER_GROUPS.items()}
+                self._board.lag = consumer_lag(self._broker, self._board.run)
         except BrokerUnavailable as error:  # the workers wait for it, and so do we
             log.warning("broker does not answer error=%s", error)
 
     def close(self) -> None:
         """Stop reading."""
         self._reader.close()
-
-    def _lag(self, topic: Topic, consumer_group: str) -> int:
-        """Records of the topic that its consumer group has not finished."""
-        name = topic.of(self._board.run)
-        finished = self._broker.group_offsets(f"{self._board.run}.{consumer_group}")
-        ends = self._broker.end_offsets(name)
-        return sum(max(0, end - finished.get((name, partition), 0)) for partition, end in ends.items())

@@ -23,6 +23,7 @@ COMMANDS = {
         "tracker.__main__:main",
         "one role by itself: sends figures to W&B, TensorBoard, trackio or a JSONL file",
     ),
+    "watch": ("replay.watch.cli:main", "a web page of a run, live while it goes on"),
     "replay": ("replay.cli:main", "read a run back from its topics: report, export, summary, rescore"),
     "allocate": ("allocator.offline:main", "how many rollouts each prompt of a file gets, without a run"),
     "verify": ("verifier.offline:main", "grade answers from a file or standard input"),

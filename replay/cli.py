@@ -70,18 +70,23 @@ def _command(
 ) -> argparse.ArgumentParser:
     subparser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     subparser.set_defaults(command=command)
+    add_location(subparser)
+    return subparser
+
+
+def add_location(subparser: argparse.ArgumentParser) -> None:
+    """The arguments that say which run, and where it is."""
     subparser.add_argument("run", metavar="RUN", help="name of a run, or path of its folder")
     subparser.add_argument("--dir", type=Path, default=Path("runs"), help="folder that holds the runs (default: runs)")
     subparser.add_argument("--bootstrap-servers", default="", metavar="HOST:PORT", help="broker to read from")
     subparser.add_argument("--config", type=Path, help="recipe whose [broker] table tells how to reach the broker")
-    return subparser
 
 
 def report_run(arguments: argparse.Namespace, console: Console) -> None:
     """Write the report of a run, others beside it if asked for."""
     from replay.report import write_report
 
-    location = _location(arguments)
+    location = location_of(arguments)
     runs = [_read(location, run, console) for run in (arguments.run, *arguments.compare)]
     out = arguments.out or location.path_of(arguments.run) / "report.html"
     console.print(f"report: {escape(str(write_report(runs, out)))}", soft_wrap=True)
@@ -89,7 +94,7 @@ def report_run(arguments: argparse.Namespace, console: Console) -> None:
 
 def show_summary(arguments: argparse.Namespace, console: Console) -> None:
     """Print the key figures of a run."""
-    location = _location(arguments)
+    location = location_of(arguments)
     print_summary(summarize(_read(location, arguments.run, console), location.path_of(arguments.run)), console)
 
 
@@ -97,7 +102,7 @@ def compare_beliefs(arguments: argparse.Namespace, console: Console) -> None:
     """Score ways to believe on a run's rewards."""
     from replay.beliefs import as_json, compare, print_scores
 
-    scores = compare(_read(_location(arguments), arguments.run, console))
+    scores = compare(_read(location_of(arguments), arguments.run, console))
     if not scores:
         raise UserError(f"run {arguments.run} has no update with graded rollouts (yet): there is nothing to score")
     if arguments.json:
@@ -110,7 +115,7 @@ def export_topics(arguments: argparse.Namespace, console: Console) -> None:
     """Write every topic of a run to a Parquet file."""
     from replay.export import export_run
 
-    location = _location(arguments)
+    location = location_of(arguments)
     with open_run(location, arguments.run) as (broker, name, path), _bar(console) as bar:
         out = arguments.out or path / "export"
         tasks: dict[str, TaskID] = {}
@@ -137,7 +142,7 @@ def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
     """Grade a run's trajectories again, into a topic of their own, and tell what changed."""
     from replay.rescore import print_rescored, rescore
 
-    location = _location(arguments)
+    location = location_of(arguments)
     with open_run(location, arguments.run) as (broker, name, _path), _bar(console) as bar:
         task = bar.add_task(f"grading {escape(name)}", total=None)
         result = rescore(
@@ -157,14 +162,15 @@ def rebuild_policy(arguments: argparse.Namespace, console: Console) -> None:
     """Write the weights of a version as a model folder."""
     from replay.policy import base_model, write_policy
 
-    with open_run(_location(arguments), arguments.run) as (broker, name, path):
+    with open_run(location_of(arguments), arguments.run) as (broker, name, path):
         model = arguments.model or base_model(path)
         digest = write_policy(broker, name, arguments.version, model, arguments.out)
     console.print(f"version {arguments.version} of run {escape(name)}: {escape(str(arguments.out))}", soft_wrap=True)
     console.print(f"digest {digest}", soft_wrap=True)
 
 
-def _location(arguments: argparse.Namespace) -> Location:
+def location_of(arguments: argparse.Namespace) -> Location:
+    """Where to look for the run."""
     if arguments.config is None:
         return Location(arguments.dir, arguments.bootstrap_servers)
     from stream.config import load

@@ -49,19 +49,26 @@ def example_rows(verdicts: Sequence[Verdict]) -> list[ExampleRow]:
 
 
 def advantages(verdicts: Sequence[Verdict]) -> list[float | None]:
-    """(reward - mean) / (std + 1e-6) over the graded rollouts, std with N - 1 as GRPO's code has it; else None.
-
-    Where a rollout is measured against a belief Beta(a, b): reward - (a + others' rewards) / (a + b + others).
-    """
-    rewards = np.array([verdict.reward for verdict in verdicts if verdict.graded])
+    """What the rollouts of a group are worth against each other, or against the belief in their job."""
     job = verdicts[0].trajectory.job
-    if job.budgeting and job.budgeting.a and (job.budgeting.mode == "learnability" or job.num_rollouts == 1):
-        a, b, total = job.budgeting.a, job.budgeting.b, float(rewards.sum())
-        return [v.reward - (a + total - v.reward) / (a + b + rewards.size - 1) if v.graded else None for v in verdicts]
-    if rewards.size < 2 or np.ptp(rewards) == 0:
-        return [0.0 if verdict.graded else None for verdict in verdicts]
-    scale = rewards.std(ddof=1) + 1e-6
-    return [float((verdict.reward - rewards.mean()) / scale) if verdict.graded else None for verdict in verdicts]
+    why = job.budgeting
+    belief = (why.a, why.b) if why and why.a and (why.mode == "learnability" or job.num_rollouts == 1) else None
+    return advantages_of([verdict.reward if verdict.graded else None for verdict in verdicts], belief)
+
+
+def advantages_of(rewards: Sequence[float | None], belief: tuple[float, float] | None) -> list[float | None]:
+    """(reward - mean) / (std + 1e-6) over the graded rollouts, std with N - 1 as GRPO's code has it; None without a grade.
+
+    Where rollouts are measured against a belief Beta(a, b): reward - (a + others' rewards) / (a + b + others).
+    """
+    graded = np.array([reward for reward in rewards if reward is not None])
+    if belief is not None:
+        (a, b), total = belief, float(graded.sum())
+        return [r if r is None else r - (a + total - r) / (a + b + graded.size - 1) for r in rewards]
+    if graded.size < 2 or np.ptp(graded) == 0:
+        return [None if reward is None else 0.0 for reward in rewards]
+    scale = graded.std(ddof=1) + 1e-6
+    return [None if reward is None else float((reward - graded.mean()) / scale) for reward in rewards]
 
 
 def _versions(verdict: Verdict) -> str:

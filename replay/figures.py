@@ -4,7 +4,7 @@ Every function takes the runs to show, the report's own run first, and returns a
 data are empty, and the page says "no data yet" instead of drawing axes around nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,6 @@ from replay.series import (
     time_series,
     update_series,
 )
-from replay.summary import Summary, summarize
 from replay.tables import rollouts_by_version
 from replay.traces import STACKED, Figure, Floats, Trace, axes, band, bars, line, noisy, values
 from stream.messages import OUTCOMES
@@ -45,8 +44,8 @@ class View:
 
     name: str
     colour: str
-    data: RunData
-    summary: Summary
+    accuracy: Mapping[str, Sequence[tuple[float, float]]]
+    """(rollouts spent, accuracy) of the evaluations of a set, in order, by the set's name."""
     updates: UpdateSeries
     times: TimeSeries
     budgets: list[BudgetBin]
@@ -58,18 +57,22 @@ class View:
         return max(budget_bin.max_rollouts for budget_bin in self.budgets) == 1
 
 
-def view_of(data: RunData, number: int, summary: Summary | None = None) -> View:
+def view_of(data: RunData, number: int) -> View:
     """Work out all columns of a run; `number` gives its colour."""
     return View(
         name=data.run,
-        colour=RUN_COLOURS[number % len(RUN_COLOURS)],
-        data=data,
-        summary=summary or summarize(data),
+        colour=colour_of(number),
+        accuracy={name: accuracy_points(data, name) for name in (HELDOUT, POOL)},
         updates=update_series(data),
         times=time_series(data),
         budgets=budget_bins(data),
         forecasts=forecasts_of(data),
     )
+
+
+def colour_of(number: int) -> str:
+    """The colour of the run in this place."""
+    return RUN_COLOURS[number % len(RUN_COLOURS)]
 
 
 def label_of(view: View, views: Sequence[View], text: str) -> str:
@@ -82,7 +85,7 @@ def accuracy(views: Sequence[View]) -> Figure:
     traces: list[Trace] = []
     for view in views:
         for name, dash, symbol in ((HELDOUT, "solid", "circle"), (POOL, "dot", "diamond-open")):
-            points = np.array(accuracy_points(view.data, name)).reshape(-1, 2)
+            points = np.array(view.accuracy.get(name, [])).reshape(-1, 2)
             colour = view.colour if len(views) > 1 or name == HELDOUT else "@teal"
             marker = {"symbol": symbol, "size": 8, "color": colour}
             label = label_of(view, views, "held-out" if name == HELDOUT else "pool")
@@ -212,9 +215,8 @@ def timings(views: Sequence[View]) -> Figure:
         ("waiting for the learner", times.waiting_s, "@violet", "dot"),
     )
     traces = [trace for label, y, colour, dash in parts for trace in _positive(label, times.minutes, y, colour, dash)]
-    created_s = np.array([update.created_s for update in view.data.lineage.steps])
-    minutes = (created_s - times.start_s) / 60
-    update_s = view.updates.metrics.get("learner/update_s", np.full(len(created_s), np.nan))
+    minutes = (view.updates.created_s - times.start_s) / 60
+    update_s = view.updates.metrics.get("learner/update_s", np.full(len(minutes), np.nan))
     traces += _positive("learner: update", minutes, update_s, "@orange", "solid")
     layout = axes("minutes since the first job", "seconds (log)", type="log", dtick="D2")
     return Figure("Timings by role" + _only(views), "Means of one rollout's way, and of one update.", traces, layout)

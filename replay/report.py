@@ -21,6 +21,7 @@ from replay.compare import compare
 from replay.examples_page import examples
 from replay.figures import View, view_of
 from replay.load import RunData
+from replay.summary import summarize
 from replay.traces import Figure
 from stream.messages import OUTCOMES
 
@@ -60,25 +61,26 @@ def write_report(runs: Sequence[RunData], out: Path) -> Path:
 def render(runs: Sequence[RunData]) -> str:
     """The page of the first run, with the others beside it in the plots."""
     views = [view_of(data, number) for number, data in enumerate(runs)]
-    main = views[0]
-    title = f"Rucksack: {main.name}" + "".join(f" / {view.name}" for view in views[1:])
+    main, summary = runs[0], summarize(runs[0])
+    title = "Rucksack: " + " / ".join(data.run for data in runs)
     blanks = {
         "title": html.escape(title),
-        "name": html.escape(main.name),
-        "state": "finished" if main.summary.finished else "under way",
+        "name": html.escape(main.run),
+        "state": "finished" if summary.finished else "under way",
         "made": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "tiles": sections.tiles(main.summary),
-        "alarms": "".join(sections.warnings(view.data, outcome_shares(view.data), ALARM_SHARE) for view in views),
+        "tiles": sections.tiles(summary),
+        "alarms": "".join(sections.warnings(data, outcome_shares(data), ALARM_SHARE) for data in runs),
         "compare": _compare(runs),
-        "bands": sections.bands_table(main.summary),
-        "examples": examples(main.data),
-        "figures": sections.figures_table(main.summary),
-        "answers": tables_of(main.summary.answers),
-        "evaluations": sections.evaluations_table(main.data),
-        "rolled_back": sections.updates_table(main.data),
-        "topics": sections.topics_table(main.data),
-        "letters": sections.letters_table(main.data),
+        "bands": sections.bands_table(summary),
+        "examples": examples(main),
+        "figures": sections.figures_table(summary),
+        "answers": tables_of(summary.answers),
+        "evaluations": sections.evaluations_table(main),
+        "rolled_back": sections.updates_table(main),
+        "topics": sections.topics_table(main),
+        "letters": sections.letters_table(main),
         "plotlyjs": get_plotlyjs(),
+        "plotsjs": files("replay").joinpath("plots.js").read_text(encoding="utf-8"),
     }
     return _fill(blanks | _plots(views))
 

@@ -25,6 +25,8 @@ class UpdateSeries:
     """One value per step of the surviving lineage."""
 
     step: Floats
+    created_s: Floats
+    """Seconds since the epoch."""
     rollouts: Floats
     """Rollouts spent up to and including this update."""
     reward: Floats
@@ -47,6 +49,7 @@ def update_series(data: RunData) -> UpdateSeries:
     ratio_samples, ratio_prompts = _ratio_columns(data)
     return UpdateSeries(
         step=_column([update.step for update in surviving]),
+        created_s=_column([update.created_s for update in surviving]),
         rollouts=_column([spent[update.version] for update in surviving]),
         reward=_column([_mean_reward(update) for update in surviving]),
         ratio_samples=ratio_samples,

@@ -39,12 +39,15 @@ class Location:
 
 
 @contextmanager
-def open_run(location: Location, run: str) -> Iterator[tuple[Broker, str, Path]]:
+def open_run(location: Location, run: str, *, start: bool = True) -> Iterator[tuple[Broker, str, Path]]:
     """The run's broker, its name in the topics, and its folder.
+
+    Args:
+        start: start the run's own broker if none answers, and stop it on leaving.
 
     Raises:
         UserError: there is no such run.
-        BrokerUnavailable: its broker does not answer and cannot be started here.
+        BrokerUnavailable: its broker does not answer and cannot be started here, or is not to be.
 
     """
     path = location.path_of(run)
@@ -62,6 +65,8 @@ def open_run(location: Location, run: str) -> Iterator[tuple[Broker, str, Path]]
         with _closing(answering):
             yield answering, name, path
         return
+    if not start:
+        raise BrokerUnavailable(f"the broker of run {name} does not answer")
     with _started(location, path) as broker:
         yield broker, name, path
 

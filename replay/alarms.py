@@ -1,0 +1,133 @@
+"""Says in plain words what is wrong with a run, and what to do: one rule for the screen, the page and the report. Pure.
+
+`Signs` enter, figures that any of them can have; `Alarm`s leave. A sign that is not known raises no alarm.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stream.messages import UNGRADED
+
+UNGRADED_SHARE = 0.05
+"""Timeouts, errors or unparsable answers above this share of the verdicts."""
+ZERO_UPDATES = 5
+"""Updates in a row without any reward."""
+LOGPROB_GAP_NATS = 0.1
+"""Mean distance of engine and learner at equal weights: rounding alone stays well below."""
+SILENT_S = 120.0
+"""A worker sends a heartbeat about every second, but a learner none during an update."""
+LAG_OVER_S = 60.0
+"""Consumer lag is compared with that of so long ago."""
+LAG_LEAST = 200
+"""Records; fewer are a moment's work."""
+WORKERS_OF = {"jobs": "producers", "trajectories": "verifiers"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What can be seen of a run."""
+
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Verdicts by outcome."""
+    alarmed_tasks: int = 0
+    """Tasks for which a verifier has raised its own alarm (`verifier.alarm_share`, `verifier.max_timeout_share`)."""
+    rewards: Sequence[float] = ()
+    """Mean reward of each update, oldest first."""
+    logprob_gap: float | None = None
+    """`learner/logprob_gap/mean` of the newest update that has it."""
+    silent_s: Mapping[str, float] = field(default_factory=dict)
+    """By worker that should be at work: seconds since its newest heartbeat came."""
+    lag: Sequence[tuple[float, Mapping[str, int]]] = ()
+    """(seconds on any one clock, records by topic that its consumer group has not finished), oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One thing that is wrong."""
+
+    kind: str
+    """`ungraded`, `zeros`, `logprob_gap`, `silent`, `down`, `lag`."""
+    text: str
+    remedy: str
+
+
+def alarms_of(signs: Signs) -> list[Alarm]:
+    """Everything that is wrong, what spoils the training first."""
+    return [
+        *_ungraded(signs),
+        *_zeros(signs.rewards),
+        *_logprob_gap(signs.logprob_gap),
+        *_silent(signs.silent_s),
+        *_lag(signs.lag),
+    ]
+
+
+def _ungraded(signs: Signs) -> list[Alarm]:
+    total = sum(signs.outcomes.values())
+    counts = {name: signs.outcomes.get(name, 0) for name in UNGRADED}
+    loud = any(count > UNGRADED_SHARE * total for count in counts.values())
+    if not loud and not signs.alarmed_tasks:
+        return []
+    named = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none by now"
+    text = f"{sum(counts.values()):,} of {total:,} answers got no grade ({named})"
+    if signs.alarmed_tasks:
+        text += f", most in {signs.alarmed_tasks} task{'s' * (signs.alarmed_tasks > 1)}"
+    remedy = (
+        "Their rewards say little, or are missing. Read some of them, and the verifiers' logs: unparsable answers want a "
+        "clearer format in the prompt, timeouts a larger verifier.timeout_s, errors a look at the grader."
+    )
+    return [Alarm("ungraded", text, remedy)]
+
+
+def _zeros(rewards: Sequence[float]) -> list[Alarm]:
+    newest = rewards[-ZERO_UPDATES:]
+    if len(newest) < ZERO_UPDATES or any(newest):
+        return []
+    remedy = (
+        "Read some answers. If right ones are called wrong, the grader or the reference answers are at fault "
+        "(`rucksack prompts check`); if none is right, the prompts are too hard for this model, or it is not told the format."
+    )
+    return [Alarm("zeros", f"every reward of the last {ZERO_UPDATES} updates is 0", remedy)]
+
+
+def _logprob_gap(gap: float | None) -> list[Alarm]:
+    if gap is None or not gap > LOGPROB_GAP_NATS:
+        return []
+    text = f"engine and learner differ by {gap:.3f} nats a token at equal weights (want below {LOGPROB_GAP_NATS:g})"
+    remedy = (
+        "The learner trains on other probabilities than were sampled from: compare dtype, attention kernel and model "
+        "files of producers and learner. Until then the importance ratios correct a bug instead of staleness."
+    )
+    return [Alarm("logprob_gap", text, remedy)]
+
+
+def _silent(silent_s: Mapping[str, float]) -> list[Alarm]:
+    silent = {worker: seconds for worker, seconds in sorted(silent_s.items()) if seconds > SILENT_S}
+    if silent and len(silent) == len(silent_s):
+        text = f"no worker has sent a sign of life for {min(silent.values()):,.0f} s"
+        return [Alarm("down", text, "The run is not up: `rucksack up` with the same recipe resumes it.")]
+    remedy = (
+        "`rucksack up` restarts a worker that hangs (up.hang_s); one that was started by itself must be started again. Its log "
+        "says what it did last."
+    )
+    return [
+        Alarm("silent", f"{worker} has sent no sign of life for {seconds:,.0f} s", remedy)
+        for worker, seconds in silent.items()
+    ]
+
+
+def _lag(lag: Sequence[tuple[float, Mapping[str, int]]]) -> list[Alarm]:
+    if not lag or lag[-1][0] - lag[0][0] < LAG_OVER_S:
+        return []
+    now_s, now = lag[-1]
+    window = [counts for at_s, counts in lag if at_s >= now_s - LAG_OVER_S - 5.0]
+    alarms = []
+    for topic, count in now.items():
+        # Growing in both halves: one batch that comes at once is no trend.
+        before, between = window[0].get(topic, 0), window[len(window) // 2].get(topic, 0)
+        if count >= max(LAG_LEAST, 2 * before) and before < between < count:
+            workers = WORKERS_OF.get(topic, "workers")
+            text = f"{workers} fall behind: {count:,} records of {topic} wait, {before:,} did {LAG_OVER_S:.0f} s ago"
+            remedy = f"Start more of them (`rucksack scale {workers}=N`), up to the topic's partitions, or look why they are slow."
+            alarms.append(Alarm("lag", text, remedy))
+    return alarms
