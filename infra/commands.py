@@ -24,6 +24,27 @@ def up_command(arguments: list[str]) -> int:
     return up(Path(arguments[0]), arguments[1:], make_console())
 
 
+def doctor_command(arguments: list[str]) -> int:
+    """Look at the machine, and at a recipe, before a run does."""
+    from infra.doctor import doctor
+    from infra.gpus import imagined
+    from stream.console import make_console
+
+    parser = argparse.ArgumentParser(
+        prog="rucksack doctor",
+        description="Check this machine and, where a recipe is given, its memory plan, disk, ports and prompts. Exit code 1 if "
+        "something is wrong.",
+    )
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a recipe, e.g. configs/demo.toml")
+    parser.add_argument("--gpus", metavar="NxGIB", help="plan for GPUs that are not here, e.g. 8x80")
+    options, overrides = parser.parse_known_args(arguments)
+    if overrides and options.config is None:
+        raise UserError(
+            f"got {overrides[0]!r} without a recipe; usage: rucksack doctor [CONFIG] [--table.key VALUE ...]"
+        )
+    return doctor(options.config, overrides, imagined(options.gpus) if options.gpus else None, make_console())
+
+
 # -- a run that is up -------------------------------------------------------------------------------------------------
 
 

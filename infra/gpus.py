@@ -65,10 +65,9 @@ def chosen(listed: Sequence[Gpu], given: str) -> list[Gpu]:
 def _named(listed: Sequence[Gpu], name: str) -> Gpu:
     if not listed:
         return Gpu(name)
-    for number, gpu in enumerate(gpu for gpu in listed if not gpu.name.startswith("MIG-")):
-        if name in (str(number), gpu.name) or (name.startswith("GPU-") and _uuids.get(gpu.name, "").startswith(name)):
-            return Gpu(name, gpu.model, gpu.total_bytes, gpu.free_bytes)
     for gpu in listed:
+        if name == gpu.name or (name.startswith("GPU-") and _uuids.get(gpu.name, "").startswith(name)):
+            return Gpu(name, gpu.model, gpu.total_bytes, gpu.free_bytes)
         if name.startswith("MIG-") and gpu.name.startswith(name):
             return gpu
     shown = ", ".join(gpu.name for gpu in listed)
@@ -103,6 +102,13 @@ def parsed_mig(listing: str) -> list[Gpu]:
         total = int(size[1]) * GIB if size else 0
         found.append(Gpu(uuid, f"MIG {profile}", total, total))
     return found
+
+
+def driver_version() -> str:
+    """Of the NVIDIA driver, "" where there is none."""
+    smi = shutil.which("nvidia-smi")
+    found = _output(smi, "--query-gpu=driver_version", "--format=csv,noheader") if smi else ""
+    return found.split("\n")[0].strip()
 
 
 def _output(*command: str) -> str:

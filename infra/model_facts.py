@@ -27,6 +27,21 @@ class ModelFacts:
     """Sum of inputs and outputs of all adapted matrices of a layer: a LoRA adapter of rank r has r times as many."""
 
 
+def require_model(folder: str) -> None:
+    """Check that a folder holds a transformers model.
+
+    Raises:
+        UserError: it does not.
+
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise UserError(
+            f"run.model is {folder!r}, which is not a folder with a config.json; want a model in transformers' "
+            "format, e.g. demo/base (paths are relative to the current folder; one from the hub is put into a folder by "
+            "`hf download NAME --local-dir FOLDER`)"
+        )
+
+
 def facts_of(folder: str | Path) -> ModelFacts:
     """The facts of a model; its parameters are counted in its config where the weights are not there.
 

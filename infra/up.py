@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from infra.doctor import warnings_of
 from infra.gpu_plan import plan_gpus
 from infra.gpus import visible_gpus
-from infra.model_facts import facts_of
+from infra.model_facts import facts_of, require_model
 from infra.placement import Placement
 from infra.run import Run
 from infra.run_folder import claimed
@@ -36,7 +37,8 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
     check(config)
     cards = visible_gpus()
     gpus = plan_gpus(config, cards, facts_of(config.run.model) if cards else None)
-    for line in gpus.lines:
+    warnings = [f"warning: {found.name}: {found.text}; {found.remedy}" for found in warnings_of(config)]
+    for line in (*gpus.lines, *warnings):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     stop = stop_on_signals()
     with ExitStack() as stack:
@@ -78,12 +80,7 @@ def check(config: Config) -> None:
     """
     from verifier.graders import check_name
 
-    if not (Path(config.run.model) / "config.json").is_file():
-        raise UserError(
-            f"run.model is {config.run.model!r}, which is not a folder with a config.json; want a model in transformers' "
-            "format, e.g. demo/base (paths are relative to the current folder; one from the hub is put into a folder by "
-            "`hf download NAME --local-dir FOLDER`)"
-        )
+    require_model(config.run.model)
     pool, heldout = load_prompts(config)
     for grader in sorted({prompt.grader for prompt in (*pool, *heldout)}):
         check_name(grader)
