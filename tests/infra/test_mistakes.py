@@ -161,7 +161,7 @@ def test_a_broker_that_keeps_dying_ends_the_run_with_its_last_error() -> None:
 
 
 def test_unknown_command_and_run_are_named(tmp_path, capsys) -> None:
-    assert "there is no command 'fly'; known: up, status" in error_line(capsys, ["fly"])
+    assert "there is no command 'fly'; known: up, doctor, status" in error_line(capsys, ["fly"])
     assert f"no run is up in {tmp_path}" in error_line(capsys, ["status", "--dir", str(tmp_path)])
     assert "there is no run 'x'" in error_line(capsys, ["replay", "report", "x", "--dir", str(tmp_path)])
     assert "producers=two" in error_line(capsys, ["scale", "producers=two", "--dir", str(tmp_path)])
