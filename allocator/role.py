@@ -43,7 +43,7 @@ from stream.config import Config
 from stream.errors import BadRecord, UserError
 from stream.messages import TRAINING, Evaluation, Heartbeat, Prompt, Update, Verdict
 from stream.run_topics import RunTopics
-from stream.topics import EVALUATIONS, HEARTBEATS, UPDATES, VERDICTS
+from stream.topics import EVALUATIONS, HEARTBEATS, TRANSACTIONAL_IDS, UPDATES, VERDICTS
 from stream.watermark import Watermark
 from stream.worker import Delivery, run_loop
 
@@ -66,7 +66,7 @@ class Allocator:
         self._topics = topics
         self._admission = admission
         # First of all: it fences an allocator that still runs, so that nothing changes any more while this one reads.
-        writer = topics.broker.writer(name=f"{topics.run}.allocator.rounds", transactional=True)
+        writer = topics.broker.writer(name=f"{topics.run}.{TRANSACTIONAL_IDS['allocator']}", transactional=True)
         self.transactions = RunTopics(topics.broker, topics.run, topics.worker, writer=writer)
         self._pool = _usable(pool, token_ids, *config.least_prompts)
         self._issuer = Issuer(config.sampling, self._pool, token_ids)

@@ -11,10 +11,14 @@ from stream.errors import UserError
 COMMANDS = {
     "up": ("infra.commands:up_command", "start all roles of a recipe, supervise them, end with a report"),
     "doctor": ("infra.commands:doctor_command", "check this machine and a recipe before anything is started"),
+    "config": ("infra.commands:config_command", "check a recipe and print every key that is in force"),
     "status": ("infra.commands:status_command", "how a run that is up is doing"),
     "scale": ("infra.commands:scale_command", "change the number of producers or verifiers of a run that is up"),
     "down": ("infra.commands:down_command", "stop a run that is up; `up` resumes it"),
-    "broker": ("infra.commands:broker_command", "start or stop a local Kafka broker by itself"),
+    "broker": (
+        "infra.broker_command:broker_command",
+        "start or stop a local Kafka broker; a run's topics and access rights",
+    ),
     "allocator": ("allocator.__main__:main", "one role by itself: decides how many rollouts each prompt gets"),
     "producer": ("producers.__main__:main", "one role by itself: samples rollouts with vLLM"),
     "verifier": ("verifier.__main__:main", "one role by itself: grades rollouts in workers that can be killed"),

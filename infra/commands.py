@@ -1,4 +1,4 @@
-"""Runs the commands `up`, `status`, `scale`, `down` and `broker`."""
+"""Runs the commands `up`, `config`, `status`, `scale` and `down`."""
 
 import argparse
 import json
@@ -43,6 +43,23 @@ def doctor_command(arguments: list[str]) -> int:
             f"got {overrides[0]!r} without a recipe; usage: rucksack doctor [CONFIG] [--table.key VALUE ...]"
         )
     return doctor(options.config, overrides, imagined(options.gpus) if options.gpus else None, make_console())
+
+
+def config_command(arguments: list[str]) -> int:
+    """Print a recipe's keys, one a line, values as in JSON; passwords are left out."""
+    from infra.run_folder import flattened
+    from stream.config import help_text, load
+
+    if {"-h", "--help"} & set(arguments):
+        print(help_text("rucksack config CONFIG"))
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError(
+            "no recipe given; usage: rucksack config CONFIG [--table.key VALUE ...], e.g. configs/demo.toml"
+        )
+    for key, value in flattened(load(arguments[0], arguments[1:]).model_dump(mode="json")).items():
+        print(f"{key} = {json.dumps(value)}")
+    return 0
 
 
 # -- a run that is up -------------------------------------------------------------------------------------------------
@@ -144,38 +161,3 @@ def _folder(options: argparse.Namespace) -> Path:
         if up
         else f"no run is up in {options.dir}; start one with `rucksack up CONFIG`, or say where with --dir"
     )
-
-
-# -- a broker by itself -----------------------------------------------------------------------------------------------
-
-
-def broker_command(arguments: list[str]) -> int:
-    """Start or stop a broker that belongs to no run."""
-    from localkafka.local import LocalKafka
-
-    parser = argparse.ArgumentParser(
-        prog="rucksack broker", description="Start or stop a local Kafka broker by itself."
-    )
-    parser.add_argument("action", choices=("start", "stop"))
-    parser.add_argument("--nodes", type=int, default=1, choices=(1, 3), help="nodes of a new cluster (default: 1)")
-    parser.add_argument("--data-dir", type=Path, default=Path("broker"), help="what it keeps (default: broker)")
-    parser.add_argument("--ports", type=_ports, help="client port of every node, comma between (default: free ones)")
-    parser.add_argument("--heap-mb", type=int, default=512, help="memory of a node's Java heap, MB (default: 512)")
-    options = parser.parse_args(arguments)
-    if options.action == "start":
-        kafka = LocalKafka(options.data_dir, options.nodes, options.ports, options.heap_mb, detached=True)
-        kafka.start()
-        print(f"broker started, data in {options.data_dir}; bootstrap servers:\n{kafka.bootstrap_servers}")
-        return 0
-    kafka = LocalKafka.attach(options.data_dir)
-    was_up = len(kafka.dead_nodes()) < len(kafka.nodes)
-    kafka.stop()
-    print("broker stopped" if was_up else "broker was not running")
-    return 0
-
-
-def _ports(text: str) -> list[int]:
-    try:
-        return [int(port) for port in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}; want port numbers with commas between, e.g. 9092") from None

@@ -23,7 +23,7 @@ from typing import Any
 from stream.config import Config
 from stream.errors import UserError
 
-MAY_CHANGE = ("up", "broker.timeout_s", "producer.replicas", "verifier.replicas", "run.dir")
+MAY_CHANGE = ("up", "broker.timeout_s", "broker.settings", "producer.replicas", "verifier.replicas", "run.dir")
 """Tables and keys that may differ when a run is resumed: none changes what is learned."""
 
 
@@ -57,14 +57,14 @@ def claimed(config: Config) -> Iterator[Path]:
 
 
 def _settle_config(folder: Path, config: Config) -> None:
-    file, wanted = folder / "config.json", _flat(config.model_dump(mode="json"))
+    file, wanted = folder / "config.json", flattened(config.model_dump(mode="json"))
     if not file.is_file():
         temporary = file.with_suffix(".tmp")
         temporary.write_text(config.model_dump_json(indent=2))
         temporary.rename(file)
         return
     try:
-        saved = _flat(json.loads(file.read_text()))
+        saved = flattened(json.loads(file.read_text()))
     except (ValueError, AttributeError) as error:
         raise UserError(f"{file} cannot be read ({error}); remove {folder}, or choose another run.name") from None
     changed = [key for key in sorted(wanted.keys() | saved.keys()) if wanted.get(key) != saved.get(key)]
@@ -78,13 +78,13 @@ def _settle_config(folder: Path, config: Config) -> None:
         )
 
 
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as one, keys joined by dots."""
     flat: dict[str, Any] = {}
     for name, value in table.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict):
-            flat |= _flat(value, f"{key}.")
+            flat |= flattened(value, f"{key}.")
         else:
             flat[key] = value
     return flat

@@ -44,7 +44,7 @@ from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import TRAINING, GroupEnd, Update, Verdict
 from stream.run_topics import RunTopics
-from stream.topics import POLICIES, UPDATES, VERDICTS
+from stream.topics import POLICIES, TRANSACTIONAL_IDS, UPDATES, VERDICTS
 from stream.worker import Delivery, Pulse, run_loop
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Learner:
         self._assembler = Assembler()
         self._pulse = Pulse(topics)
         # Transactional for its fence: of two learners at once only the newer one makes versions known (law 2).
-        writer = topics.broker.writer(name=f"{topics.run}.learner.lineage", transactional=True)
+        writer = topics.broker.writer(name=f"{topics.run}.{TRANSACTIONAL_IDS['learner']}", transactional=True)
         self._lineage = RunTopics(topics.broker, topics.run, topics.worker, writer)
         finder = ChangeFinder(published_dtype(config.producer.dtype, run.model))
         publisher = publisher_of(config, topics, self._trainer.model.config)

@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from localkafka.settings import NodePorts, as_text, server_properties
+from localkafka.settings import HOST, NodePorts, as_text, server_properties
 from stream.errors import BrokerUnavailable, UserError
 
 _FORMAT_TIMEOUT_S = 120
@@ -24,6 +25,8 @@ class Cluster:
 
     cluster_id: str
     ports: dict[int, NodePorts]
+    host: str = HOST
+    """Address that clients use, which may change when it is started again elsewhere."""
 
 
 def new_cluster_id() -> str:
@@ -40,7 +43,7 @@ def load(data_dir: Path) -> Cluster | None:
     try:
         stored = json.loads(path.read_text())
         ports = {int(node): NodePorts(**ports) for node, ports in stored["ports"].items()}
-        return Cluster(cluster_id=stored["cluster_id"], ports=ports)
+        return Cluster(cluster_id=stored["cluster_id"], ports=ports, host=stored.get("host", HOST))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: cannot be read ({error!r}), expected what LocalKafka wrote; delete it: brokers find their data "
@@ -56,20 +59,22 @@ def save(data_dir: Path, cluster: Cluster) -> None:
     aside.replace(data_dir / "cluster.json")
 
 
-def prepare_node(folder: Path, node: int, cluster: Cluster, java: list[str]) -> None:
-    """Write the node's properties, and format its data folder if it has none."""
+def prepare_node(folder: Path, node: int, cluster: Cluster, java: list[str], own: Mapping[str, str]) -> None:
+    """Write the node's properties, `own` in place of ours, and format its data folder if it has none."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "data"
     if not data.exists():
-        _format(folder, node, cluster, java)
-    (folder / "server.properties").write_text(as_text(server_properties(node, cluster.ports, data)))
+        _format(folder, node, cluster, java, own)
+    (folder / "server.properties").write_text(
+        as_text({**server_properties(node, cluster.ports, data, cluster.host), **own})
+    )
 
 
-def _format(folder: Path, node: int, cluster: Cluster, java: list[str]) -> None:
+def _format(folder: Path, node: int, cluster: Cluster, java: list[str], own: Mapping[str, str]) -> None:
     aside = folder / "data.new"
     shutil.rmtree(aside, ignore_errors=True)
     properties = folder / "format.properties"
-    properties.write_text(as_text(server_properties(node, cluster.ports, aside)))
+    properties.write_text(as_text({**server_properties(node, cluster.ports, aside, cluster.host), **own}))
     tool = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster.cluster_id, "--config", str(properties)]
     done = subprocess.run(
         [*java, *tool],

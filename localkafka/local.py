@@ -8,7 +8,9 @@ data_dir/node-1/broker.pid    its process, while it runs
 
 import logging
 import signal
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,11 +41,14 @@ class LocalKafka:
         ports: list[int] | None = None,
         heap_mb: int = 512,
         detached: bool = False,
+        host: str = HOST,
+        properties: Mapping[str, str] | None = None,
     ) -> None:
         """`detached` brokers outlive this process; others die with the *thread* that starts them.
 
         Linux watches the thread, not the process: start and restart them in the main thread, or in one that lives as
-        long as they shall.
+        long as they shall. On another `host` than this machine alone everyone who reaches it may do everything: it is for
+        networks that are trusted. `properties` of the server replace ours: tests add a listener that asks for logins.
         """
         if nodes not in (1, 3):
             raise UserError(f"nodes: got {nodes}, expected 1 or 3")
@@ -54,6 +59,8 @@ class LocalKafka:
         self._wanted_ports = ports
         self._heap_mb = heap_mb
         self._detached = detached
+        self._host = host
+        self._properties = dict(properties or {})
         self._java: list[str] = []
         self._cluster = disk.load(self.data_dir)
         self._processes = {n: BrokerProcess(self.data_dir / f"node-{n}") for n in self.nodes}
@@ -67,14 +74,14 @@ class LocalKafka:
         cluster = disk.load(data_dir)
         if cluster is None:
             raise UserError(f"data_dir: {data_dir} holds no local broker, expected the folder of one that was started")
-        return cls(data_dir, nodes=len(cluster.ports), detached=True)
+        return cls(data_dir, nodes=len(cluster.ports), detached=True, host=cluster.host)
 
     @property
     def bootstrap_servers(self) -> str:
         """What a client needs to connect: host:port of every node."""
         if self._cluster is None:
             raise BrokerUnavailable(f"the broker of {self.data_dir} was never started")
-        return ",".join(f"{HOST}:{ports.broker}" for ports in self._cluster.ports.values())
+        return ",".join(f"{self._cluster.host}:{ports.broker}" for ports in self._cluster.ports.values())
 
     def __enter__(self) -> Self:
         self.start()
@@ -169,13 +176,15 @@ class LocalKafka:
     def _choose_cluster(self) -> Cluster:
         before = self._cluster
         ports = choose_ports(self.nodes, self._wanted_ports, before.ports if before else None)
-        return Cluster(cluster_id=before.cluster_id if before else disk.new_cluster_id(), ports=ports)
+        cluster_id = before.cluster_id if before else disk.new_cluster_id()
+        return Cluster(cluster_id=cluster_id, ports=ports, host=self._host)
 
     def _prepare(self, cluster: Cluster, java: list[str]) -> None:
         """Format what is new, all nodes at the same time: most of it is Java starting."""
         with ThreadPoolExecutor(len(self.nodes)) as pool:
             folders = [process.folder for process in self._processes.values()]
-            list(pool.map(lambda folder, node: disk.prepare_node(folder, node, cluster, java), folders, self.nodes))
+            prepare = partial(disk.prepare_node, cluster=cluster, java=java, own=self._properties)
+            list(pool.map(prepare, folders, self.nodes))
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._processes.values():
@@ -185,7 +194,9 @@ class LocalKafka:
         """Wait until the node answers and knows the expected nodes."""
         assert self._cluster is not None
         port, process = self._cluster.ports[node].broker, self._processes[node]
-        if not wait_until(lambda: process.find() is None or known_nodes(port) >= expected, _READY_TIMEOUT_S):
+        if not wait_until(
+            lambda: process.find() is None or known_nodes(port, self._host) >= expected, _READY_TIMEOUT_S
+        ):
             raise BrokerUnavailable(f"broker node {node}: no answer within {_READY_TIMEOUT_S:.0f} s; see {process.log}")
         if process.find() is None:
             raise BrokerUnavailable(

@@ -11,29 +11,29 @@ from localkafka.settings import HOST
 _ANSWER_MS = 5_000
 
 
-def known_nodes(port: int) -> set[int]:
+def known_nodes(port: int, host: str = HOST) -> set[int]:
     """The ids of the nodes that the broker on this port takes for alive; empty where it does not answer."""
-    if not _listens(port):
+    if not _listens(host, port):
         return set()
     try:
-        return _ask(port)
+        return _ask(host, port)
     except (KafkaError, OSError):
         return set()
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     try:
-        with socket.create_connection((HOST, port), timeout=1):
+        with socket.create_connection((host, port), timeout=1):
             return True
     except OSError:
         return False
 
 
-def _ask(port: int) -> set[int]:
+def _ask(host: str, port: int) -> set[int]:
     # The client warns of every connection that a starting broker drops.
     logging.getLogger("kafka").setLevel(logging.ERROR)
     admin = KafkaAdminClient(
-        bootstrap_servers=[f"{HOST}:{port}"],
+        bootstrap_servers=[f"{host}:{port}"],
         bootstrap_timeout_ms=_ANSWER_MS,
         request_timeout_ms=_ANSWER_MS,
     )

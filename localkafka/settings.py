@@ -17,8 +17,8 @@ class NodePorts:
     controller: int
 
 
-def server_properties(node: int, ports: dict[int, NodePorts], data: Path) -> dict[str, str]:
-    """All properties of one node of a cluster whose nodes listen on `ports`."""
+def server_properties(node: int, ports: dict[int, NodePorts], data: Path, host: str = HOST) -> dict[str, str]:
+    """All properties of one node of a cluster whose nodes listen on `ports` of this machine's address `host`."""
     own = ports[node]
     voters = ",".join(f"{n}@{HOST}:{p.controller}" for n, p in ports.items())
     return {
@@ -26,8 +26,8 @@ def server_properties(node: int, ports: dict[int, NodePorts], data: Path) -> dic
         "node.id": str(node),
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{HOST}:{own.broker},CONTROLLER://{HOST}:{own.controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{own.broker}",
+        "listeners": f"PLAINTEXT://{host}:{own.broker},CONTROLLER://{HOST}:{own.controller}",
+        "advertised.listeners": f"PLAINTEXT://{host}:{own.broker}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data),
         **_replication(len(ports)),

@@ -38,7 +38,7 @@ from stream.config import Config
 from stream.errors import BadRecord
 from stream.messages import Job, Timing, Trajectory
 from stream.run_topics import RunTopics
-from stream.topics import JOBS, TRAJECTORIES
+from stream.topics import CONSUMER_GROUPS, JOBS, TRAJECTORIES
 from stream.worker import Delivery, IdleClock, Pulse, run_loop
 
 log = logging.getLogger(__name__)
@@ -294,7 +294,7 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
         return
     try:
         role = Producer(config, topics, loop, engine)
-        run_loop(role, topics, topics.reader(JOBS, consumer_group="producers"), stop, commits=True)
+        run_loop(role, topics, topics.reader(JOBS, consumer_group=CONSUMER_GROUPS["producer"]), stop, commits=True)
     except EngineDied:
         if not stop.is_set():  # Ctrl-C in a terminal goes to the engine as well
             raise

@@ -1,23 +1,29 @@
-"""Implements the broker protocol with kafka-python. The only file of the roles that knows Kafka."""
+"""Implements the broker protocol with kafka-python. With `stream.kafka_errors` the only file that knows Kafka."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
+    AuthorizationError,
     InvalidProducerEpochError,
     KafkaError,
+    KafkaTimeoutError,
     ProducerFencedError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
 )
 from kafka.protocol.consumer.offsets import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from stream.broker import Offsets, Record
 from stream.codec import MAX_RECORD_BYTES
+from stream.config.secrets import resolved
 from stream.errors import BrokerUnavailable, Fenced, UserError
+from stream.kafka_errors import Reasons, allowed, answering, fencing, refused
 from stream.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -49,7 +55,7 @@ _READER = {
 
 
 class KafkaBroker:
-    """A Kafka cluster. `settings` (SASL, TLS, ...) go to kafka-python's clients as they are."""
+    """A Kafka cluster. `settings` (SASL, TLS, ...) go to kafka-python's clients, references to passwords looked up."""
 
     def __init__(
         self, bootstrap_servers: str, settings: Mapping[str, Any] | None = None, timeout_s: float = 30
@@ -57,22 +63,28 @@ class KafkaBroker:
         self._common = {
             "bootstrap_servers": bootstrap_servers.split(","),
             "bootstrap_timeout_ms": int(timeout_s * 1000),
-            **(settings or {}),
+            **resolved(settings or {}, os.environ),
         }
         _check(settings or {})
-        try:
-            self._admin = KafkaAdminClient(**_known_to(KafkaAdminClient, self._common))
-            self._admin.describe_cluster()
-        except (KafkaError, ValueError, TypeError, OSError) as error:
-            raise BrokerUnavailable(
-                f"no Kafka broker answers at {bootstrap_servers} ({error}); start one with `rucksack broker start`, "
-                "or correct broker.bootstrap_servers"
-            ) from error
+        with Reasons() as reasons:
+            try:
+                self._admin = KafkaAdminClient(**_known_to(KafkaAdminClient, self._common))
+                self._admin.describe_cluster()
+            except (KafkaError, ValueError, TypeError, OSError) as error:
+                why = next((e for e in reversed(reasons.errors) if not isinstance(e, KafkaTimeoutError)), error)
+                raise reasons.refusal() or BrokerUnavailable(
+                    f"no Kafka broker answers at {bootstrap_servers} ({why}); start one with `rucksack broker start`, "
+                    "or correct broker.bootstrap_servers and broker.settings"
+                ) from error
 
     def create_topics(self, run: str, topics: Sequence[Topic], num_partitions: int) -> None:
-        """Create the run's topics that do not exist yet, replicated as the cluster does by default."""
-        with _answering():
-            known = set(self._admin.list_topics())
+        """Create the run's topics that do not exist yet, replicated as the cluster does by default.
+
+        Raises:
+            UserError: this user may not see one of them, or may not create one that is missing.
+
+        """
+        known = self._described([topic.of(run) for topic in topics])
         wanted = {
             topic.of(run): {
                 "num_partitions": num_partitions if topic.partitioned else 1,
@@ -84,23 +96,35 @@ class KafkaBroker:
                 },
             }
             for topic in topics
-            if topic.of(run) not in known
+            if not known[topic.of(run)]
         }
         if wanted:
-            with _answering():
+            with answering():
                 try:
                     self._admin.create_topics(wanted)
                 except TopicAlreadyExistsError:
                     log.debug("another process created the topics first")
+                except AuthorizationError as error:
+                    raise UserError(
+                        f"topics {', '.join(wanted)} do not exist, and this user may not create them; create them as a user "
+                        "who may, by `rucksack broker topics CONFIG`"
+                    ) from error
                 self._admin.wait_for_topics([topic.of(run) for topic in topics])
 
     def partitions(self, topic: str) -> list[int]:
         """Partitions of a topic; [] if it does not exist."""
-        with _answering():
-            if topic not in set(self._admin.list_topics()):
-                return []
-            (described,) = self._admin.describe_topics([topic])
-        return sorted(partition["partition_index"] for partition in described["partitions"])
+        return self._described([topic])[topic]
+
+    def _described(self, topics: Sequence[str]) -> dict[str, list[int]]:
+        """Topic to its partitions, [] of one that does not exist. One that may not be seen is an error: a reader without
+        partitions would wait for ever.
+        """
+        with answering():
+            found = self._admin.describe_topics(list(topics))
+            hidden = {topic["name"] for topic in found if topic["error_code"] == TopicAuthorizationFailedError.errno}
+            if hidden:
+                raise TopicAuthorizationFailedError(hidden)
+        return {topic["name"]: sorted(part["partition_index"] for part in topic["partitions"]) for topic in found}
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset behind the last record of each partition."""
@@ -111,7 +135,7 @@ class KafkaBroker:
         wanted = {
             TopicPartition(topic, number): OffsetSpec.LATEST for topic in topics for number in self.partitions(topic)
         }
-        with _answering():
+        with answering():
             found = self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED) if wanted else {}
         result: dict[str, dict[int, int]] = {topic: {} for topic in topics}
         for partition, end in found.items():
@@ -127,7 +151,8 @@ class KafkaBroker:
     def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
         """What a consumer group has committed."""
         try:
-            found = self._admin.list_group_offsets({consumer_group: None})[consumer_group]
+            with allowed():
+                found = self._admin.list_group_offsets({consumer_group: None})[consumer_group]
         except KafkaError:  # the coordinator may be loading, or the group is not there yet
             return {}
         return {
@@ -196,7 +221,7 @@ class KafkaWriter:
         self._failure: BaseException | None = None
         if transactional:
             _keep_requests(self._producer)
-            with _answering(), _fencing():
+            with answering(), fencing():
                 self._producer.init_transactions()
 
     def send(
@@ -210,7 +235,7 @@ class KafkaWriter:
     ) -> None:
         """Append without waiting."""
         self._raise_failure()
-        with _answering(), _fencing():  # else the record being handled would be taken for a bad one
+        with answering(), fencing():  # else the record being handled would be taken for a bad one
             future = self._producer.send(topic, value=value, key=key, partition=partition)
         future.add_errback(self._fail)
         if on_ack is not None:
@@ -221,29 +246,30 @@ class KafkaWriter:
         try:
             self._producer.flush(timeout=120)
         except KafkaError as error:
-            raise BrokerUnavailable(f"writes were not acknowledged within 120 s: {error}") from error
+            self._raise_failure()
+            raise refused(error) or BrokerUnavailable(f"writes were not acknowledged within 120 s: {error}") from error
         self._raise_failure()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """What is sent inside becomes visible together, or never."""
         self._raise_failure()
-        with _answering(), _fencing():
+        with answering(), fencing():
             self._producer.begin_transaction()
         try:
             yield
-            with _fencing():
+            with fencing():
                 self._producer.flush(timeout=60)
                 self._raise_failure()
                 self._producer.commit_transaction()
         except Fenced:
             raise
         except BaseException as error:
-            with _answering(), _fencing():
+            with answering(), fencing():
                 self._producer.abort_transaction()
             self._failure = None  # what was aborted has failed, as it should
             if isinstance(error, KafkaError):
-                raise BrokerUnavailable(f"a transaction was not committed: {error}") from error
+                raise refused(error) or BrokerUnavailable(f"a transaction was not committed: {error}") from error
             raise
 
     def close(self) -> None:
@@ -257,7 +283,9 @@ class KafkaWriter:
         if isinstance(self._failure, ProducerFencedError | InvalidProducerEpochError):
             raise Fenced(f"a newer writer of the same name is active: {self._failure}")
         if self._failure is not None:
-            raise BrokerUnavailable(f"a write failed for good: {self._failure}") from self._failure
+            raise refused(self._failure) or BrokerUnavailable(
+                f"a write failed for good: {self._failure}"
+            ) from self._failure
 
 
 def _keep_requests(producer: KafkaProducer) -> None:
@@ -279,22 +307,6 @@ def _keep_requests(producer: KafkaProducer) -> None:
     client.await_ready = is_ready
 
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except KafkaError as error:
-        raise BrokerUnavailable(f"the broker does not answer: {error}") from error
-
-
-@contextmanager
-def _fencing() -> Iterator[None]:
-    try:
-        yield
-    except (ProducerFencedError, InvalidProducerEpochError) as error:
-        raise Fenced(f"a newer writer of the same name is active: {error}") from error
-
-
 class KafkaReader:
     """A consumer of kafka-python."""
 
@@ -309,7 +321,8 @@ class KafkaReader:
             self._consumer.pause(*self._assignment())
         if self._in_group and self._must_join():
             timeout_s = max(timeout_s, JOIN_S)
-        batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        with allowed():
+            batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         return [
             Record(r.topic, r.partition, r.offset, r.key or b"", r.value or b"", r.timestamp)
             for records in batches.values()
@@ -331,6 +344,8 @@ class KafkaReader:
             if wanted:
                 self._consumer.commit(wanted, timeout_ms=10_000)
         except KafkaError as error:
+            if told := refused(error):
+                raise told from error
             log.warning("commit refused, trying again error=%s", error)
             return False
         return True

@@ -130,6 +130,27 @@ DEADLETTERS = Topic(
 TOPICS = (JOBS, TRAJECTORIES, VERDICTS, WEIGHTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, HEARTBEATS, DEADLETTERS)
 """All topics of a run."""
 
+CONSUMER_GROUPS = {"producer": "producers", "verifier": "verifiers", "tracker": "tracker"}
+"""Role to the consumer group in which its workers share partitions; on the broker it is called `RUN.GROUP`."""
+TRANSACTIONAL_IDS = {"allocator": "allocator.rounds", "learner": "learner.lineage"}
+"""Role to the transactional id of its writer, of which the broker lets only the newest one write: `RUN.ID`."""
+ROLES = ("allocator", "producer", "verifier", "learner", "evaluator", "tracker")
+
+
+def topics_of(role: str) -> tuple[Topic, ...]:
+    """Topics that a role reads or writes."""
+    return tuple(topic for topic in TOPICS if reads(role, topic) or writes(role, topic))
+
+
+def reads(role: str, topic: Topic) -> bool:
+    """Whether a role reads a topic."""
+    return role in topic.readers.split(", ")
+
+
+def writes(role: str, topic: Topic) -> bool:
+    """Whether a role writes a topic."""
+    return (topic.writers == "every role" and role in ROLES) or role in topic.writers.split(", ")
+
 
 def topic_of(broker_name: str) -> Topic:
     """The topic behind a name on the broker, `run.topic`."""

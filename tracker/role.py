@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from stream.config import Config
 from stream.messages import Evaluation, Update
 from stream.run_topics import RunTopics
-from stream.topics import EVALUATIONS, UPDATES
+from stream.topics import CONSUMER_GROUPS, EVALUATIONS, UPDATES
 from stream.worker import Delivery, run_loop
 from tracker.sinks import Sinks
 
@@ -34,7 +34,7 @@ class Tracker:
         self._awaited = {"heldout", *table.sets, *(["pool"] if table.pool else [])} if table.enabled else set[str]()
         self._awaited -= {evaluation.name for evaluation in topics.read_all(EVALUATIONS) if evaluation.final}
         self._is_over = any(update.final for update in topics.read_each(UPDATES))
-        self.reader = topics.reader(UPDATES, EVALUATIONS, consumer_group="tracker")
+        self.reader = topics.reader(UPDATES, EVALUATIONS, consumer_group=CONSUMER_GROUPS["tracker"])
 
     @property
     def wants_input(self) -> bool:

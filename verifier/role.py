@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from stream.config import Config
 from stream.messages import Trajectory, Verdict
 from stream.run_topics import RunTopics
-from stream.topics import TRAJECTORIES, VERDICTS
+from stream.topics import CONSUMER_GROUPS, TRAJECTORIES, VERDICTS
 from stream.worker import Delivery, IdleClock, run_loop
 from verifier.grade import Grade
 from verifier.graders import grading_version
@@ -122,5 +122,5 @@ class Verifier:
 def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the verifier until stopped."""
     pool = Pool(config.verifier.workers, timeout_s=config.verifier.timeout_s)
-    reader = topics.reader(TRAJECTORIES, consumer_group="verifiers")
+    reader = topics.reader(TRAJECTORIES, consumer_group=CONSUMER_GROUPS["verifier"])
     run_loop(Verifier(config, topics, pool), topics, reader, stop, commits=True)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from stream.config.recipe import Config
+from stream.config.secrets import is_reference, is_secret
 from stream.errors import ConfigError
 
 
@@ -66,8 +67,21 @@ def _command_line(arguments: Sequence[str]) -> list[tuple[str, str, Any]]:
                     f"command line: --{name} has no value; a value that begins with -- needs --{name}=VALUE"
                 )
             text = rest.pop(0)
-        values.append((table, key, _value(text, annotation)))
+        value = _value(text, annotation)
+        if name == "broker.settings":
+            _refuse_passwords(value)
+        values.append((table, key, value))
     return values
+
+
+def _refuse_passwords(settings: Any) -> None:
+    """A command line can be read by every user of the machine, and is in the shell's history."""
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        if is_secret(key) and not is_reference(value):
+            raise ConfigError(
+                f"command line: --broker.settings has {key} in plain text, where every user of this machine can read it; "
+                f'want {{"env": "VARIABLE"}} or {{"file": "PATH"}} as its value'
+            )
 
 
 def _annotation(name: str, table: str, key: str) -> Any:
@@ -113,7 +127,8 @@ def _describe(file: Path, mistake: Any, given_keys: set[tuple[str, str]]) -> str
         return f"{file}: {mistake['msg'].removeprefix('Value error, ')}"
     source = f"command line: --{key}" if mistake["loc"][:2] in given_keys else f"{file}: {key}"
     reason = mistake["msg"].removeprefix("Value error, ")
-    return f"{source} is {mistake['input']!r}: {reason[0].lower()}{reason[1:]}"
+    value = "not shown" if mistake["loc"][:2] == ("broker", "settings") else repr(mistake["input"])
+    return f"{source} is {value}: {reason[0].lower()}{reason[1:]}"
 
 
 def _suggestion(loc: tuple[str | int, ...]) -> str:

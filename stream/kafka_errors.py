@@ -1,0 +1,115 @@
+"""Turns the errors of kafka-python into those that people see. With `stream.kafka` the only file that knows Kafka.
+
+Invariant: a broker that refuses a login or a right gives one line that says so, and is not asked again and again.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka.errors import (
+    AuthorizationError,
+    InvalidProducerEpochError,
+    KafkaError,
+    ProducerFencedError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+)
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+
+from stream.errors import BrokerUnavailable, Fenced, UserError
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn an error of Kafka into ours: the user's mistake where it is one, else a broker that does not answer."""
+    try:
+        yield
+    except KafkaError as error:
+        raise refused(error) or BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+
+@contextmanager
+def allowed() -> Iterator[None]:
+    """Turn only a refusal into the user's mistake; other errors of Kafka pass."""
+    try:
+        yield
+    except KafkaError as error:
+        told = refused(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def refused(error: BaseException) -> UserError | None:
+    """What to tell of a broker that knows, but does not let in, whoever asks; None for any other error."""
+    if isinstance(error, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
+        reason = error.args[0] if error.args else error
+        return UserError(f"the broker refuses the login ({reason}); correct sasl_* in broker.settings")
+    if isinstance(error, AuthorizationError):
+        what = error.args[0] if error.args else ""
+        names = ", ".join(sorted(map(str, what))) if isinstance(what, set | frozenset | list | tuple) else str(what)
+        return UserError(
+            f"the broker does not allow this user what its role needs: {type(error).__name__} {names}".rstrip()
+            + "; `rucksack broker acls RUN` prints the commands that allow it"
+        )
+    return None
+
+
+@contextmanager
+def fencing() -> Iterator[None]:
+    """Turn the error of a writer that was replaced into ours."""
+    try:
+        yield
+    except (ProducerFencedError, InvalidProducerEpochError) as error:
+        raise Fenced(f"a newer writer of the same name is active: {error}") from error
+
+
+class Reasons(logging.Handler):
+    """Why connections failed while inside, newest last: a client that cannot bootstrap (kafka-python 3.0.12) says only that
+    time is over, and the rest to its log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+        self._logger = logging.getLogger("kafka.net")
+        self._before = self._logger.propagate, self._logger.level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exceptions of a log line."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        self.errors += [argument for argument in arguments if isinstance(argument, BaseException)]
+
+    def __enter__(self) -> "Reasons":
+        self._logger.addHandler(self)
+        self._logger.propagate = False
+        self._logger.setLevel(logging.WARNING)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.propagate = self._before[0]
+        self._logger.setLevel(self._before[1])
+
+    def refusal(self) -> UserError | None:
+        """What the broker refused, if it did."""
+        return next((told for error in self.errors if (told := refused(error))), None)
+
+
+def _read_last_words(transport: Any) -> None:
+    """Let a connection read what came before its end. A broker that refuses a login says why and hangs up, and
+    kafka-python 3.0.12 drops what it says if both come together.
+    """
+    receive = transport._sock_recv
+
+    def data_then_end(self: Any) -> tuple[bytes, BaseException | None]:
+        data, error = receive(self)
+        return data, None if data else error
+
+    transport._sock_recv = data_then_end
+
+
+for _transport in (KafkaTCPTransport, KafkaSSLTransport):
+    _read_last_words(_transport)
