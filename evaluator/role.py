@@ -75,6 +75,8 @@ class Evaluator:
         self._final_queued = False
         self._last_step = 0
         self._num_evaluations = len(published)
+        self._accuracies = {evaluation.name: evaluation.accuracy for evaluation in published}
+        """Newest of each set."""
         self._policies = topics.reader(POLICIES)
         self.reader = topics.reader(VERDICTS, from_end=True)
 
@@ -115,7 +117,11 @@ class Evaluator:
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
-        return {"evaluator/evaluations": self._num_evaluations, "evaluator/waiting": len(self._queue)}
+        return {
+            "evaluator/evaluations": self._num_evaluations,
+            "evaluator/waiting": len(self._queue),
+            **{f"evaluator/accuracy/{name}": accuracy for name, accuracy in self._accuracies.items()},
+        }
 
     def close(self) -> None:
         """Free the reader of the policies."""
@@ -221,6 +227,7 @@ class Evaluator:
         log.info("evaluated name=%s version=%d accuracy=%.4f", name, version, evaluation.accuracy)
         self._topics.send(EVALUATIONS, name, evaluation)
         self._num_evaluations += 1
+        self._accuracies[name] = evaluation.accuracy
         self._scoreboard = None
 
 

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stream.messages import UNGRADED, Evaluation, Heartbeat, Update
+from stream.metrics import MAY_BE_SILENT
 
 RATE_WINDOW_S = 15.0
 CLOCKS_AGREE_S = 5.0
 """A heartbeat further than this from the others' comes from a clock that is set differently, or has jumped."""
-MAY_BE_SILENT = ("closing", "saving")
-"""States without heartbeats: writing a large model may take long."""
 COUNTERS = ("producer/rollouts", "producer/tokens")
 
 

@@ -81,6 +81,9 @@ class Reader(Protocol):
     def positions(self) -> dict[TopicPartition, int]:
         """Next offset of every assigned partition."""
 
+    def lag(self) -> int:
+        """Records of the assigned partitions that are still to be handed out, as far as is known without asking."""
+
     def close(self) -> None:
         """Leave the consumer group and free the connection."""
 

@@ -369,6 +369,11 @@ class KafkaReader:
         """Next offset of every assigned partition."""
         return {(key.topic, key.partition): self._consumer.position(key) for key in self._assignment()}
 
+    def lag(self) -> int:
+        """Records of the assigned partitions that are still to be handed out; the ends are those of the newest fetch."""
+        ends = {key: self._consumer.highwater(key) for key in self._assignment()}
+        return sum(max(0, end - (self._consumer.position(key) or 0)) for key, end in ends.items() if end is not None)
+
     def close(self) -> None:
         """Leave the consumer group and free the connection."""
         self._consumer.close(autocommit=False)

@@ -64,7 +64,7 @@ def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> i
     broker.create_topics(config.run.name, topics_of(role), config.broker.partitions)
     topics = RunTopics(broker, config.run.name, worker)
     if METRICS_VARIABLE in os.environ:
-        topics.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker)
+        topics.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker, config.up.hang_s)
     log.info("started worker=%s run=%s pid=%d", worker, config.run.name, os.getpid())
     try:
         main(config, topics, stop)

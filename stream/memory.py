@@ -171,5 +171,9 @@ class MemoryReader:
         """Next offset of every partition."""
         return dict(self._next)
 
+    def lag(self) -> int:
+        """Records that are still to be handed out."""
+        return sum(self._broker.end_offsets(topic)[number] - start for (topic, number), start in self._next.items())
+
     def close(self) -> None:
         """Nothing to free."""

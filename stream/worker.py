@@ -92,6 +92,10 @@ def run_loop(
     """
     progress = Watermark() if commits else watermark
     pulse = Pulse(topics)
+
+    def figures() -> Mapping[str, float]:
+        return {**role.metrics(), "consumer/lag": reader.lag()}
+
     last_commit = time.monotonic()
     try:
         while not stop.is_set() and not role.finished:
@@ -105,7 +109,7 @@ def run_loop(
                 hand_over(role, topics, record, progress)
             while role.work() and time.monotonic() - polled < poll_s:
                 pass
-            pulse.beat("running", role.metrics)
+            pulse.beat("running", figures)
             if commits and time.monotonic() - last_commit >= COMMIT_S:
                 _commit(reader, progress)
                 last_commit = time.monotonic()
@@ -166,7 +170,7 @@ class Pulse:
         self._last = time.monotonic()
         figures = dict(metrics())
         if self._topics.metrics is not None:
-            self._topics.metrics.note(figures)
+            self._topics.metrics.note(figures, state)
         heartbeat = Heartbeat(
             worker=self._topics.worker,
             pid=os.getpid(),
