@@ -56,6 +56,9 @@ def acls_of(role: str, run: str) -> list[Acl]:
 def _of_worker(role: str, run: str) -> Iterator[Acl]:
     yield Acl(("Read",), "topic", tuple(topic.of(run) for topic in TOPICS if reads(role, topic)))
     yield Acl(("Write",), "topic", tuple(topic.of(run) for topic in TOPICS if writes(role, topic)))
+    deleted = tuple(topic.of(run) for topic in TOPICS if topic.segment_bytes and writes(role, topic))
+    if deleted:  # its own records that nobody needs any more
+        yield Acl(("Delete",), "topic", deleted)
     if role in CONSUMER_GROUPS:
         yield Acl(("Read",), "group", (f"{run}.{CONSUMER_GROUPS[role]}",))
     if role in TRANSACTIONAL_IDS:

@@ -145,7 +145,7 @@ class KafkaBroker:
     def delete_records(self, before: Offsets) -> None:
         """Delete the records of each partition before an offset."""
         wanted = {TopicPartition(*partition): offset for partition, offset in before.items()}
-        with _answering():
+        with answering():
             self._admin.delete_records(wanted)
 
     def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:

@@ -80,7 +80,8 @@ def serve(port: int, worker: str, silent_s: float) -> Metrics:
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != "/alive":
-            return scrape(environ, start_response)
+            body: Iterable[bytes] = scrape(environ, start_response)
+            return body
         start_response("200 OK" if metrics.alive else "503 Service Unavailable", [("Content-Type", "text/plain")])
         return [b"alive\n" if metrics.alive else b"no heartbeat\n"]
 

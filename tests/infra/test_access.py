@@ -24,6 +24,7 @@ from stream.topics import (
     TRAJECTORIES,
     TRANSACTIONAL_IDS,
     UPDATES,
+    WEIGHTS,
     reads,
     topics_of,
     writes,
@@ -103,6 +104,15 @@ def test_a_consumer_group_is_joined_only_by_its_role(guarded):
     assert may_read(broker, TRAJECTORIES.of(RUN), f"{RUN}.{CONSUMER_GROUPS['verifier']}")
     assert not may_read(broker, TRAJECTORIES.of(RUN), f"{RUN}.{CONSUMER_GROUPS['tracker']}")
     broker.close()
+
+
+def test_only_the_learner_deletes_weights(guarded):
+    for role in ("learner", "producer"):
+        broker = logged_in(guarded, role)
+        expected = nullcontext() if role == "learner" else pytest.raises(UserError, match="TopicAuthorization")
+        with expected:
+            broker.delete_records({(WEIGHTS.of(RUN), 0): 1})
+        broker.close()
 
 
 def test_a_scaler_sees_lag_and_no_records(guarded):
