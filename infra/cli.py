@@ -11,10 +11,10 @@ from stream.errors import UserError
 COMMANDS = {
     "up": ("infra.commands:up_command", "start all roles of a recipe, supervise them, end with a report"),
     "doctor": ("infra.commands:doctor_command", "check this machine and a recipe before anything is started"),
-    "config": ("infra.commands:config_command", "check a recipe and print every key that is in force"),
     "status": ("infra.commands:status_command", "how a run that is up is doing"),
     "scale": ("infra.commands:scale_command", "change the number of producers or verifiers of a run that is up"),
     "down": ("infra.commands:down_command", "stop a run that is up; `up` resumes it"),
+    "config": ("infra.commands:config_command", "check a recipe and print every key that is in force"),
     "broker": (
         "infra.broker_command:broker_command",
         "start or stop a local Kafka broker; a run's topics and access rights",

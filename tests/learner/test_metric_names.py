@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("allocator", "producers", "verifier", "learner", "evaluator", "tracker")
-NAME = re.compile(r"(allocator|producer|verifier|learner|evaluator|evaluation|tracker)(/[\w@*]+)+")
+PACKAGES = ("allocator", "producers", "verifier", "learner", "evaluator", "tracker", "stream")
+NAME = re.compile(r"(consumer|allocator|producer|verifier|learner|evaluator|evaluation|tracker)(/[\w@*]+)+")
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
