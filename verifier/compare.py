@@ -224,7 +224,7 @@ def end_of(tree: Answer, *, named: bool = False) -> Answer:
 def number_of(tree: Answer, *, named: bool = False) -> Number | None:
     """The number that an answer states: `x = 5` as 5, `6 + 10 = 16` as 16 if its sides agree; None if it states none.
 
-    A named chain, `x = 2 + 3 = 5`, is a derivation: its end counts, unless it begins with another number.
+    A named chain, `x = 2 + 3 = 5`, is a derivation: its end counts, unless a side of it is another number.
     """
     match tree:
         case Number():
@@ -237,15 +237,18 @@ def number_of(tree: Answer, *, named: bool = False) -> Number | None:
             ends = [side for side in (sides[-1], sides[0]) if isinstance(side, Number)]
             if not ends or (named and ends[0] is not sides[-1]):
                 return None
-            checked = sides[:1] if named else sides
-            return ends[0] if all(_may_be(side, ends[0].value, named=named) for side in checked) else None
+            return ends[0] if all(_may_be(side, ends[0].value, named=named) for side in sides) else None
     return None
 
 
 def _may_be(side: Answer, number: Literal, *, named: bool) -> bool:
     if isinstance(side, Number):
         return same_number(number, side.value)
-    return named or (isinstance(side, Formula) and (_is_unknown(side.text) or symbols.near_literal(side.text, number)))
+    if not isinstance(side, Formula):
+        return named
+    if named:
+        return symbols.is_formula_of_letters(side.text) or symbols.near_literal(side.text, number, rounded=True)
+    return _is_unknown(side.text) or symbols.near_literal(side.text, number)
 
 
 def _leaves_rest(left: Answer, rest: Literal, modulus: int) -> bool:

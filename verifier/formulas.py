@@ -158,7 +158,8 @@ class _Parser(Names):
     def _power(self, base: Any) -> Any:
         if self._mark_behind() == "T" and (name := _matrix_name(base) or (base.is_Symbol and base.name[:1].isupper())):
             self.argument_text()
-            return sympy.Symbol(f"({name if isinstance(name, str) else base})^T", real=True)
+            factors = name.split(" ") if isinstance(name, str) else [base]  # (AB)^T is B^T A^T
+            return sympy.Symbol(" ".join(f"({factor})^T" for factor in reversed(factors)), real=True)
         self._height += 1
         if self._height > MAX_HEIGHT:
             raise TooLarge(f"more than {MAX_HEIGHT} powers, one in the exponent of the other")

@@ -63,6 +63,10 @@ _REWRITES = [
         ),
         (r"\\math(?:rm|bf|it|sf|tt)\s*\{\s*([a-zA-Z])\s*\}", r" \1"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
+        (r"\\math(?:rm|bf|it|sf|tt)\s+([a-zA-Z])(?![a-zA-Z])", r" \1"),
+        (r"\\mathbb\s*([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
+        (r"\\binom\s*([a-zA-Z\d])\s*([a-zA-Z\d])", r"\\binom{\1}{\2}"),
+        (r"\(\s*([A-Za-z])\s*\\circ\s+([A-Za-z])\s*\)\s*\(([^()]{1,40})\)", r"\1(\2(\3))"),
         (r"\\(?:vec|overrightarrow)\s*\{\s*([A-Z])\s*([A-Z])\s*\}", r" V_{\1\2}"),
         (
             r"\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([a-z])\s*\}?\s*\\times\s*\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([a-z])\s*\}?",

@@ -64,6 +64,8 @@ _SHORT_UNITS = frozenset(
     """m cm mm km dm nm ft in yd mi kg g mg lb lbs oz s h hr hrs min ms l ml L mL J kJ N W kW V A Hz K C F mph kmh kph
     rad deg ha cc pt pts am pm AM PM bps b B kB MB GB cents gal qt""".split()
 )
+_UNKNOWN_UNIT = re.compile(r"(?!(?:units?|each|total|more|less)$)[A-Za-z]+")
+"""One word that is no unit of measure: no other name of one that is."""
 _COMPOUND = re.compile(
     r"(\d{1,9}) ?([A-Za-z]+)\.?,? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]+)\.?(?:,? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]+)\.?)?"
 )
@@ -270,7 +272,7 @@ def same_number(gold: Literal, answer: Literal) -> bool:
             return False
         if a.size != b.size:
             return gold.value * a.size == answer.value * b.size
-    elif gold.compound or answer.compound:
+    elif gold.compound or answer.compound or (a is not None and _UNKNOWN_UNIT.fullmatch(answer.unit)):
         return False
     if gold.percent != answer.percent:
         plain, percentage = (gold, answer) if answer.percent else (answer, gold)

@@ -43,7 +43,7 @@ _DENIED = re.compile(
 _THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}", re.IGNORECASE)
 """Between a box and one that is listed with it: such a box is no correction."""
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|cannot\s+be|instead\s+of|rather\s+than|unlike)|n't(?:\s+be)?)\s+(?:equal\s+to\s+)?[\s$(*\\\[]*$",
+    r"(?:\b(?:not|never|cannot\s+be|instead\s+of|rather\s+than|unlike|(?:scratch|forget|ignore|disregard)(?:\s+(?:that|the))?)|n't(?:\s+be)?)\s+(?:equal\s+to\s+)?[\s$(*\\\[]*$",
     re.IGNORECASE,
 )
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)

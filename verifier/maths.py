@@ -14,6 +14,7 @@ from verifier import symbols
 from verifier.answers import Answer, Formula, Many, Number, Operation, Row, Words
 from verifier.compare import normal, number_of, same
 from verifier.extract import Found, find_answer
+from verifier.golds import damage_in
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
@@ -117,7 +118,8 @@ def _grade_tree(gold: Gold, text: str) -> Grade:
     if _other_modulus(gold.text, text):
         return wrong(f"another modulus: {show(text)}")
     tree = read(text)
-    if same(gold.tree, tree) or same(_alone(gold.tree), _alone(tree)):
+    is_set = isinstance(gold.tree, Many) and gold.tree.braces
+    if same(gold.tree, tree) or same(_alone(gold.tree) if is_set else gold.tree, _alone(tree)):
         return correct("equal")
     if "matrix" in gold.text and "matrix" in text and symbols.same_expression(gold.text, text):
         return correct("equal matrices")
@@ -241,6 +243,8 @@ def read_gold(gold: str) -> Gold:
     """
     if not gold.strip():
         raise BadGold("the gold answer is empty")
+    if damage := damage_in(gold):
+        raise BadGold(damage)
     if _PLAIN_NUMBER.fullmatch(gold) and "," not in gold and (number := literal(gold)):
         return Gold(gold.strip(), Number(gold.strip(), number), number)
     text = _gold_text(gold)
@@ -273,8 +277,10 @@ def _gold_text(gold: str) -> str:
         whole = unwrap(gold)
         if literal(clean(whole)) is None and len(re.findall(r"(?<!\\)\$", gold)) >= 2:
             if is_prose(re.sub(r"\$[^$]*\$", " ", gold)):
+                start, _, behind = gold.rstrip(" $.").rpartition("$")
                 found = find_answer(gold)
-                return found.text if found.by != "none" and _STATES.search(gold) else gold
+                states = _STATES.search(start) and not _STATES.search(behind)
+                return found.text if found.by != "none" and states else gold
             return re.sub(r"(?<!\\)\$", " ", gold)
     return unwrap(gold)
 

@@ -30,5 +30,7 @@ CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\r
 FUNCTION_LETTERS = frozenset("fghFGH")
 TRANSPOSE = {r"\top": "T", r"\intercal": "T", "T": "T", r"\dagger": "*", "*": "*", r"\ast": "*"}
 DIFFERENTIAL = re.compile(r"d|\\partial")
-DIFFERENTIALS = re.compile(r"(?:(?:d|\\partial )(?:[A-Za-z]|\\[a-z]+ )(?:_\w)?(?:\^\{?\d\}?)?)+")
+DIFFERENTIALS = re.compile(
+    r"(?:(?:d|\\partial )(?:\\(?:dot|ddot|bar|hat) \{?[A-Za-z]\}?|[A-Za-z]|\\[a-z]+ )(?:_\w)?(?:\^\{?\d\}?)?)+"
+)
 """What is below the line of a derivative."""

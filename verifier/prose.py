@@ -37,7 +37,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!in\s+[a-z\d]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
+    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!of\b|in\s+[a-z\d]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
     r"[a-zA-Z²³°€$£]{1,12}(?:\sper\s[a-z]{1,12}(?:\ssquared)?)?(?=[\s.,;:!?)]|$)))?)(?![\w'\"\\{}/])",
     re.ASCII,
 )
@@ -63,6 +63,12 @@ _JOINED = re.compile(
 _CIRCUMSTANCE = re.compile(
     r"\b(?:in|within|during|after|every|per|over|for|at|of|on|across|among)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
 )
+_BY_DOING = re.compile(
+    r"\b(?:after|before|by|from|without|while|despite)\s+[a-z]+ing\s+(?:[a-z]+\s+){0,2}$"
+    r"|\bto\s+(?:walk|run|drive|travel|ride|swim|read|paint|fill|build|finish|complete|cover|bake|cook|cut|dig|write|type)"
+    r"\s+(?:the\s+|all\s+)?$"
+)
+"""The same where an activity is counted: `15 marbles after giving away 5`, `15 minutes to walk 2 miles`."""
 _NEW_STATEMENT = re.compile(
     r"[.!?;:=\n,]|\b(?:is|are|was|were|equals?|gives?|makes?|leaves?|has|have|had|gets?|costs?|total|so|then|and|or|but|out|because|since|if|when)\b"
 )
@@ -212,9 +218,11 @@ def _stated(rest: str, numeric: bool) -> str:
     formula = _FORMULA.match(rest)
     if formula and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
         return _formula_text(formula, rest)
-    if sentence.strip() and not is_prose(sentence) and not introduces(sentence, numeric):
+    first = _COUNTED.match(sentence) if numeric else None
+    with_circumstance = first is not None and first["what"] and re.search(r"\d", sentence[first.end() :])
+    if sentence.strip() and not with_circumstance and not is_prose(sentence) and not introduces(sentence, numeric):
         return unwrap(sentence)
-    if numeric and (first := _COUNTED.match(sentence)):
+    if first:
         return unwrap(sentence) if re.match(r"\s*[$€£¥]?[\d.,]+%\s+of\b", sentence) else first["number"]
     return last_answer(sentence, numeric) or (unwrap(sentence) if _DENIED.search(sentence) else "")
 
@@ -277,9 +285,8 @@ def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.M
             numbers = numbers[:-1]
             continue
         behind = text[before.start() : before.end() + 3]
-        if not (
-            _CIRCUMSTANCE.search(between) and re.match(r"[^A-Za-z]*\s?[A-Za-z]", text[last.start() : last.end() + 3])
-        ):
+        has_unit = re.match(r"[^A-Za-z]*\s?[A-Za-z]", text[last.start() : last.end() + 3])
+        if not (_BY_DOING.search(between) or (_CIRCUMSTANCE.search(between) and has_unit)):
             break
         if _NEW_STATEMENT.search(_PASSIVE.sub(" ", between)) or not re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", behind):
             break

@@ -71,13 +71,13 @@ _OF_AN_EVENT = re.compile(
     r"\s*[(\[](?P<of>(?:[^()\[\]]|\([^()]*\)){1,60})[)\]]"
     r"|\\lim\s*_\s*\{[^{}]*\}\s*[A-Za-z]\([a-z]\)|\\(?:max|min)\s*[a-z]\([a-z]\)"
 )
-_EVENT = re.compile(r".*(?:[<>=|,]|\\(?:le|ge|ne|in|cap|cup|mid)(?![a-z])).*|[-+]?[\d\s.+*/-]+|\s*[A-Z]\s*", re.DOTALL)
+_EVENT = re.compile(r".*(?:[<>=|,]|\\(?:le|ge|ne|in|cap|cup|mid)(?![a-z])).*|[-+]?[\d\s.+*/-]+|\s*[-+]?\s*\\infty\s*|\s*[A-Z]\s*", re.DOTALL)
 r"""What a function or probability is of, where that is no factor: `X \ge 2`, `A|B`, `r, +0`, `-1`."""
 _FUNCTIONS = re.compile(
-    r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|infty|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])"
+    r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])"
 )
 _MATRIX = re.compile(
-    r"^[\[(|]?\s*\\begin\{(?P<kind>[pbvBV]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[\])|]?"
+    r"^[\[(|]?\s*\\begin\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[\])|]?"
     r"(?P<turned>\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?$",
     re.DOTALL,
 )
@@ -90,11 +90,12 @@ r"""Several choices: `\text{A and C}`."""
 _FOR_ALL = re.compile(r"^\\text\s*\{\s*(?:for\s+)?(?:all|every|any)(?:\s+real)?\s*\}\s*(?=[A-Za-z]\s*[<>\\])")
 _SINGLE_BRACES = re.compile(r"\\\{|\\\}")
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
+_EITHER_POINT = re.compile(r"\\pm\s*(\(.*\))")
 _TRANSPOSED = re.compile(r"(?<=[)\]}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\text\s*\{\s*T\s*\})\s*\}?$")
 _TWO_INTEGERS = re.compile(r"(-?\d+),(-?(?:\d|[1-9]\d+))", re.ASCII)
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+", re.ASCII)
 _MODULUS = re.compile(
-    r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
+    r"\s*(?:,\s*)?(?:\\[pb]?mod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
 )
 _INTEGER_LETTER = re.compile(r"\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[_^]\s*\{?\s*[+*\d]?\s*\}?)?\s*")
 _ALL_REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?")
@@ -232,6 +233,11 @@ def _are_systems(groups: list[str], lists: list[list[str]], semicolons: bool) ->
 
 
 def _both_signs(text: str) -> list[str]:
+    if (pair := _EITHER_POINT.fullmatch(text)) and matching(pair[1], 0) == len(pair[1]) - 1:
+        parts = [part for _, part in split_outside(pair[1][1:-1], _COMMA)]
+        opposite = ",".join(part[1:] if re.fullmatch(r"-\s*[\w.]+", part) else f"-{part}" for part in parts)
+        plain = all(re.fullmatch(r"-?\s*(?:[\w.]+|\\(?:frac|sqrt)[^+-]*)", part) for part in parts)
+        return [pair[1], f"({opposite})"] if len(parts) > 1 and plain else [text]
     num_signs = len(_EITHER_SIGN.findall(text))
     if not 0 < num_signs <= MAX_SIGNS or _braced(text):
         return [text]

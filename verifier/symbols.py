@@ -241,8 +241,19 @@ def same_antiderivative(gold: str, answer: str) -> bool:
     return a is not None and b is not None and is_value(a) and is_value(b) and differ_by_constant(a, b)
 
 
-def near_literal(gold: str, answer: Literal) -> bool:
-    """Whether a decimal of six places or more, or an exact number, is what a formula without variables comes to."""
+def is_formula_of_letters(text: str) -> bool:
+    """Whether a text has variables, or is no formula: it has no number as its value."""
+    expression = parse(text)
+    return expression is None or not is_value(expression) or bool(expression.free_symbols)
+
+
+def near_literal(gold: str, answer: Literal, *, rounded: bool = False) -> bool:
+    """Whether a decimal of six places or more, or an exact number, is what a formula without variables comes to.
+
+    Args:
+        rounded: a decimal of fewer places may stand for what rounds to it.
+
+    """
     expression = parse(gold, Reading(complex_i=_IMAGINARY.search(gold) is not None))
     if expression is None or not is_value(expression) or expression.free_symbols:
         return False
@@ -258,7 +269,7 @@ def near_literal(gold: str, answer: Literal) -> bool:
     for exact in {number, number / 100} if answer.percent else {number}:
         if near(value, sympy.Float(exact, 30)):
             return near_in_full(expression, exact, value)
-        if answer.decimals is not None and answer.decimals >= 6 and not answer.percent:
+        if answer.decimals is not None and (rounded or answer.decimals >= 6) and not answer.percent:
             return _is_rounded(value, exact, answer)
     return False
 

@@ -4,9 +4,10 @@ Two expressions are the same if they take the same values wherever both are real
 not. Nothing is worked out that would take unbounded time: sizes are capped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import factorial, prod
+from types import MappingProxyType
 from typing import Any
 
 import sympy
@@ -17,13 +18,15 @@ from verifier.tokens import TooLarge
 MAX_BITS = 200_000
 MAX_FACTORIAL = 5_000
 """Largest numbers that are worked out exactly."""
+MAX_POINT_BITS = 20_000
+"""The same for the value of a function at a point."""
 MAX_COMPARED = 2_000
 """Digits before the point of the largest constants that are compared by their values."""
 MAX_EXPONENT = sympy.Float("1e1000")
 MAX_CHOSEN_FROM = 10_000
 _DIGITS = 30
-_PLACES = 2_000
-"""Digits behind the point to which constants must agree: (2 + sqrt 3)^2024 is no integer."""
+_PLACES, _POINT_PLACES = 2_000, 300
+"""Digits behind the point to which constants must agree, and functions at a point: (2 + sqrt 3)^2024 is no integer."""
 _CONSTANT, _AT_POINT, _ROUNDED = "1e-28", "1e-20", "1e-10"
 """How far apart, relatively, equal numbers may be: constants, values at points, and where a decimal is rounded."""
 _NOTHING = sympy.Float("1e-25")
@@ -88,15 +91,18 @@ def _is_bounded(expression: Any, point: dict[Any, Any]) -> bool:
         return True
 
 
-def rational(expression: Any) -> Fraction | None:
+def rational(expression: Any, point: Mapping[Any, Fraction] = MappingProxyType({})) -> Fraction | None:
     """The exact value of sums, products, powers and factorials of rationals; None for others and for large ones."""
     if expression.is_Rational:
         return Fraction(int(expression.p), int(expression.q))
+    if expression.is_Symbol:
+        return point.get(expression)
     if not isinstance(expression, sympy.Add | sympy.Mul | sympy.Pow | sympy.factorial | sympy.Mod):
         return None
-    parts = [rational(part) for part in expression.args]
+    parts = [rational(part, point) for part in expression.args]
     values = [part for part in parts if part is not None]
-    if len(values) < len(parts) or sum(_bits(value) for value in values) > MAX_BITS:
+    max_bits = MAX_POINT_BITS if point else MAX_BITS
+    if len(values) < len(parts) or sum(_bits(value) for value in values) > max_bits:
         return None
     match expression:
         case sympy.Add():
@@ -108,7 +114,7 @@ def rational(expression: Any) -> Fraction | None:
             return Fraction(factorial(int(values[0]))) if whole else None
         case sympy.Pow():
             base, power = values
-            fits = power.denominator == 1 and abs(power) * _bits(base) <= MAX_BITS and (base or power > 0)
+            fits = power.denominator == 1 and abs(power) * _bits(base) <= max_bits and (base or power > 0)
             return base ** int(power) if fits else None
     return values[0] % values[1] if values[1] else None
 
@@ -129,12 +135,37 @@ def points_for(symbols: Sequence[Any], scale: int = 1) -> list[dict[Any, Any]]:
     ]
 
 
+def exact_values(a: Any, b: Any) -> list[tuple[Fraction, Fraction]]:
+    """Pairs of values of two rational functions at points, without any rounding; empty for others."""
+    if a.has(*_STEPS) or b.has(*_STEPS):
+        return []
+    pairs = []
+    for row in range(len(_POINTS)):
+        point = {
+            symbol: Fraction(_POINTS[(row + 2 * column) % len(_POINTS)]) + column * Fraction("0.0173")
+            for column, symbol in enumerate(_symbols(a, b))
+        }
+        x = rational(a, point)
+        y = rational(b, point) if x is not None else None
+        if x is None or y is None:
+            return []
+        pairs.append((x, y))
+    return pairs
+
+
+def _symbols(a: Any, b: Any) -> list[Any]:
+    return sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
+
+
 def equal_values(a: Any, b: Any) -> bool | None:
     """Whether two expressions are the same number or function; None if they have too few values to tell."""
-    symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
+    symbols = _symbols(a, b)
     if not symbols:
         return _equal_constants(a, b)
+    if exact := exact_values(a, b):
+        return all(x == y for x, y in exact)
     tolerance = _ROUNDED if a.has(sympy.Float) or b.has(sympy.Float) else _AT_POINT
+    is_slow = a.has(*_SLOW) or b.has(*_SLOW)
     num_real = num_complex = 0
     for point in _points_of(a, b, symbols):
         x, y = evaluate(a, point), evaluate(b, point)
@@ -143,7 +174,9 @@ def equal_values(a: Any, b: Any) -> bool | None:
         both_real = x.is_real and y.is_real
         if (num_real and not both_real) or max(abs(x), abs(y)) < _NOTHING:
             continue
-        if near(x, y, tolerance) and (tolerance == _ROUNDED or _near_in_full(a, b, point, x, _DIGITS)):
+        if near(x, y, tolerance) and (
+            tolerance == _ROUNDED or _near_in_full(a, b, point, x, _DIGITS if num_real or is_slow else _POINT_PLACES)
+        ):
             num_real, num_complex = num_real + both_real, num_complex + (not both_real)
         elif both_real:
             return False
@@ -221,9 +254,10 @@ def _near_in_full(a: Any, b: Any, point: dict[Any, Any], value: Any, places: int
 
 def differ_by_constant(a: Any, b: Any) -> bool:
     """Whether two functions differ by a number."""
-    symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
+    if exact := exact_values(a, b):
+        return len({x - y for x, y in exact}) == 1
     differences = []
-    for point in points_for(symbols):
+    for point in points_for(_symbols(a, b)):
         x, y = evaluate(a, point), evaluate(b, point)
         if x is not None and y is not None and x.is_real and y.is_real:
             differences.append((x - y, max(abs(x), abs(y), 1)))
@@ -236,7 +270,11 @@ def differ_by_constant(a: Any, b: Any) -> bool:
 def proportion(a: Any, b: Any) -> Any | None:
     """The constant by which one function is the other times it; None if there is none."""
     ratios = []
-    for point in points_for(sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)):
+    if exact := exact_values(a, b):
+        quotients = {x / y if y else None for x, y in exact if x or y}
+        ratio = next(iter(quotients), None)
+        return sympy.Rational(ratio.numerator, ratio.denominator) if len(quotients) == 1 and ratio else None
+    for point in points_for(_symbols(a, b)):
         x, y = evaluate(a, point), evaluate(b, point)
         if x is not None and y is not None and x.is_real and y.is_real and abs(y) > sympy.Float("1e-12"):
             ratios.append(x / y)

@@ -50,7 +50,7 @@ _QUALIFIER = re.compile(
     r"\s*(?:[a-z]\s*)?\}|\\forall|\\text\s*\{\s*,?\s*(?:where|with|for)\s*\}(?=\s*[a-z]\s*\\in))"
     r"\s*(?:[a-z](?:\s*,\s*[a-z])*)?\s*(?:\\in\s*\\mathbb\s*\{?\s*[RNZQC]\s*\}?(?:\s*[_^]\s*\{?[+*\d]\}?)?)?\s*$"
 )
-_OF_ALL_REALS = re.compile(r"(?<=\S)\s*,\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*$")
+_OF_ALL_REALS = re.compile(r"(?<=\S)\s*[,(]\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*\)?\s*$")
 _IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _BETWEEN_NAMES = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+")
 _NAME = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,3}")
