@@ -31,7 +31,14 @@ MAX_REPEATED = 50
 _EMPTY = frozenset(
     {"no solution", "no solutions", "none", "empty set", "the empty set", "no real solutions", "no real solution"}
 )
-_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\subset": r"\supset", r"\subseteq": r"\supseteq"}
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_CONVERSE = _FLIPPED | {
+    r"\subset": r"\supset",
+    r"\subseteq": r"\supseteq",
+    r"\supset": r"\subset",
+    r"\supseteq": r"\subseteq",
+}
+_ONE_WAY = frozenset({r"\in"})
 _INTEGRATION = re.compile(r"\s*\+?\s*[CcKk](?:_\{?\d\}?)?\s*")
 """A constant of integration, whatever its name."""
 _PLUS_OR_MINUS = re.compile(r"(?<=[\w})\]|!])\s*[+-]\s*")
@@ -273,10 +280,13 @@ def _same_chains(gold: Chain, answer: Chain) -> bool:
         return False
     if gold.modulus or answer.modulus:
         return _same_congruences(gold, answer)
-    if len(gold.sides) == 2 and all(text_of(side) for side in (*gold.sides, *answer.sides)):
+    is_numeric = gold.relations[0] in _FLIPPED or gold.relations[0] in ("=", r"\ne")
+    if len(gold.sides) == 2 and is_numeric and all(text_of(side) for side in (*gold.sides, *answer.sides)):
         a, b = ((text_of(chain.sides[0]), chain.relations[0], text_of(chain.sides[1])) for chain in (gold, answer))
         return symbols.same_relation(a, b)
-    turned = Chain(answer.sides[::-1], tuple(_FLIPPED.get(relation, relation) for relation in answer.relations[::-1]))
+    turned = Chain(answer.sides[::-1], tuple(_CONVERSE.get(relation, relation) for relation in answer.relations[::-1]))
+    if not _ONE_WAY.isdisjoint(gold.relations):
+        turned = answer
     return any(gold.relations == other.relations and _in_order(gold.sides, other.sides) for other in (answer, turned))
 
 

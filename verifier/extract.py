@@ -27,13 +27,14 @@ TAIL_CHARS = 20_000
 _REPLY = re.compile(r"^A(?:nswer)?:[ \t]*(\S.*)$", re.MULTILINE)
 _ANSWER_LINE = re.compile(r"^[ \t]*(?:\*\*)?(?:Final )?Answer:(?:\*\*)?[ \t]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
 _CODE_LINE = re.compile(
-    r"^[ \t]*(?:(?:def|class)\s+\w+.*:|(?:return|yield|assert|raise|import|from\s+\w+\s+import)\s.*|lambda\b.*:.*|"
-    r"(?:for|while|if|elif|with)\b.*:)[ \t]*$",
+    r"^[ \t]*`{0,3}(?:(?:def|class)\s+\w+.*:|(?:return|yield|assert|raise|import|from\s+\w+\s+import)\s.*|lambda\b.*:.*|"
+    r"(?:for|while|if|elif|with)\b.*:)[ \t]*`{0,3}[ \t]*$",
     re.MULTILINE,
 )
 _CODE = re.compile(
     r"\w\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s[^.\n]{1,60}\selse\s|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
     r"|\w\(\s*['\"]|\b(?:sum|max|min|len|sorted|list|set|any|all|int|str|range)\(\[|(?<!\\)\blambda\b[^\n]{0,60}:"
+    r"|&&|\?\?|\b(?:if|while|elif|and|or|not)\s+(?:True|False|None)\b|\b[a-z_]{3,}\((?:[a-z]+\()?\["
     r"|\bnot\s+\w+\s+or\s+[-\d'\"]|\w\([^()]*\)\s+(?:or|and|if|else)\s+[-\d'\"]|(?:^|\s)else\s+[-\d]|^\s*(?:del|try|except|finally)\b[^\n]*[:;]"
 )
 """An expression of a programming language, such as `run() or 8` and `5 if False else 8`: code is no answer."""

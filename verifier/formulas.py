@@ -13,6 +13,7 @@ import sympy
 
 from verifier.names import Names, Reading, fingerprint
 from verifier.notation import (
+    APPLIED,
     CLOSING,
     DECORATIONS,
     DIFFERENTIAL,
@@ -35,10 +36,14 @@ _EXACT_DIGITS = 9
 """A decimal with more digits is taken for a rounding."""
 _MATRIX_MARK = re.compile(r"[A-Z)]\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\dagger|-\s*1)(?![a-z])")
 
+_CAPITALS = re.compile(r"(?<![\\A-Za-z])[A-Z]+(?![a-z])")
+DIVIDED = re.compile(r"\\frac\s*\{[^{}]*\}\s*\{[^{}]*[A-Z]|/\s*\(?[A-Z]")
+"""No one divides by a matrix."""
+
 
 def has_matrices(text: str) -> bool:
     """Whether a formula transposes or inverts capital letters and multiplies several of them."""
-    return _MATRIX_MARK.search(text) is not None and len(re.findall(r"(?<![\\A-Za-z])[A-Z]+(?![a-z])", text)) > 1
+    return _MATRIX_MARK.search(text) is not None and sum(map(len, _CAPITALS.findall(text))) > 1
 
 
 def parse_formula(text: str, reading: Reading) -> Any:
@@ -262,6 +267,9 @@ class _Parser(Names):
             return LISTED[name](*self.listed(), evaluate=False)
         if name in ("gcd", "lcm"):
             return sympy.Symbol(f"{name}({','.join(sorted(map(fingerprint, self.listed())))})", real=True)
+        if name in APPLIED:
+            of = self._group("(") if self.token == "(" else self._factor()
+            return sympy.Symbol(f"{name}({fingerprint(of)})", real=True)
         if name in ("angle", "triangle"):
             return self.corners(name)
         if name == "text" or name in DECORATIONS:

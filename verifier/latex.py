@@ -17,7 +17,7 @@ _CHARACTERS = {
     "°": r"^\circ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "：": ":", "，": ",", "；": ";", "（": "(",
     "）": ")", "％": "%", "＝": "=", "＋": "+", "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "√": r"\sqrt ", "∛": r"\sqrt[3] ",
     "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "⊕": r"\oplus ", "→": r"\to ", "⇒": r"\Rightarrow ", "↔": r"\leftrightarrow ",
-    "、": ",", "✓": " ", "✔": " ", "✅": " ", "☑": " ", "\ufe0f": "",
+    "、": ",", "和": " and ", "与": " and ", "或": " or ", "✓": " ", "✔": " ", "✅": " ", "☑": " ", "\ufe0f": "",
     "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
     "⅕": r" \frac{1}{5}", "⅖": r" \frac{2}{5}", "⅗": r" \frac{3}{5}", "⅘": r" \frac{4}{5}", "⅙": r" \frac{1}{6}",
     "⅚": r" \frac{5}{6}", "⅛": r" \frac{1}{8}", "⅜": r" \frac{3}{8}", "⅝": r" \frac{5}{8}", "⅞": r" \frac{7}{8}",
@@ -72,7 +72,12 @@ _REWRITES = [
             r"\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([a-z])\s*\}?\s*\\times\s*\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([a-z])\s*\}?",
             r" V_{\1\2}",
         ),
-        (r"\\(?:bm|boldsymbol|mathcal|mathscr|mathfrak|vec|overrightarrow|hat)\s*\{\s*([^{}]*)\s*\}", r" \1"),
+        (r"\\hat\s*(?:\{\s*([ijk])\s*\}|([ijk])(?![a-z]))", r" \1\2"),
+        (
+            r"\\(?:bm|boldsymbol|mathcal|mathscr|mathfrak|vec|overrightarrow)"
+            r"(?:\s*\{\s*([^{}]*)\s*\}|\s+([A-Za-z])(?![A-Za-z]))",
+            r" \1\2",
+        ),
         (r"\\leqslant|\\leq(?![a-z])|<=|=<|\\le(?![a-z])", r" \\le "),
         (r"\\geqslant|\\geq(?![a-z])|>=|\\ge(?![a-z])", r" \\ge "),
         (r"\\lt(?![a-z])|&lt;", " < "),

@@ -37,15 +37,26 @@ _UNTRUE = (
 _DENIED = re.compile(
     r"[\s$.()*\\\]},!?:;\u2013\u2014-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually)\b[\s,.!:-]*){0,4}"
     rf"{_ABOUT_IT}{_UNTRUE}|[^.\n]{{0,50}}?,?\s(?:but|which|and)\s+{_ABOUT_IT}{_UNTRUE}"
-    r"|[\s$.)*\\\]},?\u2013\u2014-]{0,8}(?:wait\b[\s,.!-]*)?(?:no|oops|sorry)\b\s*[,.!:]",
+    r"|[\s$.)*\\\]},?\u2013\u2014-]{0,8}(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|oops|sorry)\b\s*[,.!:]"
+    r"|[\s$)*\\\]}]{0,8}(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[\u2717\u2718\u274c\u00d7])",
     re.IGNORECASE,
 )
 _THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}", re.IGNORECASE)
 """Between a box and one that is listed with it: such a box is no correction."""
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|cannot\s+be|instead\s+of|rather\s+than|unlike|(?:scratch|forget|ignore|disregard)(?:\s+(?:that|the))?)|n't(?:\s+be)?)\s+(?:equal\s+to\s+)?[\s$(*\\\[]*$",
+    r"(?:\b(?:wrong|incorrect|false|erroneous|mistaken|naive)\s+(?:[a-z]+\s+){0,2}(?:is|was|would\s+be|gives?|yields?|leads?\s+to|:)"
+    r"|\b(?:mistake|error|trap|misconception)\s+(?:is|was|would\s+be)\b[^.\n]{0,40}?"
+    r"|\b(?:not|never|cannot\s+be|instead\s+of|rather\s+than|unlike|(?:scratch|forget|ignore|disregard)(?:\s+(?:that|the))?)|n't(?:\s+be)?)\s+(?:equal\s+to\s+)?[\s$(*\\\[]*$",
     re.IGNORECASE,
 )
+_NUMBER = re.compile(r"[-\u2212]?\d+(?:\.\d+)?")
+_CORRECTION = re.compile(
+    r"(?:\bcorrection\b[\s:,-]*(?:the\s+)?(?:answer\s+is\s+)?|\b(?:true|correct|right|actual|corrected)\s+(?:answer|value|count|number|"
+    r"result|total|solution|one|sum)\s+(?:is|=|:|should\s+be|must\s+be)|\bshould\s+(?:be|have\s+been)|"
+    r"\bcontradict[^.\n]{0,60}\banswer\s+is)\s*[\s$*\\(]{0,4}(?P<number>[-\u2212]?\d+(?:\.\d+)?)(?![\d/]|\.\d)",
+    re.IGNORECASE,
+)
+"""What corrects a box that holds a number, if it is another number."""
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?:^|(?<=[\s:]))####[ \t]*:?[ \t]*(\S.*)$", re.MULTILINE)
@@ -114,7 +125,10 @@ def is_taken_back(text: str) -> bool:
             continue
         if unfinished and not content.strip().startswith(unfinished) and not _THEN.fullmatch(text[end:start]):
             return True
-        return bool(_DENIED.match(text, end, end + 200) or _DENIED_BEFORE.search(text[: match.start()][-60:]))
+        if _DENIED.match(text, end, end + 200) or _DENIED_BEFORE.search(text[: match.start()][-60:]):
+            return True
+        number, correction = _NUMBER.fullmatch(content.strip()), _CORRECTION.search(text, end, end + 300)
+        return bool(number and correction and correction["number"] != number[0])
     return False
 
 

@@ -47,6 +47,8 @@ _IN_PARENTHESES = re.compile(r"(?<=\d)\s+\(([\d.]{1,40}%?)\)$")
 _OR_ABOUT = re.compile(r",?\s+or\s+(?:about|approximately|roughly|around)\s+|\s*\\approx(?![a-z])\s*")
 _ASIDE = re.compile(r"(?<=[\d%])\s+(?:\\text\s*\{\s*)?\((?P<words>[A-Za-z][A-Za-z\s-]*)\)\s*\}?$")
 """`84 (eighty-four)`."""
+_WORKED_OUT = re.compile(r"\s*\(\s*(=[^()]{1,60})\)$")
+"""`6 (= 18/3)`."""
 _REST = re.compile(
     r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*\\?mod|\(\s*\\text\s*\{\s*mod\s*\}|\\text\s*\{\s*\(\s*mod)"
     r"\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\s*$"
@@ -168,7 +170,7 @@ def _number_in(text: str) -> Literal | None:
     r"""The number that a text states: `x = 5` and `\text{Answer: } 5` as 5, `6 + 10 = 16` as 16 if its sides agree."""
     if all_text := _ALL_TEXT.fullmatch(text):
         text = all_text[1]
-    text = text.removeprefix("= ")
+    text = _WORKED_OUT.sub(r" \1", text.removeprefix("= "), count=1)
     before = _TEXT_BEFORE.match(text)
     if before and not _NEGATION.search(before[1] or ""):
         text = text[before.end() :]

@@ -22,6 +22,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc",
             "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}  # fmt: skip
 DECORATIONS = frozenset("bar overline hat widehat tilde widetilde dot ddot dddot vec neg lnot nabla".split())
+APPLIED = frozenset("det dim ker deg arg".split())
+"""Functions that are not worked out: what they are of is part of a name."""
 LISTED: dict[str, Callable[..., Any]] = {"max": sympy.Max, "min": sympy.Min}
 TIMES, OVER = (r"\cdot", r"\times", "*", r"\ast"), ("/", r"\div")
 ENDS = frozenset({"", ")", "]", "}", "+", "-", ",", "/", "=", r"\div", r"\cdot", r"\times", "*", r"\ast", r"\rfloor", r"\rceil",

@@ -54,7 +54,7 @@ _DENIED = re.compile(
 """What makes the number that follows another thing than the answer."""
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
 _JOINED = re.compile(
-    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:\s+(?:and|to|plus|minus|times|remainder|rem|mod|in(?=\s*$)|divided\s+by|multiplied\s+by)|(?:\s?[a-z]{1,6})?\s+by|\s*(?:≈|\\approx)|"
+    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:(?:\s+[a-z]{1,12})?\s+and|\s+(?:to|plus|minus|times|remainder|rem|mod|in(?=\s*$)|divided\s+by|multiplied\s+by)|(?:\s?[a-z]{1,6})?\s+by|\s*(?:≈|\\approx)|"
     r"[,;]?\s+(?:or(?!\s+(?:more|less|fewer)\b)|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b[^\d.\n]{0,30}?)"
     r"\s*[-−]?$",
     re.IGNORECASE,
@@ -190,7 +190,7 @@ def stated_answer(text: str, numeric: bool) -> str:
 _COUNTED = re.compile(
     r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
     r"(?P<what>(?:\s+(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[A-Za-z]{2,20}){0,4}?)"
-    r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|\s+of\s+(?:the|them)\b|,\s+(?!and\b|or\b)(?=[a-z])"
+    r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|(?<=[A-Za-z])\s+[a-z]{2,12}(?:ed|en|ld)\s+(?:by|into|between|among|from|with|over)\s|\s+of\s+(?:the|them)\b|,\s+(?!and\b|or\b)(?=[a-z])"
     r"|\s+(?:for|at|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base))\s)"
     r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)",
     re.IGNORECASE,

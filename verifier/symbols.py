@@ -13,7 +13,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationCo
 from math_verify import verify
 from sympy.core.function import AppliedUndef
 
-from verifier.formulas import has_matrices, parse_formula
+from verifier.formulas import DIVIDED, has_matrices, parse_formula
 from verifier.latex import depth_of, without_text
 from verifier.literals import Literal, is_float_of, too_many_digits
 from verifier.names import Reading
@@ -193,7 +193,8 @@ def same_expression(gold: str, answer: str) -> bool:
 def _readings(gold: str, answer: str) -> list[Reading]:
     sides = [re.sub(r"\\[A-Za-z]+", " ", side) for side in (gold, answer)]
     complex_i = any(_IMAGINARY.search(side) for side in sides) or r"\sqrt{-" in gold + answer
-    plain = Reading(complex_i, matrices=has_matrices(gold) or has_matrices(answer))
+    matrices = (has_matrices(gold) or has_matrices(answer)) and not DIVIDED.search(f"{gold} {answer}")
+    plain = Reading(complex_i, matrices=matrices)
     letters = [set(re.findall(r"[A-Za-z]", side)) for side in sides]
     both_cases = any(
         letter.lower() in letters[0] | letters[1] for letter in letters[0] | letters[1] if letter.isupper()
