@@ -44,6 +44,7 @@ _INTEGRATION = re.compile(r"\s*\+?\s*[CcKk](?:_\{?\d\}?)?\s*")
 _PLUS_OR_MINUS = re.compile(r"(?<=[\w})\]|!])\s*[+-]\s*")
 _WHOLE = frozenset("klmnjz")
 _WORD = re.compile("[A-Za-z]{3}")
+_PLAIN_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3}")
 _VARIABLE = re.compile("[A-Za-z]'*")
 _PERIOD = re.compile(
     r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
@@ -326,6 +327,9 @@ def _same_leaves(gold: Leaf, answer: Leaf) -> bool:
     if re.search(r"\d_", a + b):
         return _same_based(a, b)
     if isinstance(answer, Number):
+        if symbols.is_formula_of_letters(a):
+            is_plain = not answer.value.unit and not answer.value.percent and not _PLAIN_WORD.search(a)
+            return is_plain and symbols.same_expression(a, b)
         return symbols.near_literal(a, answer.value)
     if is_name(a) and is_name(b):
         return a.strip("() .") == b.strip("() .")

@@ -61,7 +61,7 @@ _JOINED = re.compile(
 )
 """What ties a number to the one before: "between 41 and 42", "41 or maybe 42", "6 plus 10" state neither."""
 _CIRCUMSTANCE = re.compile(
-    r"\b(?:in|within|during|after|every|per|over|for|at|of|on|across|among)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
+    r"\b(?:in|within|during|after|every|per|over|for|from|at|of|on|across|among)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
 )
 _BY_DOING = re.compile(
     r"\b(?:after|before|by|from|without|while|despite)\s+[a-z]+ing\s+(?:[a-z]+\s+){0,2}$"

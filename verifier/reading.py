@@ -62,7 +62,7 @@ _NAME = (
     r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\}|\^\{\s*\(\d\)\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
 )
 _LABEL = re.compile(
-    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+\s*\||\\(?:angle|triangle|overline|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
+    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+(?:\s*\\(?:cup|cap|setminus)\s*[A-Z])*\s*\||\\(?:angle|triangle|overline|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
     rf"|(?:{_NAME}|S)\s*[:/]\s*{_NAME}|\\frac\s*\{{\s*[A-Za-z]+\s*\}}\s*\{{\s*[A-Za-z]+\s*\}}"
     rf"|\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)"
 )
@@ -71,7 +71,7 @@ _OF_AN_EVENT = re.compile(
     r"\s*[(\[](?P<of>(?:[^()\[\]]|\([^()]*\)){1,60})[)\]]"
     r"|\\lim\s*_\s*\{[^{}]*\}\s*[A-Za-z]\([a-z]\)|\\(?:max|min)\s*[a-z]\([a-z]\)"
 )
-_EVENT = re.compile(r".*(?:[<>=|,]|\\(?:le|ge|ne|in|cap|cup|mid)(?![a-z])).*|[-+]?[\d\s.+*/-]+|\s*[-+]?\s*\\infty\s*|\s*[A-Z]\s*", re.DOTALL)
+_EVENT = re.compile(r".*(?:[<>=|,]|\\(?:le|ge|ne|in|cap|cup|mid)(?![a-z])).*|[-+]?[\d\s.+*/^{}-]+|\s*[-+]?\s*\\infty\s*|\s*[A-Z]\s*", re.DOTALL)
 r"""What a function or probability is of, where that is no factor: `X \ge 2`, `A|B`, `r, +0`, `-1`."""
 _FUNCTIONS = re.compile(
     r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])"
@@ -119,7 +119,7 @@ def read(text: str, depth: int = 0) -> Answer:
 
 def _peel(text: str) -> str:
     """Without what says nothing: dollar signs, words before a formula, "for all x" behind it."""
-    text = unwrap(text)
+    text = unwrap(text.removeprefix(r"\approx"))
     if letters := _LETTERS.fullmatch(text):
         text = letters[1]
     text = without_qualifier(_FOR_ALL.sub("", text, count=1))

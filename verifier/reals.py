@@ -65,7 +65,7 @@ def _unnamed(found: Any | None) -> tuple[str, Any] | None:
 
 
 def _alternatives(tree: Many) -> tuple[str, Any] | None:
-    if any(isinstance(item, Chain) and r"\ne" in item.relations for item in tree.items):
+    if tree.word != "or" and any(isinstance(item, Chain) and r"\ne" in item.relations for item in tree.items):
         return _joined(tree.items, sympy.Intersection)
     if all(isinstance(item, Named) and isinstance(item.value, Number) for item in tree.items):
         return None  # equations alone are a list of values
