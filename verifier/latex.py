@@ -36,6 +36,7 @@ _ORDINAL = re.compile(
     rf"(?<![\d}}])(\d{{1,9}})\s?(?:\^\s*\{{\s*\\text\s*\{{{_ENDING}\}}\s*\}}|\^\s*\{{{_ENDING}\}}"
     rf"|(?:\^\s*)?\\text(?:superscript)?\s*\{{{_ENDING}\}}|(st|nd|rd|th)(?![A-Za-z]))"
 )
+_VECTOR = r"\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([A-Za-z])(?![A-Za-z])\s*\}?"
 _REWRITES = [
     (re.compile(pattern), to)
     for pattern, to in (
@@ -61,6 +62,9 @@ _REWRITES = [
             rf"\\(?:operatorname\*?|mathrm|text)\s*\{{\s*({'|'.join(_OTHER_NAMES)})\s*\}}",
             lambda name: f"\\{_OTHER_NAMES[name[1]]} ",
         ),
+        (rf"{_VECTOR}\s*\\times\s*{_VECTOR}", r" V_{\1\2}"),
+        (rf"(?:(?<=\))|{_VECTOR})\s*\\times\s*(?:{_VECTOR}|(?=\())", r" \1 V_{x} \2"),
+        (r"\\operatorname\*?\s*(?=\{)", r"\\text"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*\{\s*([a-zA-Z])\s*\}", r" \1"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
         (r"\\math(?:rm|bf|it|sf|tt)\s+([a-zA-Z])(?![a-zA-Z])", r" \1"),
@@ -68,10 +72,6 @@ _REWRITES = [
         (r"\\binom\s*([a-zA-Z\d])\s*([a-zA-Z\d])", r"\\binom{\1}{\2}"),
         (r"\(\s*([A-Za-z])\s*\\circ\s+([A-Za-z])\s*\)\s*\(([^()]{1,40})\)", r"\1(\2(\3))"),
         (r"\\(?:vec|overrightarrow)\s*\{\s*([A-Z])\s*([A-Z])\s*\}", r" V_{\1\2}"),
-        (
-            r"\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([a-z])\s*\}?\s*\\times\s*\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([a-z])\s*\}?",
-            r" V_{\1\2}",
-        ),
         (r"\\hat\s*(?:\{\s*([ijk])\s*\}|([ijk])(?![a-z]))", r" \1\2"),
         (
             r"\\(?:bm|boldsymbol|mathcal|mathscr|mathfrak|vec|overrightarrow)"

@@ -360,6 +360,9 @@ def _operated(text: str, depth: int, operations: tuple[tuple[str, re.Pattern[str
         parts = [part for _, part in split_outside(text, pattern)]
         if len(parts) > 1 and all(part.strip() for part in parts):
             items = tuple(read(part, depth + 1) for part in parts[:MAX_ITEMS])
+            labels = [item.label for item in items if isinstance(item, Named)]
+            if sign == "land" and len(set(labels)) < len(labels):
+                return Operation(sign, items)  # no two solutions
             if sign in ("lor", "land") and all(isinstance(item, Named | Chain | Number | Many) for item in items):
                 return Many(items, word="or" if sign == "lor" else "and")
             return Operation(sign, items)
