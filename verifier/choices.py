@@ -1,16 +1,48 @@
-"""Grades multiple choice: finds the letters that a message settles on."""
+"""Grades multiple choice: finds the letters that a message settles on.
+
+The last box, tag, `####` or line `Answer:` counts if it holds letters; else the last sentence that states some, unless a
+later one denies them. Between several letters "or" states none.
+"""
 
 import re
+from collections.abc import Iterator
 
 from stream.messages import FoundBy
 from verifier.extract import find_answer
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.latex import clean, without_text
+from verifier.marks import after_thinking, last_tagged
 
+LAST_CHARS = 2_000
 _ONE = r"\(?[A-Za-z](?![A-Za-z])\)?"
 _GOLD = re.compile(rf"{_ONE}(?:(?:\s*[,;&]\s*(?:and\s+)?|\s+and\s+|\s+){_ONE})*\.?")
+_BEFORE_TEXT = re.compile(r"\(?([A-Z])\s*[).:]\s*\S")
+"""`(B) 12 apples`: the letter before its text."""
+_LETTER = r"(?<![A-Za-z'\d-])(?:\([A-Z]\)|[A-HJ-Z]{1,5}(?![A-Za-z'\d-])\)?|I\))"
+"""I is a word, unless in parentheses."""
+_LETTERS = rf"(?P<letters>{_LETTER}(?:\s*(?:,(?:\s*(?:and|or)\b)?|&|、|和|与|\band\b|\bor\b|或)\s*{_LETTER}){{0,9}})"
 _ANNOUNCED = re.compile(
-    r"(?:answer|choice|option|choose|pick|select|go with)\b[^.\n]{0,40}?(?<![A-Za-z'])\(?\s*\**\(?([A-Z])\)?(?![A-Za-z'])",
+    r"(?:\b(?i:answers?|choices?|options?|statement|choose|chose|picks?|select(?:ed)?|go(?:ing)?\s+with|say|réponse|respuesta|resposta|"
+    rf"risposta|antwort|ответ)\b|答案|选择?)(?P<between>[^.\n]{{0,40}}?){_LETTERS}"
+)
+_RIGHT = re.compile(rf"{_LETTERS}\s+(?:is|are|must\s+be)\s+(?:(?!not\b)[a-z]+\s+){{0,2}}?(?:correct|right|true|best)\b")
+_ENDS = re.compile(
+    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|must\s+be|that's|but|namely|leaves)\b[\s,:]*(?i:it's\s+|it\s+is\s+)?)"
+    rf"{_LETTERS}(?:$|,?\s+(?:because|since|as)\b)"
+)
+_DENIED = re.compile(
+    rf"(?:\b(?i:not|never|cannot|eliminate|exclude|reject|discard|rule\s+out|except|than|over|instead\s+of)\b|n't\b|不)[^.,;\n]{{0,20}}?{_LETTERS}"
+)
+_UNTRUE = re.compile(
+    rf"{_LETTERS}\s*(?:(?:is|are|was|were|would\s+be|seems?)\b[^.\n]{{0,30}}?\b(?:wrong|incorrect|false|not|impossible|out|eliminated|excluded)\b"
+    r"|(?:is|are|ca|does|do)n't\b|cannot\b|不)"
+)
+_DENIAL = re.compile(
+    r"\b(?:not|never|between|among|nor|neither|except|incorrect|wrong|false|least)\b|n't|不|非", re.IGNORECASE
+)
+_SENTENCE = re.compile(r"[^.!?;。！？；\n]+(?:\.(?!\s|$)[^.!?;。！？；\n]*)*(?P<end>[.!?;。！？；\n]?)")
+_ARTICLE = re.compile(
+    r"\bA(?=\s+[a-z]+)(?!\s+(?:is|are|and|or|because|since|as|must|would|but|over|not|instead|can|seems?|does)\b)"
 )
 
 
@@ -31,7 +63,7 @@ def grade_choice(gold: str, answer: str) -> Grade:
 
 def _letters(text: str) -> frozenset[str]:
     """The letters of `B`, `(B)`, `A, C`, `A and C`, `ac`; none of anything else."""
-    plain = re.sub(r"\s+", " ", without_text(clean(text))).strip(" .$")
+    plain = re.sub(r"\s+", " ", without_text(clean(text))).strip(' .$*"`')
     if re.fullmatch(r"[A-Z]{2,6}", plain) and len(set(plain)) == len(plain):
         return frozenset(plain)
     if _GOLD.fullmatch(plain) is None:
@@ -41,19 +73,64 @@ def _letters(text: str) -> frozenset[str]:
 
 def _chosen(answer: str) -> tuple[frozenset[str], FoundBy]:
     """The letters that a message settles on, and where it does."""
-    found = find_answer(answer)
-    if found.by in ("box", "tag", "hashes", "whole") or (found.by in ("line", "stated") and _letters(found.text)):
+    found = find_answer(answer, strict=True)
+    if found.by != "none":
         plain = without_text(clean(found.text)).strip(" .$*")
-        letters = _letters(plain)
-        # "(B) 12 apples": the letter before its text
-        first = re.match(r"\(?([A-Z])\s*[).:]\s*\S", plain)
+        letters, first = _letters(plain), _BEFORE_TEXT.match(plain)
         if letters or first:
             return letters or frozenset(first[1] if first else ""), found.by
-        if found.by != "whole":
-            return frozenset(), "none"
-    text = answer[-2000:].rpartition("</think>")[2]
-    announced = _ANNOUNCED.findall(text)
-    if announced:
-        return frozenset(announced[-1]), "stated"
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    return _letters(lines[-1].strip(" *")) if lines else frozenset(), "last"
+    text = after_thinking(answer.rstrip())
+    tagged = last_tagged(text)
+    text = (tagged[0] if tagged else text)[-LAST_CHARS:]
+    if letters := _letters(text):
+        return letters, "whole"
+    return _stated(text), "last" if _letters(text.rstrip().rpartition("\n")[2]) else "stated"
+
+
+def _stated(text: str) -> frozenset[str]:
+    """The letters of the last sentence that states some; none if they are denied later."""
+    denied: set[str] = set()
+    for sentence, is_question in reversed([*_sentences(text)]):
+        if is_question or re.search(r"\b[Ii]f\b", sentence):
+            continue
+        no = {
+            letter for pattern in (_DENIED, _UNTRUE) for found in pattern.finditer(sentence) for letter in _split(found)
+        }
+        statements = [
+            found
+            for pattern in (_ANNOUNCED, _RIGHT, _ENDS)
+            for found in pattern.finditer(sentence)
+            if not _is_denied(found, sentence) and no.isdisjoint(_split(found))
+        ]
+        denied |= no
+        if statements:
+            last = max(statements, key=lambda found: found.start("letters"))
+            letters = _split(last)
+            is_one = not re.search(r"\bor\b|或", last["letters"])
+            return frozenset(letters) if is_one and denied.isdisjoint(letters) else frozenset()
+    return frozenset()
+
+
+def _is_denied(found: re.Match[str], sentence: str) -> bool:
+    between = found.groupdict().get("between") or ""
+    if re.match(r"but\s+\(?[A-Z]", found[0]):
+        return re.search(r"\b[Nn]ot\b", sentence[: found.start()]) is None  # "not A but B", "all but B"
+    before = sentence[: found.start()][-12:]
+    return any(_DENIAL.search(text) for text in (between, before)) or _in_formula(found, sentence)
+
+
+def _in_formula(found: re.Match[str], sentence: str) -> bool:
+    """Whether a letter is a variable or a unit: `x + C`, `C_1`, `30°C`."""
+    before, behind = sentence[: found.start("letters")].rstrip(), sentence[found.end("letters") :]
+    return before[-1:] in tuple("+-*/^<>_°%&") or re.match(r"[_^+*/=-]|\s*[+*/^=<>]", behind) is not None
+
+
+def _split(found: re.Match[str]) -> set[str]:
+    return set(re.findall("[A-Z]", found["letters"]))
+
+
+def _sentences(text: str) -> Iterator[tuple[str, bool]]:
+    """The sentences of a text without marks of emphasis, and whether each is a question."""
+    plain = re.sub(r"[*`$\"\u201c\u201d]|\\(?:text|math)(?:bf|rm|it)?\s*|[{}]", "", text)
+    for sentence in _SENTENCE.finditer(re.sub(r":\s*\n\s*", ": ", _ARTICLE.sub("a", plain))):
+        yield sentence[0].rstrip(".!?;。！？；\n").strip(), sentence["end"] in ("?", "？")

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Sequence
 
-from verifier import symbols, units
+from verifier import symbols
 from verifier.answers import (
     Answer,
     Chain,
     Family,
     Formula,
     Grid,
-    Leaf,
     Many,
     Named,
     Number,
@@ -21,16 +20,13 @@ from verifier.answers import (
     text_of,
     with_letters,
 )
-from verifier.labels import base_of, is_name, renaming
-from verifier.latex import split_outside, without_text
+from verifier.labels import base_of, renaming
+from verifier.leaves import same_leaves, same_ratio, same_text, same_words
 from verifier.literals import Literal, same_number
 from verifier.reals import same_reals
 
 MAX_REPEATED = 50
 """Longest list in which repetitions are looked for."""
-_EMPTY = frozenset(
-    {"no solution", "no solutions", "none", "empty set", "the empty set", "no real solutions", "no real solution"}
-)
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _CONVERSE = _FLIPPED | {
     r"\subset": r"\supset",
@@ -38,18 +34,7 @@ _CONVERSE = _FLIPPED | {
     r"\supset": r"\subset",
     r"\supseteq": r"\subseteq",
 }
-_ONE_WAY = frozenset({r"\in"})
-_INTEGRATION = re.compile(r"\s*\+?\s*[CcKk](?:_\{?\d\}?)?\s*")
-"""A constant of integration, whatever its name."""
-_PLUS_OR_MINUS = re.compile(r"(?<=[\w})\]|!])\s*[+-]\s*")
-_WHOLE = frozenset("klmnjz")
-_WORD = re.compile("[A-Za-z]{3}")
-_PLAIN_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3}")
 _VARIABLE = re.compile("[A-Za-z]'*")
-_PERIOD = re.compile(
-    r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
-)
-"""A sum with a period in it; a letter under a function or a power is no free one."""
 
 
 def same(gold: Answer, answer: Answer) -> bool:
@@ -66,16 +51,16 @@ def same(gold: Answer, answer: Answer) -> bool:
         case _, Named(_, value) if not isinstance(gold, Chain):
             return same(gold, end_of(value, named=True))
         case Words(a), Words(b):
-            return _same_words(a, b)
+            return same_words(a, b)
         case Ratio(), Ratio():
-            return _same_ratio(gold, answer)
+            return same_ratio(gold, answer)
         case Ratio((a, b)), Number() | Formula():
             return same(Formula(rf"\frac{{{text_of(a)}}}{{{text_of(b)}}}"), answer)
         case Number() | Formula(), Number() | Formula():
-            return _same_leaves(gold, answer)
+            return same_leaves(gold, answer)
         case Number() | Formula(), Chain():
             end = end_of(answer)
-            return isinstance(end, Number | Formula) and _same_leaves(gold, end)
+            return isinstance(end, Number | Formula) and same_leaves(gold, end)
         case (Chain(), Named(label, Number() | Formula() as value)) if _VARIABLE.fullmatch(label):
             return _same_chains(gold, Chain((Formula(label), value), ("=",))) or same_reals(gold, answer)
         case (Named(label, Number() | Formula() as value), Chain()) if _VARIABLE.fullmatch(label):
@@ -83,7 +68,7 @@ def same(gold: Answer, answer: Answer) -> bool:
         case Chain(), Chain():
             return _same_chains(gold, answer) or same_reals(gold, answer)
         case _:
-            return _same_several(gold, answer) or same_reals(gold, answer) or _same_text(gold, answer)
+            return _same_several(gold, answer) or same_reals(gold, answer) or same_text(gold, answer)
 
 
 # -- several values ---------------------------------------------------------------------------------------------------
@@ -225,7 +210,7 @@ def end_of(tree: Answer, *, named: bool = False) -> Answer:
         return end if number_of(tree, named=named) is not None else tree
     if not isinstance(end, Formula):
         return tree
-    agree = all(isinstance(side, Number | Formula) and _same_leaves(end, side) for side in tree.sides[:-1])
+    agree = all(isinstance(side, Number | Formula) and same_leaves(end, side) for side in tree.sides[:-1])
     return end if agree else tree
 
 
@@ -286,9 +271,10 @@ def _same_chains(gold: Chain, answer: Chain) -> bool:
         a, b = ((text_of(chain.sides[0]), chain.relations[0], text_of(chain.sides[1])) for chain in (gold, answer))
         return symbols.same_relation(a, b)
     turned = Chain(answer.sides[::-1], tuple(_CONVERSE.get(relation, relation) for relation in answer.relations[::-1]))
-    if not _ONE_WAY.isdisjoint(gold.relations):
-        turned = answer
-    return any(gold.relations == other.relations and _in_order(gold.sides, other.sides) for other in (answer, turned))
+    return any(
+        gold.relations == other.relations and _in_order(gold.sides, other.sides)
+        for other in ((answer,) if r"\in" in gold.relations else (answer, turned))
+    )
 
 
 def _same_congruences(gold: Chain, answer: Chain) -> bool:
@@ -299,108 +285,3 @@ def _same_congruences(gold: Chain, answer: Chain) -> bool:
     if isinstance(a, Number) and isinstance(b, Number) and int(gold.modulus) > 0:
         return (a.value.value - b.value.value) % int(gold.modulus) == 0
     return same(a, b)
-
-
-# -- leaves -----------------------------------------------------------------------------------------------------------
-
-
-def normal(text: str) -> str:
-    r"""A text without what makes no difference: white space, `\text`, case, the full stop."""
-    if len(text) < 2:
-        return text
-    plain = re.sub(r"\s+", "", without_text(text)).strip(".,;")
-    return plain.lower() if _WORD.search(re.sub(r"\\[A-Za-z]+", " ", text)) else plain  # R/r is not r/R
-
-
-def _same_leaves(gold: Leaf, answer: Leaf) -> bool:
-    match gold, answer:
-        case Number(_, value), Number(_, other):
-            return same_number(value, other)
-        case Number(), Formula():
-            return False
-    a, b = gold.text, answer.text
-    if normal(a) == normal(b):
-        return True
-    measure = answer.value.unit if isinstance(answer, Number) else symbols.unit_of(b)
-    if units.differ(symbols.unit_of(a), measure):
-        return False
-    if re.search(r"\d_", a + b):
-        return _same_based(a, b)
-    if isinstance(answer, Number):
-        if symbols.is_formula_of_letters(a):
-            is_plain = not answer.value.unit and not answer.value.percent and not _PLAIN_WORD.search(a)
-            return is_plain and symbols.same_expression(a, b)
-        return symbols.near_literal(a, answer.value)
-    if is_name(a) and is_name(b):
-        return a.strip("() .") == b.strip("() .")
-    if (parts := _antiderivatives(a, b)) is not None:
-        return symbols.same_antiderivative(*parts)
-    return symbols.same_expression(a, _with_integer_letter(a, b))
-
-
-def _antiderivatives(gold: str, answer: str) -> tuple[str, str] | None:
-    """Two antiderivatives without their constants; None if other capital letters say that these are no such constants."""
-    parts = []
-    for text in (gold, answer):
-        terms = [sign.strip() + term for sign, term in split_outside(text, _PLUS_OR_MINUS)]
-        others = [term for term in terms if not _INTEGRATION.fullmatch(term)]
-        rest = "".join(others).removeprefix("+")
-        letters = set(re.findall("[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", rest))) - {"e"}
-        is_plain = len(letters) == 1 or re.search("[CK]", "".join(terms)) is not None
-        if len(others) != len(terms) - 1 or not letters or not is_plain or any(map(str.isupper, letters)):
-            return None
-        parts.append(rest)
-    return (parts[0], parts[1]) if all(parts) else None
-
-
-def _same_based(gold: str, answer: str) -> bool:
-    """Numbers in some base, of which the parser knows nothing; the base may be left out of the answer."""
-    based = re.fullmatch(r"(.+?)_\{?\s*(?:\d+|\\text\s*\{[^{}]*\})\s*\}?", gold)
-    if based and re.fullmatch(r"[0-9A-Fa-f.]+", based[1]) and "_" not in answer:
-        return normal(based[1]) == normal(answer)
-    return re.sub(r"[{}\s]", "", gold) == re.sub(r"[{}\s]", "", answer)
-
-
-def _with_integer_letter(gold: str, answer: str) -> str:
-    r"""`\frac{\pi}{3} + n\pi` with the gold's letter k for n: the solutions of an equation with a period."""
-    if not _PERIOD.fullmatch(gold) or not _PERIOD.fullmatch(answer):
-        return answer
-    mine, theirs = (set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", text))) for text in (gold, answer))
-    if mine == theirs or len(mine) != 1 or len(theirs) != 1 or not mine | theirs <= _WHOLE:
-        return answer
-    changed = with_letters(Formula(answer), {theirs.pop(): mine.pop()})
-    return text_of(changed) if changed is not None else answer
-
-
-def _same_words(a: str, b: str) -> bool:
-    plain, other = (re.sub(r"^(?:the|an?) ", "", words) for words in (a, b))
-    return plain == other or (a in _EMPTY and b in _EMPTY)
-
-
-def _same_text(gold: Answer, answer: Answer) -> bool:
-    """Words against a leaf: `odd` may have been read as a product of letters."""
-    match gold, answer:
-        case (Words(words), Formula(text) | Number(text)) | (Formula(text) | Number(text), Words(words)):
-            if words in _EMPTY and r"\emptyset" in text:
-                return True
-            if text[:1] in ("+", "-") or re.search(r"[+*/^=<>]", text):
-                return False
-            plain = re.sub(r"[^a-zA-Z0-9]+", " ", without_text(text)).strip()
-            return plain == words if len(words) == 1 else _same_words(plain.lower(), words)
-    return False
-
-
-def _same_ratio(gold: Ratio, answer: Ratio) -> bool:
-    """3 : 4 is 6 : 8, but 12:00 is a time."""
-    if len(gold.parts) != len(answer.parts):
-        return False
-    a, b = ([text_of(part) for part in ratio.parts] for ratio in (gold, answer))
-    if gold.half or answer.half or any(re.fullmatch(r"0\d", part) for part in (*a[1:], *b[1:])):
-        return units.same_time((a, gold.half), (b, answer.half))
-    if not all(a) or not all(b):
-        return False
-    if any(re.fullmatch("0+", part) for part in a + b):
-        return a == b
-    return all(
-        symbols.same_expression(rf"({a[0]})*({q})", rf"({b[0]})*({p})") for p, q in zip(a[1:], b[1:], strict=True)
-    )

@@ -12,12 +12,13 @@ from functools import lru_cache
 
 from verifier import symbols
 from verifier.answers import Answer, Formula, Many, Number, Operation, Row, Words
-from verifier.compare import normal, number_of, same
+from verifier.compare import number_of, same
 from verifier.extract import Found, find_answer
 from verifier.golds import damage_in
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, unwrap, without_text
+from verifier.leaves import normal
 from verifier.literals import Literal, literal, same_number, too_many_digits
 from verifier.marks import last_boxes
 from verifier.prose import MAX_CANDIDATE, is_prose

@@ -71,11 +71,12 @@ _OF_AN_EVENT = re.compile(
     r"\s*[(\[](?P<of>(?:[^()\[\]]|\([^()]*\)){1,60})[)\]]"
     r"|\\lim\s*_\s*\{[^{}]*\}\s*[A-Za-z]\([a-z]\)|\\(?:max|min)\s*[a-z]\([a-z]\)"
 )
-_EVENT = re.compile(r".*(?:[<>=|,]|\\(?:le|ge|ne|in|cap|cup|mid)(?![a-z])).*|[-+]?[\d\s.+*/^{}-]+|\s*[-+]?\s*\\infty\s*|\s*[A-Z]\s*", re.DOTALL)
-r"""What a function or probability is of, where that is no factor: `X \ge 2`, `A|B`, `r, +0`, `-1`."""
-_FUNCTIONS = re.compile(
-    r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])"
+_EVENT = re.compile(
+    r".*(?:[<>=|,]|\\(?:le|ge|ne|in|cap|cup|mid)(?![a-z])).*|[-+]?[\d\s.+*/^{}-]+|\s*[-+]?\s*\\infty\s*|\s*[A-Z]\s*",
+    re.DOTALL,
 )
+r"""What a function or probability is of, where that is no factor: `X \ge 2`, `A|B`, `r, +0`, `-1`."""
+_FUNCTIONS = re.compile(r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])")
 _MATRIX = re.compile(
     r"^[\[(|]?\s*\\begin\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[\])|]?"
     r"(?P<turned>\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?$",

@@ -5,6 +5,7 @@ import pytest
 
 from infra.cli import main
 from verifier.golds import ambiguity_of, damage_in
+from verifier.graders import grade
 
 
 def write(folder: Path, *rows: object) -> str:
@@ -84,6 +85,7 @@ def test_keys_and_grader_come_from_a_recipe_or_the_command_line(
     [
         ("\\frac{1}{2}", "frac"), ("\\tan x", "tan"), ("3 \\times 4", "times"), ("\\binom{4}{2}", "binom"),
         ("\\rho + 1", "rho"), ("x \\neq 2", "neq"), ("\\vec{v}", "vec"), ("\\alpha", "alpha"),
+        ("3 \\nu", "nu"), ("x \\ne 2", "ne"), ("\\neg p", "neg"),
     ],
 )  # fmt: skip
 def test_a_gold_that_lost_its_backslash_is_named_with_the_remedy(gold: str, command: str) -> None:
@@ -96,6 +98,7 @@ def test_a_gold_that_lost_its_backslash_is_named_with_the_remedy(gold: str, comm
     assert found is not None
     assert f"write \\\\{command} in JSON" in found
     assert damage_in(gold) is None
+    assert grade("math", read, "\\boxed{7}")[:2] == ("error", 0.0)  # no right answer could be told from a wrong one
 
 
 @pytest.mark.parametrize("gold", ["two\nlines", "a\tb", "1\n2", "\\frac{1}{2}", "line\r\nend", "x\n\nexample"])

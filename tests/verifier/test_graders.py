@@ -1,4 +1,6 @@
 import json
+import time
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +124,25 @@ def test_reasoning_gym_golds_are_checked() -> None:
 def test_every_grader_checks_its_gold_before_it_looks_at_the_answer(name: str) -> None:
     for answer in ("", "1"):
         assert grade(name, "", answer).outcome == "error"
+
+
+CHOICES = [json.loads(line) for line in (Path(__file__).parent / "choices.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_choices_are_graded_as_labelled() -> None:
+    graded = [(case, grade("choice", case["gold"], case["answer"])) for case in CHOICES]
+    assert [
+        f"{case['gold']} | {case['answer']} | {found.outcome}: {found.reason}"
+        for case, found in graded
+        if (found.outcome == "correct") != case["correct"]
+    ] == []
+    assert {case["correct"] for case in CHOICES} == {True, False}
+
+
+@pytest.mark.parametrize(
+    "text", ["A, " * 700, "not " * 500 + "B", "answer " * 280 + "B", "(A) or " * 300, "so " * 660 + "A"]
+)
+def test_long_texts_are_searched_for_letters_in_linear_time(text: str) -> None:
+    start = time.process_time()
+    grade("choice", "B", text)
+    assert time.process_time() - start < 1.0
