@@ -5,6 +5,8 @@ What enters is a broker and a version, what leaves is the state, its digest chec
 are kept.
 """
 
+from contextlib import suppress
+
 from stream.broker import Broker
 from stream.errors import UserError
 from stream.messages import Policy, Update, WeightsPart
@@ -26,56 +28,60 @@ def rebuild(broker: Broker, run: str, version: int) -> State:
         NoSuchVersion: it was never published, or its records are deleted.
 
     """
-    digest = announced_digest(broker, run, version)
-    assembler = Assembler(max_whole_states=None)
-    oldest = None
-    for part in messages(broker, run, WEIGHTS):
-        if isinstance(part, WeightsPart) and part.version <= version:
-            assembler.add(part)
-        if not part.parent_digest:
-            oldest = part.version if oldest is None else min(oldest, part.version)
-    route = assembler.route(None, digest)
-    if route is None:
-        covered = "none is" if oldest is None else f"the oldest that is is {oldest}"
-        raise NoSuchVersion(f"version {version} is not covered any more: {covered} (learner.keep_policies)")
-    state = State()
-    for publication in route:
-        if publication.head.uri:
-            state = read_stored(publication.head.uri)
-        state.apply(publication.patches())
-    if state.digest() != digest:
-        raise NoSuchVersion(f"version {version}: what the topic holds has another digest than was announced, {digest}")
-    return state
+    return Versions(broker, run, version).state(version)
 
 
-def announced_digest(broker: Broker, run: str, version: int) -> str:
-    """Digest of the state of a version.
+class Versions:
+    """The versions that a run's topics hold, read once."""
 
-    Raises:
-        NoSuchVersion: it was never published.
+    def __init__(self, broker: Broker, run: str, newest: int | None = None) -> None:
+        """Read all parts up to the version `newest`; None reads all."""
+        self._assembler = Assembler(max_whole_states=None)
+        self._oldest: int | None = None
+        self._first_whole = ""
+        self._announced = [*messages(broker, run, POLICIES), *messages(broker, run, UPDATES)]
+        for part in messages(broker, run, WEIGHTS):
+            assert isinstance(part, WeightsPart), "the topic's message"
+            if newest is None or part.version <= newest:
+                with suppress(ValueError):  # a part that contradicts itself is as good as lost
+                    self._assembler.add(part)
+            if not part.parent_digest:
+                self._oldest = part.version if self._oldest is None else min(self._oldest, part.version)
+                self._first_whole = self._first_whole or (part.digest if part.version == 0 else "")
 
-    """
-    later = []
-    for message in (*messages(broker, run, POLICIES), *messages(broker, run, UPDATES)):
-        assert isinstance(message, Policy | Update), "the topics' messages"
-        if message.version == version and message.digest:
-            return message.digest
-        if message.version > version and message.digest:
-            later.append(message.version)
-        elif message.version == version:
-            later.append(version)
-    if version in later:
-        after = min((other for other in later if other > version), default=None)
-        with_version = f"version {after}" if after is not None else "no other yet"
-        raise NoSuchVersion(f"version {version} was published together with {with_version}, and not by itself")
-    if version == 0 and later:
-        return _first_whole(broker, run)
-    raise NoSuchVersion(f"version {version} was never published")
+    def state(self, version: int) -> State:
+        """The weights of a version.
 
+        Raises:
+            NoSuchVersion: it was never published, or its records are deleted.
 
-def _first_whole(broker: Broker, run: str) -> str:
-    """Digest of the base policy, which no update has made."""
-    for part in messages(broker, run, WEIGHTS):
-        if isinstance(part, WeightsPart) and part.version == 0 and not part.parent_digest:
-            return part.digest
-    raise NoSuchVersion("version 0 is not covered any more")
+        """
+        digest = self._digest(version)
+        route = self._assembler.route(None, digest)
+        if route is None:
+            covered = "none is" if self._oldest is None else f"the oldest that is is {self._oldest}"
+            raise NoSuchVersion(f"version {version} is not covered any more: {covered} (learner.keep_policies)")
+        state = State()
+        for publication in route:
+            if publication.head.uri:
+                state = read_stored(publication.head.uri)
+            state.apply(publication.patches())
+        if state.digest() != digest:
+            raise NoSuchVersion(
+                f"version {version}: what the topic holds has another digest than was announced, {digest}"
+            )
+        return state
+
+    def _digest(self, version: int) -> str:
+        announced: dict[int, str] = {}
+        for message in self._announced:
+            assert isinstance(message, Policy | Update), "the topics' messages"
+            announced[message.version] = announced.get(message.version) or message.digest
+        if announced.get(version):
+            return announced[version]
+        later = sorted(other for other, digest in announced.items() if other > version and digest)
+        if version in announced and later:
+            raise NoSuchVersion(f"version {version} was published together with version {later[0]}, and not by itself")
+        if version == 0 and later and self._first_whole:  # the base policy was made by no update
+            return self._first_whole
+        raise NoSuchVersion(f"version {version} was never published")

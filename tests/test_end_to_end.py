@@ -52,6 +52,7 @@ max_num_seqs = 128
 
 [learner]
 checkpoint_every = 3
+keep_policies = 1000
 
 [evaluator]
 every = 100
@@ -283,7 +284,28 @@ def test_every_rollout_counts_once_and_every_round_meets_its_budget(data: Any) -
 
 def test_garbage_goes_to_deadletters_from_every_topic_that_a_role_reads(data: Any) -> None:
     buried = {letter.topic.rpartition(".")[2] for letter in data.dead_letters if letter.value == GARBAGE}
-    assert buried == {"jobs", "trajectories", "verdicts", "policies", "updates", "evaluations"}
+    assert buried == {"jobs", "trajectories", "verdicts", "weights", "policies", "updates", "evaluations"}
+
+
+def test_no_token_is_labelled_with_a_version_that_did_not_sample_it(data: Any, folder: Path) -> None:
+    """Log-probabilities computed again, from weights rebuilt from the log: of every version that sampled something."""
+    from weights_audit import audit
+
+    from replay.source import Location, open_run
+    from stream.snapshot import messages
+    from stream.topics import TRAJECTORIES
+
+    with open_run(Location(folder / "runs"), "e2e") as (broker, name, _path):
+        by_version: dict[int, list[Any]] = {}
+        for trajectory in messages(broker, name, TRAJECTORIES):
+            if trajectory.job.purpose == "train" and len(trajectory.spans) == 1:
+                by_version.setdefault(trajectory.min_policy_version, []).append(trajectory)
+        sample = [trajectory for some in by_version.values() for trajectory in (some[0], some[-1])]
+        result = audit(broker, name, ROOT / "demo" / "base", sample)
+    assert result.num_skipped == 0
+    assert len(result.versions) == len(by_version) > NUM_UPDATES / 2
+    assert result.largest_gap < 1e-3
+    assert result.largest_gap_elsewhere > 1e-2  # so a wrong label would have been seen
 
 
 def test_report_and_model_are_there_and_the_model_loads(observed: Observed, folder: Path) -> None:

@@ -1,0 +1,285 @@
+"""Measures how weights travel: bytes, and seconds to find, send, fetch, check and apply, through the log and by files.
+
+    python -m benchmarks.weights [--case demo|smollm2|0.5b|1.5b ...] [--engine] [--updates 6] [--out FILE.json]
+
+One process plays learner and producer, a real local Kafka (or, with --memory, the broker in memory) is between them. A case
+is a model, a learning rate and the precision that is published. Its steps are those of Adam in a steady state where noise
+rules: a normal number with the standard deviation lr sqrt((1 - beta1) / (1 + beta1)) = .23 lr for every weight; where there
+is no model on disk the weights are normal with standard deviation .02. With --engine a vLLM samples meanwhile, and
+what pauses and what waits is measured there.
+
+take: find what has changed, on the device.  send: digest, encode, send, acknowledged.  fetch: read, decode, apply on the
+host, check the digest.  total: take + send + fetch + apply, from the end of an update to sampling under the new weights.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.results import as_line, load, machine, write_rows
+from learner.changes import ChangeFinder
+from learner.publisher import FolderPublisher, LogPublisher, Place, Publisher
+from localkafka.local import LocalKafka
+from producers.follower import Offer, PolicyFollower
+from stream.broker import Broker
+from stream.config import Config
+from stream.console import make_console
+from stream.memory import MemoryBroker
+from stream.messages import Dtype, Policy
+from stream.run_topics import RunTopics
+from stream.topics import POLICIES, TOPICS
+from stream.weights import read_state
+
+ADAM_NOISE = ((1 - 0.9) / (1 + 0.9)) ** 0.5
+STEPS = ("take_s", "send_s", "fetch_s", "apply_s", "total_s")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, how it learns, and what is published of it."""
+
+    name: str
+    lr: float
+    dtype: Dtype
+    model: str = ""
+    """A folder; empty takes random weights of `shape`."""
+    shape: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Vocabulary, width, width of the feed-forward layers, layers."""
+
+
+SMOLLM2 = "models/smollm2-135m-instruct"
+CASES = {
+    "demo": [Case("demo .8 M", 8e-4, "float32", "demo/base")],
+    "smollm2": [Case(f"SmolLM2-135M, lr {lr:.0e}", lr, "bfloat16", SMOLLM2) for lr in (1e-6, 1e-5, 1e-4)],
+    "0.5b": [Case("random .5 B, lr 1e-06", 1e-6, "bfloat16", shape=(151_936, 896, 4864, 24))],
+    "1.5b": [Case("random 1.5 B, lr 1e-06", 1e-6, "bfloat16", shape=(151_936, 1536, 8960, 28))],
+}
+
+
+class Model:
+    """Weights that change as training changes them."""
+
+    def __init__(self, case: Case, folder: Path, device: str) -> None:
+        self._lr, self._device = case.lr, device
+        self._generator = torch.Generator(device).manual_seed(0)
+        self.weights = dict(_stored(folder, device) if case.model else self._random(case.shape))
+        self.num_weights = sum(tensor.numel() for tensor in self.weights.values())
+
+    def step(self) -> None:
+        """One update."""
+        for tensor in self.weights.values():
+            noise = torch.randn(tensor.shape, generator=self._generator, device=self._device)
+            tensor.add_(noise, alpha=self._lr * ADAM_NOISE)
+
+    def _random(self, shape: tuple[int, int, int, int]) -> Iterator[tuple[str, Tensor]]:
+        vocabulary, width, inner, layers = shape
+        yield "model.embed_tokens.weight", self._normal(vocabulary, width)
+        for layer in range(layers):
+            for name, size in (("self_attn.q_proj", width), ("self_attn.o_proj", width), ("mlp.gate_proj", inner),
+                               ("mlp.up_proj", inner), ("mlp.down_proj", inner)):  # fmt: skip
+                yield f"model.layers.{layer}.{name}.weight", self._normal(size, width)
+            yield f"model.layers.{layer}.input_layernorm.weight", torch.ones(width, device=self._device)
+
+    def _normal(self, rows: int, columns: int) -> Tensor:
+        return torch.randn(rows, columns, generator=self._generator, device=self._device) * 0.02
+
+
+def _stored(folder: Path, device: str) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in read_state(folder).tensors.items():
+        bits = torch.from_numpy(tensor.bits.view(f"<i{tensor.bits.itemsize}"))
+        yield name, bits.view(getattr(torch, tensor.dtype)).view(tensor.shape).float().to(device)
+
+
+class Served:
+    """What the producer's side does with an offer: an engine that samples, or none."""
+
+    def __init__(self, folder: Path | None, dtype: Dtype) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._engine: Any = self._loop.run_until_complete(self._start(folder, dtype)) if folder is not None else None
+
+    async def _start(self, folder: Path, dtype: Dtype) -> Any:
+        from producers.engine import Engine
+
+        engine = await Engine.start(folder, max_model_len=256, max_num_seqs=4, dtype=dtype, kv_cache_gib=0.25)
+        await engine.warm_up()
+        return engine
+
+    def load(self, offer: Offer) -> tuple[float, float]:
+        """Seconds until the offered weights are sampled from, and those for which sampling was paused."""
+        if self._engine is None:
+            return 0.0, 0.0
+        return self._loop.run_until_complete(self._load(offer))
+
+    async def _load(self, offer: Offer) -> tuple[float, float]:
+        sampling = asyncio.create_task(
+            self._engine.generate([1] * 8, request_id=f"bench/{offer.version}", max_tokens=200)
+        )
+        await asyncio.sleep(0.2)
+        started = time.monotonic()
+        if offer.folder:
+            paused_s = await self._engine.swap(offer.folder, offer.version)
+        else:
+            paused_s = await self._engine.apply(offer.patches, offer.version)
+        loaded_s = time.monotonic() - started
+        await sampling
+        return loaded_s, paused_s
+
+    def close(self) -> None:
+        """End the engine."""
+        if self._engine is not None:
+            self._loop.run_until_complete(self._engine.close())
+        self._loop.close()
+
+
+class Journey:
+    """One way of the weights, from a model that changes to one that samples."""
+
+    def __init__(
+        self, model: Model, publisher: Publisher, finder: ChangeFinder, topics: RunTopics, served: Served
+    ) -> None:
+        self._model, self._publisher, self._finder = model, publisher, finder
+        self._topics, self._served = topics, served
+        self._follower = PolicyFollower(topics, poll_s=0.005)
+        self._version = -1
+
+    def once(self) -> dict[str, float]:
+        """Publish the model as it is, and take it over; returns seconds and bytes."""
+        started = time.monotonic()
+        changes = self._finder.take(self._model.weights.items())
+        taken = time.monotonic()
+        version = self._version + 1
+        place = self._publisher.publish(changes, version)
+        self._announce(version, place)
+        sent = time.monotonic()
+        offer = None
+        while offer is None:
+            offer = self._follower.step(self._version, busy=False)
+        fetched = time.monotonic()
+        apply_s, paused_s = self._served.load(offer)
+        self._publisher.tidy(version)
+        self._version = version
+        return {
+            "bytes": place.num_bytes,
+            "changed_share": changes.num_changed / changes.num_elements,
+            "take_s": taken - started,
+            "send_s": sent - taken,
+            "fetch_s": fetched - sent,
+            "apply_s": apply_s,
+            "paused_s": paused_s,
+            "total_s": fetched - started + apply_s,
+        }
+
+    def _announce(self, version: int, place: Place) -> None:
+        policy = Policy(version=version, digest=place.digest, step=version, offset=place.offset, uri=place.uri)
+        self._topics.send(POLICIES, "policy", policy)
+        self._topics.writer.flush()
+
+    def close(self) -> None:
+        """Free the connections."""
+        self._follower.close()
+        self._publisher.close()
+
+
+def measure(case: Case, way: str, broker: Broker, options: argparse.Namespace) -> dict[str, Any]:
+    """The first publication, and the medians of those after it."""
+    folder = Path(options.model if case.model == SMOLLM2 else case.model or ".")
+    model = Model(case, folder, options.device)
+    run = f"w{time.time_ns()}"
+    with tempfile.TemporaryDirectory() as temporary:
+        config = Config.model_validate({"run": {"name": run, "dir": temporary}, "learner": {"weights": way}})
+        broker.create_topics(run, TOPICS, 1)
+        topics = RunTopics(broker, run, "bench")
+        publisher: Publisher = LogPublisher(config, topics)
+        if way == "files":
+            publisher = FolderPublisher(Path(temporary) / "policies", 2, _model_config(folder))
+        served = Served(folder if options.engine and case.model else None, case.dtype)
+        journey = Journey(model, publisher, ChangeFinder(case.dtype), topics, served)
+        try:
+            first = journey.once()
+            rows = []
+            for _ in range(options.updates):
+                model.step()
+                rows.append(journey.once())
+        finally:
+            journey.close()
+            served.close()
+    dense = model.num_weights * (4 if case.dtype == "float32" else 2)
+    medians = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    return {
+        "case": case.name, "way": way, "dtype": case.dtype, "num_weights": model.num_weights, "dense_bytes": dense,
+        "share_of_dense": medians["bytes"] / dense, "whole_total_s": first["total_s"], **medians,
+    }  # fmt: skip
+
+
+def _model_config(folder: Path) -> Any:
+    from transformers import AutoConfig, LlamaConfig
+
+    return AutoConfig.from_pretrained(folder) if (folder / "config.json").is_file() else LlamaConfig()
+
+
+def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """One line for each case and way."""
+    table = Table(title="Weights on their way: medians of the updates after the first", title_justify="left")
+    table.add_column("case")
+    table.add_column("way")
+    columns = ("MB", "of dense", "changed", *(name.removesuffix("_s") + " s" for name in STEPS), "paused ms", "whole s")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        figures = [f"{row['bytes'] / 1e6:,.2f}", f"{row['share_of_dense']:.2%}", f"{row['changed_share']:.2%}"]
+        figures += [f"{row[name]:.3f}" for name in STEPS]
+        figures += [f"{1000 * row['paused_s']:.0f}", f"{row['whole_total_s']:.2f}"]
+        table.add_row(row["case"], row["way"], *figures)
+    console.print(table)
+
+
+def main() -> None:
+    """Measure every case both ways, in one run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--case", nargs="+", default=["demo", "smollm2"], choices=CASES, metavar="CASE")
+    parser.add_argument("--model", default=SMOLLM2, help="folder of SmolLM2-135M, as `rucksack smollm2` makes it")
+    parser.add_argument("--updates", type=int, default=6, help="after the first, whole one (default: 6)")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of the learner's side"
+    )
+    parser.add_argument("--engine", action="store_true", help="a vLLM samples meanwhile; without it nothing is applied")
+    parser.add_argument("--memory", action="store_true", help="a broker in memory instead of Kafka")
+    parser.add_argument("--out", type=Path, help="JSON file to write as well")
+    options = parser.parse_args()
+    console = make_console()
+    settings = {"machine": machine("torch"), "updates": options.updates, "device": options.device,
+                "broker": "memory" if options.memory else "kafka", "load": load()}  # fmt: skip
+    console.print(as_line(settings))
+    rows = []
+    with ExitStack() as stack:
+        if options.memory:
+            broker: Broker = MemoryBroker()
+        else:
+            from stream.kafka import KafkaBroker
+
+            kafka = stack.enter_context(LocalKafka(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+            broker = KafkaBroker(kafka.bootstrap_servers)
+        for case in [case for name in options.case for case in CASES[name]]:
+            for way in ("log", "files"):
+                rows.append(measure(case, way, broker, options))
+                console.print(as_line({"done": case.name, "way": way, "total_s": f"{rows[-1]['total_s']:.3f}"}))
+        broker.close()
+    show(rows, console)
+    if options.out:
+        write_rows(options.out, settings, "rows", rows)
+
+
+if __name__ == "__main__":
+    main()
