@@ -65,7 +65,7 @@ def plan_gpus(config: Config, gpus: Sequence[Gpu], facts: ModelFacts | None) -> 
     shared = [known[name] for name in learner if any(name in names for names in producers)]
     utilization = None
     if facts is not None and all(gpu.total_bytes for gpu in gpus):
-        utilization = _fit(config, facts, [known[name] for name in learner],
+        utilization = _fit(config, facts, len(gpus), [known[name] for name in learner],
                            [known[name] for names in producers for name in names], shared)  # fmt: skip
         lines += _sums(config, facts, learner, utilization)
     elif shared:
@@ -118,7 +118,12 @@ def _known(wanted: Sequence[str], names: Sequence[str], key: str) -> tuple[str, 
 
 
 def _fit(
-    config: Config, facts: ModelFacts, learner: Sequence[Gpu], producers: Sequence[Gpu], shared: Sequence[Gpu]
+    config: Config,
+    facts: ModelFacts,
+    num_gpus: int,
+    learner: Sequence[Gpu],
+    producers: Sequence[Gpu],
+    shared: Sequence[Gpu],
 ) -> float | None:
     """Check each card's sum; returns the engine's share where a card is shared."""
     needed, engine = total(learner_parts(facts, config.learner)), total(engine_parts(facts, config))
@@ -126,7 +131,7 @@ def _fit(
     for gpu in learner:
         room = gpu.total_bytes * (1 - RESERVE) - (engine if gpu in shared else 0)
         if needed > room:
-            raise UserError(_too_large(config, facts, gpu, is_shared=gpu in shared))
+            raise UserError(_too_large(config, facts, num_gpus, gpu, is_shared=gpu in shared))
     for gpu in producers:
         if gpu not in shared and engine > gpu.total_bytes * share:
             raise UserError(
@@ -147,15 +152,14 @@ def _fit(
     return int(100 * rest) / 100
 
 
-def _too_large(config: Config, facts: ModelFacts, gpu: Gpu, *, is_shared: bool) -> str:
+def _too_large(config: Config, facts: ModelFacts, num_gpus: int, gpu: Gpu, *, is_shared: bool) -> str:
     parts = as_sum("the learner needs", learner_parts(facts, config.learner))
     if is_shared:
         parts += "; " + as_sum("the engine", engine_parts(facts, config))
-    fitting = [text for text, changed in _alternatives(config) if _fits(changed, facts, gpu, is_shared)]
+    alternatives = _alternatives(config, num_gpus)
+    fitting = [text for text, changed in alternatives if _fits(changed, facts, gpu, is_shared)]
     remedy = (
-        " or ".join(fitting)
-        if fitting
-        else "no setting of one card does: take more cards (learner.ranks) or a smaller model"
+        " or ".join(fitting[:2]) if fitting else "no setting here does: take more or larger cards, or a smaller model"
     )
     return f"{parts}; GPU {gpu.name} has {in_gib(gpu.total_bytes)}. What would fit: {remedy}"
 
@@ -165,20 +169,28 @@ def _fits(config: Config, facts: ModelFacts, gpu: Gpu, is_shared: bool) -> bool:
     return needed <= gpu.total_bytes * (1 - RESERVE)
 
 
-def _alternatives(config: Config) -> list[tuple[str, Config]]:
+def _alternatives(config: Config, num_gpus: int) -> list[tuple[str, Config]]:
     """Recipes that take less memory, in the order in which they cost least, and how to say them."""
     found: list[tuple[str, Config]] = []
     changes: dict[str, object] = {}
-    steps = (
+    ranks: list[tuple[str, dict[str, object]]] = [
+        (f"learner.ranks = {number}", {"ranks": number})
+        for number in (2, 4, 8)
+        if config.learner.ranks < number < num_gpus
+    ]
+    steps: tuple[tuple[str, dict[str, object]], ...] = (
         ("learner.gradient_checkpointing = true", {"gradient_checkpointing": True}),
         ('learner.dtype = "bfloat16"', {"dtype": "bfloat16"}),
         ("learner.micro_batch_tokens = 4096", {"micro_batch_tokens": min(4096, config.learner.micro_batch_tokens)}),
+        *ranks,
         (f"learner.lora_rank = {ADAPTER_RANK}", {"lora_rank": config.learner.lora_rank or ADAPTER_RANK}),
     )
     texts: list[str] = []
     for text, change in steps:
         if all(getattr(config.learner, key) == value for key, value in change.items()):
             continue
+        if "ranks" in changes and "ranks" in change:
+            texts.pop()
         changes |= change
         texts.append(text)
         learner = config.learner.model_copy(update=changes)

@@ -134,4 +134,4 @@ def imagined(text: str) -> list[Gpu]:
     if not match or not int(match[1]):
         raise UserError(f"--gpus is {text!r}; want NUMBERxGIB, e.g. 8x80 for eight GPUs of 80 GiB")
     size = int(match[2]) * GIB
-    return [Gpu(str(index), f"{match[2]} GiB (imagined)", size, size) for index in range(int(match[1]))]
+    return [Gpu(str(index), "(imagined)", size, size) for index in range(int(match[1]))]

@@ -1,7 +1,14 @@
 """The recipes of configs/ that no test runs: they load, and say what they are meant to say."""
 
+import json
+import re
 from pathlib import Path
 
+import pytest
+
+from infra.gpu_plan import plan_gpus
+from infra.gpus import imagined
+from infra.model_facts import facts_of
 from prompts.sources import load_prompts
 from stream.config import Config, load
 
@@ -39,3 +46,43 @@ def test_the_papers_recipe_reads_problems_as_its_dataset_keeps_them(tmp_path):
     pool, heldout = load_prompts(recipe)
     assert (len(pool), len(heldout)) == (320, 80)
     assert (pool[7].text, pool[7].answer, pool[7].grader) == ("Solve problem 7.", "7", "math_strict")
+
+
+SHAPES = {
+    "smollm2-gpu": (
+        "1x16",
+        {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+         "intermediate_size": 1536, "vocab_size": 49152, "tie_word_embeddings": True},
+    ),
+    "qwen2.5-1.5b-gsm8k": (
+        "1x80",
+        {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
+         "intermediate_size": 8960, "vocab_size": 151936, "tie_word_embeddings": True},
+    ),
+    "qwen2.5-math-7b": (
+        "8x80",
+        {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
+         "intermediate_size": 18944, "vocab_size": 152064, "tie_word_embeddings": False},
+    ),
+}  # fmt: skip
+"""GPUs that a recipe for GPUs names in its comment, and the shape of its model."""
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_memory_plan_in_a_recipes_comment_is_the_doctors(name, tmp_path):
+    gpus, shape = SHAPES[name]
+    (tmp_path / "config.json").write_text(json.dumps(shape | {"torch_dtype": "bfloat16"}))
+    recipe = CONFIGS / f"{name}.toml"
+    comment = " ".join(line.strip("# \n") for line in recipe.read_text().splitlines() if line.startswith("#"))
+    assert f"rucksack doctor configs/{name}.toml --gpus {gpus}" in comment
+    needed, engine = re.findall(r"(?:needs about|at least) ([\d.]+ GiB)", comment)
+    plan = plan_gpus(load(recipe), imagined(gpus), facts_of(tmp_path)).lines
+    assert [line for line in plan if f"needs about {needed} = " in line]
+    assert [line for line in plan if f"an engine needs at least {engine} = " in line]
+
+
+def test_every_recipe_loads():
+    recipes = sorted(CONFIGS.glob("*.toml"))
+    assert len(recipes) >= 5
+    for recipe in recipes:
+        assert load(recipe).run.num_updates

@@ -111,7 +111,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_sum_and_what_would_fit(tm
     changes = dict(part.split(" = ") for part in offered.replace("learner.", "").split(" with "))
     learner = {key: json.loads(value) for key, value in changes.items()}
     assert plan(imagined("1x40"), facts(tmp_path), producer={"dtype": "bfloat16"}, learner=learner).utilization
-    with pytest.raises(UserError, match="no setting of one card does"):
+    with pytest.raises(UserError, match="no setting here does"):
         plan(imagined("1x8"), facts(tmp_path))
     with pytest.raises(UserError, match=r"an engine needs .* raise producer.tensor_parallel_size"):
         plan([*imagined("1x80"), Gpu("1", "", 3 * GIB, 3 * GIB)], facts(tmp_path),
