@@ -69,7 +69,7 @@ class Learner:
         # Transactional for its fence: of two learners at once only the newer one makes versions known (law 2).
         writer = topics.broker.writer(name=f"{topics.run}.{TRANSACTIONAL_IDS['learner']}", transactional=True)
         self._lineage = RunTopics(topics.broker, topics.run, topics.worker, writer)
-        finder = ChangeFinder(published_dtype(config.producer.dtype, run.model))
+        finder = ChangeFinder(published_dtype(config))
         publisher = publisher_of(config, topics, self._trainer.model.config)
         self._publications = Publications(self._trainer, finder, publisher, self._lineage)
         self._step, self._version, self._num_rollouts = 0, 0, 0

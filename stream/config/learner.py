@@ -65,6 +65,9 @@ class LearnerTable(ObjectiveParts):
     weights: Literal["log", "files"] = "log"
     """How weights travel to producers: as patches on the topic `weights`, or as a folder per version in the run's folder,
     which producers must be able to read."""
+    publish_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights that are published (those of the learner stay float32); auto takes the engine's,
+    producer.dtype."""
     anchor_every: NonNegative = 0
     """Versions between two whole states on the log; 0: as soon as the patches since the last one are as large as it."""
     anchor_store: str = ""

@@ -15,11 +15,13 @@ from publications_world import Model, World, bits_of
 
 from learner.changes import ChangeFinder, published_dtype
 from learner.publisher import LogPublisher, Publisher
+from producers.follower import PolicyFollower
+from stream.config import Config
 from stream.errors import Fenced
 from stream.patches import TensorPatch
 from stream.rebuild import NoSuchVersion
 from stream.topics import UPDATES, WEIGHTS
-from stream.weights import State
+from stream.weights import WEIGHTS_FILE, HostTensor, State, write_state
 
 FLOATS = st.sampled_from([0.0, -0.0, 1.0, 1 + 2**-9, float("nan"), float("inf"), 1e-45, 3e38])
 
@@ -52,18 +54,25 @@ def test_buffers_of_integers_do_not_travel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "config", "dtype"),
+    ("published", "engine", "model", "dtype"),
     [
-        ("float16", "{}", "float16"),
-        ("auto", '{"dtype": "bfloat16"}', "bfloat16"),
-        ("auto", '{"torch_dtype": "float16"}', "float16"),
-        ("auto", '{"dtype": "float32"}', "bfloat16"),
-        ("auto", '{"text_config": {"dtype": "float16"}}', "float16"),
+        ("bfloat16", "float32", "{}", "bfloat16"),
+        ("auto", "float16", "{}", "float16"),
+        ("auto", "auto", '{"dtype": "bfloat16"}', "bfloat16"),
+        ("auto", "auto", '{"torch_dtype": "float16"}', "float16"),
+        ("auto", "auto", '{"dtype": "float32"}', "bfloat16"),
+        ("auto", "auto", '{"text_config": {"dtype": "float16"}}', "float16"),
+        ("auto", "auto", "{}", "float16"),
     ],
 )
-def test_the_dtype_is_that_which_the_engine_takes(tmp_path: Path, wanted: str, config: str, dtype: str) -> None:
-    (tmp_path / "config.json").write_text(config)
-    assert published_dtype(wanted, str(tmp_path)) == dtype
+def test_the_dtype_is_that_which_the_engine_takes(
+    tmp_path: Path, published: Any, engine: Any, model: str, dtype: str
+) -> None:
+    (tmp_path / "config.json").write_text(model)
+    with (tmp_path / WEIGHTS_FILE).open("wb") as file:
+        write_state(State({"w": HostTensor("float16", (1,), np.zeros(1, np.uint16))}), file)
+    config = Config(run={"model": str(tmp_path)}, producer={"dtype": engine}, learner={"publish_dtype": published})
+    assert published_dtype(config) == dtype
 
 
 # -- the topic --------------------------------------------------------------------------------------------------------
@@ -225,6 +234,25 @@ def test_a_thousand_publications_leave_topic_and_memory_as_they_were(world: Worl
     assert len(publisher._anchors) <= 3
     assert len(publisher._state.tensors) == 2
     assert world.rebuilt(1000) == world.model.expected(torch.bfloat16)
+
+
+def test_a_thousand_publications_leave_nothing_in_the_memory_of_who_follows(world: World) -> None:
+    follower, engine, version = PolicyFollower(world.topics, poll_s=0), State(), -1
+    world.publish()
+    for number in range(1000):
+        offer = follower.step(version, busy=False)
+        if offer is not None:
+            engine.apply(offer.patches)
+            version = offer.version
+        world.model.nudge(number % 1000)
+        world.publish()
+    assert (len(follower._assembler._complete), len(follower._assembler._open), len(follower._heads)) <= (12, 1, 8)
+    while (offer := follower.step(version, busy=False)) is not None:
+        engine.apply(offer.patches)
+        version = offer.version
+    assert version == 1000
+    assert bits_of(engine) == world.model.expected(torch.bfloat16)
+    assert (follower._assembler._complete, follower._assembler._open, follower._heads) == ({}, {}, [])
 
 
 def test_patches_are_new_values_so_that_a_second_time_changes_nothing() -> None:

@@ -18,6 +18,7 @@ from stream.memory import MemoryBroker
 from stream.messages import Budgeting, Heartbeat
 from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS, WEIGHTS
+from stream.weights import digest_of
 from stream.worker import run_loop
 
 TWO_GROUPS = dict.fromkeys("ab", ("wrong", "correct", "wrong", "correct"))
@@ -91,6 +92,18 @@ def test_a_learner_that_another_has_replaced_makes_no_version_known(world):
     run_loop(new, world.topics, new.reader, OnceTraining(new))
     assert [(update.version, update.parent_version) for update in world.topics.read_all(UPDATES)] == [(1, 0), (2, 1)]
     assert [policy.version for policy in world.topics.read_all(POLICIES)] == [0, 1, 2]
+
+
+def test_weights_travel_by_folders_where_the_recipe_says_so(world):
+    world.config = Config.model_validate(
+        world.config.model_dump() | {"learner": {"objective": "tis", "weights": "files"}}
+    )
+    learner = world.learner()
+    run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
+    policies = world.topics.read_all(POLICIES)
+    assert [Path(policy.uri).name for policy in policies] == ["v000000", "v000001"]
+    assert [digest_of(policy.uri) for policy in policies] == [policy.digest for policy in policies]
+    assert world.topics.read_all(WEIGHTS) == []
 
 
 def test_a_half_written_checkpoint_does_not_go_on_filling_the_disk(world):

@@ -11,7 +11,8 @@ from stream.broker import Broker
 from stream.errors import BrokerUnavailable, Fenced, UserError
 from stream.kafka import KafkaWriter
 from stream.memory import MemoryBroker
-from stream.topics import JOBS, TOPICS, UPDATES
+from stream.snapshot import Snapshot
+from stream.topics import JOBS, TOPICS, UPDATES, WEIGHTS
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -153,6 +154,27 @@ def test_large_records_pass(broker, run):
     reader = broker.reader([UPDATES.of(run)])
     assert read(reader, 1) == [value]
     reader.close()
+
+
+def test_deleted_records_are_gone_and_those_behind_keep_their_offsets(broker, run):
+    topic = WEIGHTS.of(run)
+    write(broker, topic, b"0", b"1", b"2", b"3")
+    stands_before = broker.reader([topic])
+    broker.delete_records({(topic, 0): 2})
+    write(broker, topic, b"4")
+    fresh = broker.reader([topic])
+    assert read(fresh, 3) == [b"2", b"3", b"4"]
+    assert read(stands_before, 3) == [b"2", b"3", b"4"]
+    fresh.seek({(topic, 0): 1})
+    records = [record for _ in range(200) for record in fresh.poll(0.01)]
+    assert [(record.offset, record.value) for record in records] == [(2, b"2"), (3, b"3"), (4, b"4")]
+    assert broker.end_offsets(topic) == {0: 5}
+    (batch,) = Snapshot(broker, run, [WEIGHTS])
+    assert [record.offset for record in batch] == [2, 3, 4]
+    broker.delete_records({(topic, 0): 5})
+    assert list(Snapshot(broker, run, [WEIGHTS])) == []
+    fresh.close()
+    stands_before.close()
 
 
 def test_a_broker_that_is_not_there_is_named_with_the_remedy():
