@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from replay.alarms import Alarm, Signs, alarms_of
 from stream.messages import UNGRADED, Evaluation, Heartbeat, Update
 from stream.metrics import MAY_BE_SILENT
 
@@ -127,18 +128,34 @@ class Board:
             return 0.0
         return self._now_s - self._heard_s[worker]
 
-    def ungraded(self) -> Share:
-        """Answers without a grade, over all verifiers."""
-        counts: dict[str, float] = {}
+    def outcomes(self) -> dict[str, int]:
+        """Verdicts by outcome, over all verifiers."""
+        counts: dict[str, int] = {}
         for heartbeat in self.heartbeats.values():
             for key, value in heartbeat.metrics.items():
                 if key.startswith("verifier/outcome/"):
                     outcome = key.removeprefix("verifier/outcome/")
-                    counts[outcome] = counts.get(outcome, 0.0) + value
-        return Share(int(sum(counts.get(name, 0.0) for name in UNGRADED)), int(sum(counts.values())))
+                    counts[outcome] = counts.get(outcome, 0) + int(value)
+        return counts
+
+    def ungraded(self) -> Share:
+        """Answers without a grade, over all verifiers."""
+        counts = self.outcomes()
+        return Share(sum(counts.get(name, 0) for name in UNGRADED), sum(counts.values()))
+
+    def alarms(self) -> list[Alarm]:
+        """What is wrong with the run. Workers that hang are no alarm: the supervisor restarts them."""
+        return alarms_of(
+            Signs(
+                outcomes=self.outcomes(),
+                alarmed_tasks=self.alarmed_tasks,
+                rewards=self.rewards,
+                logprob_gap=self.figure("learner/logprob_gap/mean"),
+            )
+        )
 
     @property
-    def alarms(self) -> int:
+    def alarmed_tasks(self) -> int:
         """Tasks for which a verifier has raised an alarm."""
         return int(max((h.metrics.get("verifier/alarms", 0.0) for h in self.heartbeats.values()), default=0.0))
 
@@ -159,5 +176,5 @@ class Board:
             "tokens_per_s": self.rate("producer/tokens"),
             "lag": dict(self.lag),
             "time_left_s": self.time_left_s(),
-            "alarms": self.alarms,
+            "alarms": [alarm.text for alarm in self.alarms()],
         }

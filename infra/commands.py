@@ -15,13 +15,17 @@ def up_command(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         from stream.config import help_text
 
-        print(help_text("rucksack up CONFIG"))
+        print(help_text("rucksack up CONFIG [--web]"))
         return 0
+    web = "--web" in arguments  # the page of `rucksack watch`, beside the run
+    arguments = [argument for argument in arguments if argument != "--web"]
     if not arguments or arguments[0].startswith("-"):
-        raise UserError("no recipe given; usage: rucksack up CONFIG [--table.key VALUE ...], e.g. configs/demo.toml")
+        raise UserError(
+            "no recipe given; usage: rucksack up CONFIG [--web] [--table.key VALUE ...], e.g. configs/demo.toml"
+        )
     from infra.up import up
 
-    return up(Path(arguments[0]), arguments[1:], make_console())
+    return up(Path(arguments[0]), arguments[1:], make_console(), web=web)
 
 
 def doctor_command(arguments: list[str]) -> int:
@@ -98,6 +102,8 @@ def status_command(arguments: list[str]) -> int:
 def _figure(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {number:,}" for name, number in value.items()) or "-"
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "-"
     return f"{value:,.3f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 

@@ -120,7 +120,7 @@ def one_line(board: Board, workers: Sequence[WorkerRow]) -> str:
         f"staleness {_number(board.figure('learner/staleness/mean'), 1)}",
         f"{time_text(board.time_left_s())} left",
     ]
-    return " | ".join(parts) + _alarm(board)
+    return " | ".join(parts + _alarms(board))
 
 
 def render(board: Board, workers: Sequence[WorkerRow], elapsed_s: float, width: int = TWO_COLUMNS) -> RenderableType:
@@ -130,8 +130,7 @@ def render(board: Board, workers: Sequence[WorkerRow], elapsed_s: float, width: 
         Padding(_figures(board, width), (1, 0)),
         _workers(board, workers),
     ]
-    if board.alarms:
-        parts.insert(1, Text(_alarm(board).removeprefix(" | "), style="bold white on red"))
+    parts[1:1] = [Text(text, style="bold white on red") for text in _alarms(board)]
     return Group(*parts)
 
 
@@ -260,11 +259,5 @@ def _accuracy(series: Sequence[tuple[int, float]]) -> str:
     return f"{first:.3f}" if len(series) == 1 else f"{first:.3f} -> {last:.3f} ({last - first:+.3f})"
 
 
-def _alarm(board: Board) -> str:
-    if not board.alarms:
-        return ""
-    share = board.ungraded()
-    return (
-        f" | ALARM: {share.num_ungraded:,} of {share.num_verdicts:,} answers got no grade (timeout, error or unparsable) in "
-        f"{board.alarms} task(s): see the verifiers' logs"
-    )
+def _alarms(board: Board) -> list[str]:
+    return [f"ALARM: {alarm.text}" for alarm in board.alarms()]

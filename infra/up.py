@@ -15,6 +15,7 @@ from infra.placement import Placement
 from infra.run import Run
 from infra.run_folder import claimed
 from infra.screen import screen_for
+from infra.web import web_page
 from localkafka.local import LocalKafka
 from prompts.sources import load_prompts
 from stream.broker import Broker
@@ -25,7 +26,7 @@ from stream.snapshot import messages
 from stream.topics import EVALUATIONS, TOPICS, UPDATES
 
 
-def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
+def up(recipe: Path, overrides: Sequence[str], console: Console, *, web: bool = False) -> int:
     """Run a recipe to its end; returns the exit code (0 done, 1 given up, 130 or 143 stopped by a signal).
 
     Raises:
@@ -53,6 +54,8 @@ def up(recipe: Path, overrides: Sequence[str], console: Console) -> int:
             console.print(text, markup=False, highlight=False, soft_wrap=True)
             report(config, broker, folder, console)
             return 0
+        if web:
+            stack.enter_context(web_page(config, recipe, console))
         placement = Placement(config, recipe, overrides, gpus)
         run = Run(config, broker, kafka, placement, folder, screen_for(console))
         code = run.until_over(stop)

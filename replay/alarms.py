@@ -16,8 +16,8 @@ LOGPROB_GAP_NATS = 0.1
 """Mean distance of engine and learner at equal weights: rounding alone stays well below."""
 SILENT_S = 120.0
 """A worker sends a heartbeat about every second, but a learner none during an update."""
-LAG_OVER_S = 60.0
-"""Consumer lag is compared with that of so long ago."""
+LAG_OVER_S = 120.0
+"""Consumer lag grows if it never is as low in the second half of this time as it was high in the first."""
 LAG_LEAST = 200
 """Records; fewer are a moment's work."""
 WORKERS_OF = {"jobs": "producers", "trajectories": "verifiers"}
@@ -120,14 +120,19 @@ def _lag(lag: Sequence[tuple[float, Mapping[str, int]]]) -> list[Alarm]:
     if not lag or lag[-1][0] - lag[0][0] < LAG_OVER_S:
         return []
     now_s, now = lag[-1]
-    window = [counts for at_s, counts in lag if at_s >= now_s - LAG_OVER_S - 5.0]
+    half_s = now_s - LAG_OVER_S / 2
+    early = [counts for at_s, counts in lag if now_s - LAG_OVER_S - 5.0 <= at_s < half_s]
+    late = [counts for at_s, counts in lag if at_s >= half_s]
     alarms = []
     for topic, count in now.items():
-        # Growing in both halves: one batch that comes at once is no trend.
-        before, between = window[0].get(topic, 0), window[len(window) // 2].get(topic, 0)
-        if count >= max(LAG_LEAST, 2 * before) and before < between < count:
+        # Work comes in rounds, so the lag goes up and down with each of them.
+        highest = max((counts.get(topic, 0) for counts in early), default=0)
+        lowest = min(counts.get(topic, 0) for counts in late)
+        if lowest >= LAG_LEAST and lowest > highest:
             workers = WORKERS_OF.get(topic, "workers")
-            text = f"{workers} fall behind: {count:,} records of {topic} wait, {before:,} did {LAG_OVER_S:.0f} s ago"
+            text = (
+                f"{workers} fall behind: {count:,} records of {topic} wait, at most {highest:,} did a minute or two ago"
+            )
             remedy = f"Start more of them (`rucksack scale {workers}=N`), up to the topic's partitions, or look why they are slow."
             alarms.append(Alarm("lag", text, remedy))
     return alarms

@@ -6,6 +6,7 @@ data are empty, and the page says "no data yet" instead of drawing axes around n
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -38,14 +39,45 @@ OUTCOME_COLOURS = {
 GAP_COLOURS = ("@step1", "@step2", "@step3", "@step4", "@step5")
 
 
+class View(Protocol):
+    """One run with everything that is plotted of it, wherever it was read."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+
+    @property
+    def colour(self) -> str:
+        """Of its lines, where several runs are plotted."""
+
+    @property
+    def accuracy(self) -> Mapping[str, Sequence[tuple[float, float]]]:
+        """(rollouts spent, accuracy) of the evaluations of a set, in order, by the set's name."""
+
+    @property
+    def updates(self) -> UpdateSeries:
+        """One value per update."""
+
+    @property
+    def times(self) -> TimeSeries:
+        """One value per stretch of time."""
+
+    @property
+    def budgets(self) -> list[BudgetBin]:
+        """Rollouts of a prompt by believed success rate."""
+
+    @property
+    def forecasts(self) -> Forecasts:
+        """What was believed, beside what came."""
+
+
 @dataclass(frozen=True, slots=True)
-class View:
-    """One run with everything that is plotted of it."""
+class RunView:
+    """The view of a run that was read whole."""
 
     name: str
     colour: str
     accuracy: Mapping[str, Sequence[tuple[float, float]]]
-    """(rollouts spent, accuracy) of the evaluations of a set, in order, by the set's name."""
     updates: UpdateSeries
     times: TimeSeries
     budgets: list[BudgetBin]
@@ -57,9 +89,9 @@ class View:
         return max(budget_bin.max_rollouts for budget_bin in self.budgets) == 1
 
 
-def view_of(data: RunData, number: int) -> View:
+def view_of(data: RunData, number: int) -> RunView:
     """Work out all columns of a run; `number` gives its colour."""
-    return View(
+    return RunView(
         name=data.run,
         colour=colour_of(number),
         accuracy={name: accuracy_points(data, name) for name in (HELDOUT, POOL)},

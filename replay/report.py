@@ -12,21 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 from plotly.offline import get_plotlyjs
 
 from replay import believing, figures, optimisation, sections
 from replay.answers import tables_of
 from replay.compare import compare
 from replay.examples_page import examples
-from replay.figures import View, view_of
+from replay.figures import RunView, View, view_of
 from replay.load import RunData
 from replay.summary import summarize
 from replay.traces import Figure
-from stream.messages import OUTCOMES
-
-ALARM_SHARE = 0.05
-"""Timeouts, errors or unparsable answers above this share of the training rollouts are shown loudly."""
 
 Plot = Callable[[Sequence[View]], Figure]
 LEARNING: tuple[Plot, ...] = (figures.accuracy, figures.reward, figures.ratios)
@@ -69,7 +64,7 @@ def render(runs: Sequence[RunData]) -> str:
         "state": "finished" if summary.finished else "under way",
         "made": time.strftime("%Y-%m-%d %H:%M:%S"),
         "tiles": sections.tiles(summary),
-        "alarms": "".join(sections.warnings(data, outcome_shares(data), ALARM_SHARE) for data in runs),
+        "alarms": "".join(sections.warnings(data) for data in runs),
         "compare": _compare(runs),
         "bands": sections.bands_table(summary),
         "examples": examples(main),
@@ -85,13 +80,6 @@ def render(runs: Sequence[RunData]) -> str:
     return _fill(blanks | _plots(views))
 
 
-def outcome_shares(data: RunData) -> dict[str, float]:
-    """Share of each outcome among the training rollouts."""
-    rows = data.training
-    counts = np.bincount(rows["outcome"], minlength=len(OUTCOMES)) if len(rows) else np.zeros(len(OUTCOMES))
-    return {name: float(count / max(1, len(rows))) for name, count in zip(OUTCOMES, counts, strict=True)}
-
-
 def _compare(runs: Sequence[RunData]) -> str:
     if len(runs) == 1:
         return ""
@@ -101,7 +89,7 @@ def _compare(runs: Sequence[RunData]) -> str:
     return f'<h2>Runs side by side</h2><div class="panel"><p class="note">{note}</p>{table}</div>'
 
 
-def _plots(views: Sequence[View]) -> dict[str, str]:
+def _plots(views: Sequence[RunView]) -> dict[str, str]:
     blanks: dict[str, str] = {}
     drawn: list[Figure] = []
     # Where all groups are single rollouts, only their number tells how a band was budgeted.

@@ -1,15 +1,21 @@
 """Writes the tables and tiles of the report as HTML."""
 
 import html
+import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from replay.accuracy import Accuracy
+from replay.alarms import Signs, alarms_of
 from replay.answers import answers_of, warning_of
 from replay.compare import Standing, times_of
 from replay.load import RunData
 from replay.markup import safe, table
+from replay.series import mean_reward
 from replay.summary import Summary, accuracy_text, figures, show
 from replay.tables import rollouts_by_version
+from stream.messages import OUTCOMES
 
 
 def tiles(summary: Summary) -> str:
@@ -158,16 +164,23 @@ def letters_table(data: RunData) -> str:
     return table(("role", "record", "error"), rows, empty="none")
 
 
-def warnings(data: RunData, shares: dict[str, float], alarm_share: float) -> str:
+def warnings(data: RunData) -> str:
     """Loud lines for what a reader must not overlook."""
-    loud = [
-        f"<b>{share:.1%} of the training rollouts are {name}</b> (more than {alarm_share:.0%}): "
-        "their rewards say little, or are missing"
-        for name, share in shares.items()
-        if share > alarm_share and name in ("timeout", "error", "unparsable")
-    ]
+    loud = [f"<b>{safe(alarm.text)}</b>: {safe(alarm.remedy)}" for alarm in alarms_of(signs_of(data))]
     if warning := warning_of(answers_of(data)):
         loud.append(f"<b>Answers in prose</b>: {html.escape(warning)}")
     if not data.lineage.complete:
         loud.append("<b>The log has lost its beginning</b>: the oldest update was not made from the base policy")
     return "".join(f'<div class="alarm">{text}</div>' for text in loud)
+
+
+def signs_of(data: RunData) -> Signs:
+    """What the topics tell of a run's health, whether it goes on or not."""
+    counts = np.bincount(data.training["outcome"], minlength=len(OUTCOMES))
+    steps = data.lineage.steps
+    gaps = [update.metrics.get("learner/logprob_gap/mean") for update in steps]
+    return Signs(
+        outcomes={name: int(count) for name, count in zip(OUTCOMES, counts, strict=True)},
+        rewards=[reward for reward in map(mean_reward, steps) if not math.isnan(reward)],
+        logprob_gap=next((gap for gap in reversed(gaps) if gap is not None), None),
+    )

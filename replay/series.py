@@ -51,7 +51,7 @@ def update_series(data: RunData) -> UpdateSeries:
         step=_column([update.step for update in surviving]),
         created_s=_column([update.created_s for update in surviving]),
         rollouts=_column([spent[update.version] for update in surviving]),
-        reward=_column([_mean_reward(update) for update in surviving]),
+        reward=_column([mean_reward(update) for update in surviving]),
         ratio_samples=ratio_samples,
         ratio_prompts=ratio_prompts,
         staleness_min=_column([min(values, default=np.nan) for values in staleness]),
@@ -66,7 +66,8 @@ def _column(values: Sequence[float]) -> Floats:
     return np.array(values, np.float64)
 
 
-def _mean_reward(update: Update) -> float:
+def mean_reward(update: Update) -> float:
+    """Mean reward of the graded rollouts that ended in an update; NaN without any."""
     graded = sum(end.num_graded for end in update.groups)
     return sum(end.reward_sum for end in update.groups) / graded if graded else np.nan
 

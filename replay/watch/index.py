@@ -6,6 +6,7 @@ process reads on where it was, and nothing counts twice. One thread writes, any 
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import sqlite3
 import threading
@@ -15,7 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
-from replay.series import bin_label
+import numpy as np
+from numpy.typing import NDArray
+
 from replay.watch.rows import rows_of
 from stream.broker import Offsets, Record, TopicPartition
 from stream.errors import UserError
@@ -24,7 +27,7 @@ from stream.topics import UPDATES, topic_of
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 _CACHE_KB = 64_000
 
 
@@ -134,6 +137,11 @@ class Index:
         """All rows of a query, as tuples."""
         return self._reader().execute(query, values if isinstance(values, Mapping) else tuple(values)).fetchall()
 
+    def columns(self, query: str, num: int) -> NDArray[np.float64]:
+        """All rows of a query for `num` numbers, NULL left out by the query itself. [num, rows]"""
+        flat = itertools.chain.from_iterable(self._reader().execute(query))
+        return np.fromiter(flat, np.float64).reshape(-1, num).T
+
     def dicts(self, query: str, values: Iterable[object] | Mapping[str, object] = ()) -> list[dict[str, Any]]:
         """All rows of a query, as column name to value."""
         cursor = self._reader().execute(query, values if isinstance(values, Mapping) else tuple(values))
@@ -157,7 +165,6 @@ class Index:
         self._connections.append(connection)
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"cache_size = -{_CACHE_KB}"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("bin_label", 2, bin_label, deterministic=True)
         return connection
 
     def _meta(self) -> dict[str, str]:

@@ -167,7 +167,9 @@ def _spread(spans: Iterable[Span], start: float, length: float) -> dict[str, Flo
             part = (min(end, start + (stretch + 1) * length) - low) / length
             for kind, share in done.items():
                 shares[kind][stretch] += max(0.0, part) * share
-    return {kind: column for kind, column in shares.items() if column.any()}
+    # Times since the epoch are coarse beside a short stretch: no stretch is more than full.
+    full = np.maximum(1.0, sum(shares.values(), np.zeros(NUM_STRETCHES)))
+    return {kind: column / full for kind, column in shares.items() if column.any()}
 
 
 def figure(lanes: Lanes) -> Figure:

@@ -17,7 +17,7 @@ from replay.tables import interpolate
 from replay.traces import STACKED, Figure, Trace, axes, bars
 from replay.watch import lanes
 from replay.watch.index import Index
-from replay.watch.views import steps_of, view_of
+from replay.watch.views import IndexView
 
 Plot = Callable[[Sequence[View]], Figure]
 
@@ -56,7 +56,7 @@ VIEWS: dict[str, tuple[Plot, ...]] = {
 
 def figures_of(view: str, indexes: Sequence[Index]) -> list[dict[str, Any]]:
     """The figures of one view, ready for JSON."""
-    views = [view_of(index, number) for number, index in enumerate(indexes)]
+    views = [IndexView(index, number) for number, index in enumerate(indexes)]
     drawn = [plot(views) for plot in VIEWS[view]]
     if view == "time":
         drawn.insert(0, lanes.figure(lanes.lanes_of(*worker_times(indexes[0]))))
@@ -81,12 +81,12 @@ def worker_times(index: Index) -> tuple[list[lanes.Beat], list[lanes.Training]]:
 
 def standings_of(indexes: Sequence[Index]) -> dict[str, Any]:
     """The runs side by side, all at the number of rollouts that the shortest has spent."""
-    all_steps = [steps_of(index) for index in indexes]
-    common = min((max(steps.spent.values()) for steps in all_steps), default=0)
+    views = [IndexView(index, number) for number, index in enumerate(indexes)]
+    common = min((max(view.steps.spent.values()) for view in views), default=0)
     rows: list[dict[str, Any]] = []
-    for number, (index, steps) in enumerate(zip(indexes, all_steps, strict=True)):
-        points = view_of(index, number).accuracy
-        within = [step.row for step in steps.steps if step.spent <= common]
+    for index, view in zip(indexes, views, strict=True):
+        points = view.accuracy
+        within = [step.row for step in view.steps.steps if step.spent <= common]
         row: dict[str, Any] = {
             "run": index.run,
             "modes": [mode for (mode,) in index.rows("SELECT DISTINCT mode FROM groups WHERE train AND mode != ''")],

@@ -74,10 +74,12 @@ def prompt_history(index: Index, no: int, offset: int) -> dict[str, Any]:
     """
     prompt = _prompt(index, no)
     steps = steps_of(index)
-    groups = index.dicts("SELECT * FROM groups WHERE prompt = ? ORDER BY no DESC LIMIT ? OFFSET ?", (no, PAGE, offset))
+    groups = index.dicts(
+        "SELECT * FROM groups WHERE prompt = ? ORDER BY created_s DESC, no LIMIT ? OFFSET ?", (no, PAGE, offset)
+    )
     for group in groups:
         group["rollouts"] = _rollouts(index, "r.group_no = ?", (group["no"],))
-        group["end"] = _end(index, steps, group["group_id"])
+        group["end"] = _end(index, steps, group["no"])
         _give_advantages(group)
     return {"prompt": prompt, "offset": offset, "page": PAGE, "groups": groups, "versions": _versions(index, no)}
 
@@ -97,7 +99,7 @@ def _rollouts(index: Index, condition: str, values: Sequence[object], most: int 
         "SELECT r.no, r.rollout_index, r.outcome, r.graded, r.reward, r.num_tokens, r.min_version, r.max_version, r.logprob, "
         "r.finish_reason, substr(r.reason, 1, 300) AS reason, r.found_by, substr(r.answer, 1, 200) AS answer, r.rule, "
         "r.created_s, c.packed FROM rollouts r LEFT JOIN completions c ON c.rollout = r.no JOIN groups g ON g.no = r.group_no "
-        f"WHERE {condition} ORDER BY r.group_no DESC, r.rollout_index LIMIT {most}",
+        f"WHERE {condition} ORDER BY g.created_s DESC, r.rollout_index LIMIT {most}",
         values,
     )
     for row in rows:
@@ -107,11 +109,11 @@ def _rollouts(index: Index, condition: str, values: Sequence[object], most: int 
     return rows
 
 
-def _end(index: Index, steps: Steps, group_id: str) -> dict[str, Any] | None:
+def _end(index: Index, steps: Steps, group_no: int) -> dict[str, Any] | None:
     """How a group ended in the lineage that survives, and in which update."""
     place = steps.position
     for version, ending, staleness in index.rows(
-        "SELECT version, ending, staleness FROM ends WHERE group_id = ?", (group_id,)
+        "SELECT version, ending, staleness FROM ends WHERE group_no = ?", (group_no,)
     ):
         if version in place:
             step = steps.steps[place[version]].step

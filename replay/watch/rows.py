@@ -4,6 +4,7 @@ A row is (statement, values). Statements ignore what is there already, so that a
 was delivered twice, counts once: the first record counts, as everywhere (`stream.topics`, law 2).
 """
 
+import hashlib
 import json
 import zlib
 from collections import Counter
@@ -41,21 +42,19 @@ def _insert(table: str, columns: str) -> str:
 
 PROMPT = _insert("prompts", "prompt_id, purpose, text, answer, grader, task, level")
 GROUP = (
-    "INSERT INTO groups (prompt, group_id, train, size, round, attempt, min_policy_version, created_s, temperature, "
+    "INSERT INTO groups (prompt, no, group_id, train, size, round, attempt, min_policy_version, created_s, temperature, "
     "max_tokens, mode, success_rate, num_observed, value, price, cost, a, b, forecast) "
-    "VALUES ((SELECT no FROM prompts WHERE prompt_id = ? AND purpose = ?)" + ", ?" * 18 + ") "
-    "ON CONFLICT (group_id) DO UPDATE SET size = max(size, excluded.size), attempt = max(attempt, excluded.attempt)"
+    "VALUES ((SELECT no FROM prompts WHERE prompt_id = ? AND purpose = ?)" + ", ?" * 19 + ") "
+    "ON CONFLICT (no) DO UPDATE SET size = max(size, excluded.size), attempt = max(attempt, excluded.attempt)"
 )
-ROLLOUT = (
-    "INSERT OR IGNORE INTO rollouts (group_no, rollout_index, train, outcome, graded, reward, forecast, num_tokens, "
-    "min_version, max_version, logprob, finish_reason, producer, grader, reason, found_by, answer, rule, queued_s, "
-    "generated_s, graded_s, sampled_at_s, created_s) VALUES ((SELECT no FROM groups WHERE group_id = ?)"
-    + ", ?" * 22
-    + ")"
+ROLLOUT = _insert(
+    "rollouts",
+    "group_no, rollout_index, train, outcome, graded, reward, forecast, num_tokens, min_version, max_version, logprob, "
+    "finish_reason, producer, grader, reason, found_by, answer, rule, queued_s, generated_s, graded_s, sampled_at_s, created_s",
 )
 COMPLETION = (
     "INSERT OR IGNORE INTO completions (rollout, packed) SELECT no, ? FROM rollouts "
-    "WHERE group_no = (SELECT no FROM groups WHERE group_id = ?) AND rollout_index = ?"
+    "WHERE group_no = ? AND rollout_index = ?"
 )
 UPDATE = _insert(
     "updates",
@@ -63,7 +62,7 @@ UPDATE = _insert(
     "num_effective_samples, num_graded, num_effective_prompts, num_graded_prompts, staleness_min, staleness_mean, "
     "staleness_max, endings, metrics",
 )
-END = _insert("ends", "group_id, version, ending, staleness, num_graded")
+END = _insert("ends", "group_no, version, ending, staleness")
 EVALUATION = _insert(
     "evaluations", "name, policy_version, step, accuracy, num_prompts, temperature, final, created_s, metrics"
 )
@@ -95,6 +94,7 @@ def _job(job: Job) -> Iterator[Row]:
         (
             prompt.prompt_id,
             job.purpose,
+            group_no(job.group_id),
             job.group_id,
             job.purpose == TRAINING,
             job.stop if grows else job.num_rollouts,
@@ -108,6 +108,11 @@ def _job(job: Job) -> Iterator[Row]:
             *reasons,
         ),
     )
+
+
+def group_no(group_id: str) -> int:
+    """The number of a group: half of a hash of its id, the same wherever it is spoken of."""
+    return int.from_bytes(hashlib.sha256(group_id.encode()).digest()[:8], "big", signed=True)
 
 
 def forecast_of(job: Job) -> float | None:
@@ -124,7 +129,7 @@ def _verdict(verdict: Verdict) -> Iterator[Row]:
     yield (
         ROLLOUT,
         (
-            job.group_id,
+            group_no(job.group_id),
             trajectory.rollout_index,
             job.purpose == TRAINING,
             verdict.outcome,
@@ -149,7 +154,7 @@ def _verdict(verdict: Verdict) -> Iterator[Row]:
             verdict.created_s,
         ),
     )
-    yield COMPLETION, (pack(trajectory), job.group_id, trajectory.rollout_index)
+    yield COMPLETION, (pack(trajectory), group_no(job.group_id), trajectory.rollout_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,7 @@ def _update(update: Update) -> Iterator[Row]:
         ),
     )
     for end in update.groups:
-        yield END, (end.group_id, update.version, end.ending, end.staleness, end.num_graded)
+        yield END, (group_no(end.group_id), update.version, end.ending, end.staleness)
 
 
 def _evaluation(evaluation: Evaluation) -> Iterator[Row]:

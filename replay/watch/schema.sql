@@ -17,6 +17,7 @@ CREATE TABLE prompts (
   UNIQUE (prompt_id, purpose)
 );
 
+-- no: a hash of the group's id, so that what speaks of a group needs no look at this table, and may come before it.
 -- forecast: E[p] under the belief in the job. size: rollouts that it is known to have, fewer than num_rollouts in mode sequential.
 CREATE TABLE groups (
   no INTEGER PRIMARY KEY, group_id TEXT NOT NULL UNIQUE, prompt INTEGER NOT NULL REFERENCES prompts, train INTEGER NOT NULL,
@@ -25,10 +26,10 @@ CREATE TABLE groups (
   mode TEXT NOT NULL, success_rate REAL, num_observed REAL, value REAL, price REAL, cost REAL, a REAL, b REAL,
   forecast REAL
 );
-CREATE INDEX groups_of_prompt ON groups (prompt, no);
+CREATE INDEX groups_of_prompt ON groups (prompt, created_s);
 
 CREATE TABLE rollouts (
-  no INTEGER PRIMARY KEY, group_no INTEGER NOT NULL REFERENCES groups, rollout_index INTEGER NOT NULL,
+  no INTEGER PRIMARY KEY, group_no INTEGER NOT NULL, rollout_index INTEGER NOT NULL,
   train INTEGER NOT NULL, outcome TEXT NOT NULL, graded INTEGER NOT NULL, reward REAL NOT NULL, forecast REAL,
   num_tokens INTEGER NOT NULL, min_version INTEGER NOT NULL, max_version INTEGER NOT NULL, logprob REAL,
   finish_reason TEXT NOT NULL, producer TEXT NOT NULL, grader TEXT NOT NULL, reason TEXT NOT NULL,
@@ -51,8 +52,8 @@ CREATE TABLE updates (
 
 -- How a group ended: once for each update that says so, of which at most one is in the lineage that survives.
 CREATE TABLE ends (
-  group_id TEXT, version INTEGER, ending TEXT NOT NULL, staleness INTEGER NOT NULL, num_graded INTEGER NOT NULL,
-  PRIMARY KEY (group_id, version)
+  group_no INTEGER, version INTEGER, ending TEXT NOT NULL, staleness INTEGER NOT NULL,
+  PRIMARY KEY (group_no, version)
 ) WITHOUT ROWID;
 
 CREATE TABLE evaluations (

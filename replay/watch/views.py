@@ -1,19 +1,21 @@
 """Reads from an index what the plots of `replay.figures` show, in the same columns that the report makes from the topics.
 
-An `Index` enters, a `View` leaves. Only updates of the lineage that survives count, found anew each time, as a resumed learner
+An `Index` enters, an `IndexView` leaves, which is a `replay.figures.View`. Only updates of the lineage that survives count, found anew each time, as a resumed learner
 may make some void. Legend: U steps of the lineage, N rollouts, B stretches of time.
 """
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replay.accuracy import HELDOUT, POOL
-from replay.figures import View, colour_of
+from replay.figures import colour_of
 from replay.forecasts import Forecasts
 from replay.series import BIN_LABELS, MAX_GAP, BudgetBin, Floats, TimeSeries, UpdateSeries
 from replay.tables import BASE_VERSION, lineage_of
@@ -83,18 +85,44 @@ def steps_of(index: Index) -> Steps:
     )
 
 
-def view_of(index: Index, number: int) -> View:
-    """Everything that is plotted of a run; `number` gives its colour."""
-    steps = steps_of(index)
-    return View(
-        name=index.run,
-        colour=colour_of(number),
-        accuracy={name: accuracy_points(index, steps, name) for name in (HELDOUT, POOL)},
-        updates=update_series(steps),
-        times=time_series(index, steps),
-        budgets=budget_bins(index),
-        forecasts=forecasts_of(index, steps),
-    )
+class IndexView:
+    """Everything that is plotted of a run, each part read once and only if a plot asks for it."""
+
+    def __init__(self, index: Index, number: int) -> None:
+        """`number` gives the run's colour."""
+        self.name = index.run
+        self.colour = colour_of(number)
+        self._index = index
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The lineage that survives."""
+        return steps_of(self._index)
+
+    @cached_property
+    def accuracy(self) -> Mapping[str, Sequence[tuple[float, float]]]:
+        """(rollouts spent, accuracy) by set."""
+        return {name: accuracy_points(self._index, self.steps, name) for name in (HELDOUT, POOL)}
+
+    @cached_property
+    def updates(self) -> UpdateSeries:
+        """Columns over the steps."""
+        return update_series(self.steps)
+
+    @cached_property
+    def times(self) -> TimeSeries:
+        """Columns over time."""
+        return time_series(self._index, self.steps)
+
+    @cached_property
+    def budgets(self) -> list[BudgetBin]:
+        """Rollouts by believed success rate."""
+        return budget_bins(self._index)
+
+    @cached_property
+    def forecasts(self) -> Forecasts:
+        """Beliefs beside rewards."""
+        return forecasts_of(self._index, self.steps)
 
 
 def accuracy_points(index: Index, steps: Steps, name: str) -> list[tuple[float, float]]:
@@ -129,25 +157,29 @@ def update_series(steps: Steps) -> UpdateSeries:
 
 def budget_bins(index: Index) -> list[BudgetBin]:
     """Rollouts of a training group by believed success rate, as `replay.series.budget_bins` counts them."""
+    # The tenth that a rate is in, its upper end included: ceil(x) - 1, for SQLite without mathematics.
+    tenths = "max(0, min(9, CAST(x AS INTEGER) - (x = CAST(x AS INTEGER))))"
     query = (
-        "SELECT bin_label(success_rate, num_observed) AS bin, count(*), avg(size), max(size) FROM groups "
-        "WHERE train AND success_rate IS NOT NULL GROUP BY bin"
+        "SELECT CASE WHEN num_observed <= 0 THEN 0 WHEN success_rate <= 0 THEN 1 WHEN success_rate >= 1 THEN 12 "
+        f"ELSE 2 + {tenths} END AS bin, count(*), avg(size), max(size) "
+        "FROM (SELECT size, num_observed, success_rate, round(success_rate * 10, 9) AS x FROM groups "
+        "WHERE train AND success_rate IS NOT NULL) GROUP BY bin"
     )
-    found = {label: (num, mean, most) for label, num, mean, most in index.rows(query)}
-    return [BudgetBin(label, *found.get(label, (0, np.nan, 0))) for label in BIN_LABELS]
+    found = {number: (num, mean, most) for number, num, mean, most in index.rows(query)}
+    return [BudgetBin(label, *found.get(number, (0, np.nan, 0))) for number, label in enumerate(BIN_LABELS)]
 
 
 def forecasts_of(index: Index, steps: Steps) -> Forecasts:
     """What was believed before each graded training rollout, and what came, in the order of the updates. [N]"""
     query = (
-        "SELECT e.version, r.forecast, r.reward FROM rollouts r JOIN groups g ON g.no = r.group_no "
-        "JOIN ends e ON e.group_id = g.group_id WHERE r.train AND r.graded AND r.forecast IS NOT NULL"
+        "SELECT e.version, r.forecast, r.reward FROM rollouts r JOIN ends e ON e.group_no = r.group_no "
+        "WHERE r.train AND r.graded AND r.forecast IS NOT NULL"
     )
-    rows = np.array(index.rows(query), np.float64).reshape(-1, 3)
-    place = _places(rows[:, 0], steps)
+    versions, believed, rewards = index.columns(query, 3)
+    place = _places(versions, steps)
     order = np.argsort(place, kind="stable")
     order = order[place[order] >= 0]
-    return Forecasts(rows[order, 1], rows[order, 2], place[order], len(steps.steps))
+    return Forecasts(believed[order], rewards[order], place[order], len(steps.steps))
 
 
 def _places(versions: Floats, steps: Steps) -> NDArray[np.int64]:
@@ -186,18 +218,13 @@ def time_series(index: Index, steps: Steps) -> TimeSeries:
 
 def _waiting(index: Index, steps: Steps, start: float, length: float) -> Floats:
     """Mean seconds from a verdict to the update that its group ended in. [B]"""
-    rows = np.array(
-        index.rows(
-            "SELECT e.version, r.created_s FROM rollouts r JOIN groups g ON g.no = r.group_no "
-            "JOIN ends e ON e.group_id = g.group_id WHERE r.created_s > 0"
-        ),
-        np.float64,
-    ).reshape(-1, 2)
-    place = _places(rows[:, 0], steps)
-    rows, place = rows[place >= 0], place[place >= 0]
+    query = "SELECT e.version, r.created_s FROM rollouts r JOIN ends e ON e.group_no = r.group_no WHERE r.created_s > 0"
+    versions, graded_s = index.columns(query, 2)
+    place = _places(versions, steps)
+    graded_s, place = graded_s[place >= 0], place[place >= 0]
     ended_s = np.array([step.created_s for step in steps.steps])[place] if place.size else np.zeros(0)
-    stretch = np.minimum(((rows[:, 1] - start) / length).astype(np.int64), NUM_STRETCHES - 1)
-    total: Floats = np.bincount(stretch, weights=np.maximum(0.0, ended_s - rows[:, 1]), minlength=NUM_STRETCHES).astype(
+    stretch = np.minimum(((graded_s - start) / length).astype(np.int64), NUM_STRETCHES - 1)
+    total: Floats = np.bincount(stretch, weights=np.maximum(0.0, ended_s - graded_s), minlength=NUM_STRETCHES).astype(
         np.float64
     )
     count = np.bincount(stretch, minlength=NUM_STRETCHES)

@@ -59,7 +59,7 @@ def test_ungraded_answers_are_counted_over_verifiers(board):
     board.note(heartbeat("verifier-0", 0, verifier__outcome__correct=90, verifier__outcome__timeout=10))
     board.note(heartbeat("verifier-1", 0, verifier__outcome__wrong=95, verifier__outcome__error=5, verifier__alarms=1))
     share = board.ungraded()
-    assert (share.num_ungraded, share.num_verdicts, board.alarms) == (15, 200, 1)
+    assert (share.num_ungraded, share.num_verdicts, board.alarmed_tasks) == (15, 200, 1)
 
 
 def test_status_has_first_and_last_accuracy(board):

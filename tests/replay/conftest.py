@@ -325,7 +325,7 @@ def broker() -> MemoryBroker:
     return MemoryBroker()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run() -> Callable[..., Expected]:
     """`make_run(broker, run="a", mode="paper", ...)` writes a run and returns what a reader must find."""
 

@@ -112,7 +112,7 @@ function versionText(rollout) { return rollout.min_version === rollout.max_versi
 
 function verdictCell(rollout) {
   const details = [rollout.reason, rollout.answer && "found: " + rollout.answer, rollout.found_by && "in: " + rollout.found_by, rollout.rule && "rule: " + rollout.rule].filter(Boolean).join("; ");
-  return [h("span", { class: "outcome " + rollout.outcome }, rollout.outcome), " ", h("span", { class: "dim said" }, shown(details))];
+  return [h("span", { class: "outcome " + rollout.outcome }, rollout.outcome), " ", details ? h("span", { class: "dim said" }, shown(details)) : null];
 }
 
 function rolloutCells(rollout, asked) {

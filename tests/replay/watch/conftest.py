@@ -18,6 +18,14 @@ from replay.watch.tokens import Tokens
 from stream.memory import MemoryBroker
 
 
+def read_all(broker: MemoryBroker, index: Index) -> None:
+    """Read what the topics hold and the index does not."""
+    reader = broker.reader([topic.of(index.run) for topic in SHOWN])
+    reader.seek(index.offsets())
+    while records := reader.poll(0.0, 100):
+        index.take(records)
+
+
 @pytest.fixture
 def fill(tmp_path: Path, broker: MemoryBroker) -> Iterator[Callable[..., Index]]:
     """`fill("made")` reads a run's topics into an index."""
@@ -26,10 +34,7 @@ def fill(tmp_path: Path, broker: MemoryBroker) -> Iterator[Callable[..., Index]]
     def filled(run: str = "made", **options: Any) -> Index:
         index = Index(tmp_path / f"{run}.sqlite", run, **options)
         opened.append(index)
-        reader = broker.reader([topic.of(run) for topic in SHOWN])
-        reader.seek(index.offsets())
-        while records := reader.poll(0.0, 100):
-            index.take(records)
+        read_all(broker, index)
         return index
 
     yield filled
@@ -66,11 +71,14 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None
         time.sleep(0.01)
 
 
-@pytest.fixture
-def page(broker: MemoryBroker, make_run: Callable[..., Any], fill: Callable[..., Index]) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def page(make_run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page of the made-up run, hostile completions among its answers."""
+    broker = MemoryBroker()
     make_run(broker)
-    index = fill()
+    index = Index(tmp_path_factory.mktemp("watch") / "made.sqlite", "made")
+    read_all(broker, index)
     following = Following(state="live", answered_s=time.monotonic(), passed=1, total=1)
     with serving(app_of([Watched(index, following, Tokens(None))])) as address:
         yield address
+    index.close()

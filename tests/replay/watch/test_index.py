@@ -12,7 +12,7 @@ from replay.load import read_run
 from replay.watch.follow import SHOWN
 from replay.watch.index import Index, Mark
 from replay.watch.rows import pack, unpack
-from replay.watch.views import steps_of, view_of
+from replay.watch.views import IndexView, steps_of
 from stream.broker import Record
 from stream.codec import encode
 from stream.errors import UserError
@@ -35,7 +35,7 @@ def same(found, expected):
 @pytest.mark.parametrize("mode", ["uniform", "paper", "learnability"])
 def test_the_plots_are_those_of_the_report(broker, make_run, fill, mode):
     make_run(broker, mode=mode)
-    found, expected = view_of(fill(), 0), figures.view_of(read_run(broker, "made"), 0)
+    found, expected = IndexView(fill(), 0), figures.view_of(read_run(broker, "made"), 0)
     assert found.accuracy == expected.accuracy
     # The page draws the learner's own histogram of ages instead.
     nothing = np.full_like(expected.updates.gap_shares, np.nan)
