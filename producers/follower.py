@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 MAX_HEADS = 8
 """Newest policies that are kept until one of them is served."""
+NEWEST_RECORDS = 20
+"""Of `policies`, in which the newest one is looked for at the start."""
 POLL_RECORDS = 32
 """Of up to a megabyte each."""
 
@@ -72,10 +74,11 @@ class PolicyFollower:
         self._state: State | None = None
         self._digest: str | None = None
         """Of `_state`, checked."""
-        self._must_begin = True
-        """Read `weights` from where the next policy says."""
         self._in_step = False
         """Whether the engine has what was offered last."""
+        known = topics.read_all(POLICIES, newest=NEWEST_RECORDS)
+        if known:
+            self._begin_at(max(known, key=lambda policy: policy.version))
 
     def step(self, version: int, *, busy: bool) -> Offer | None:
         """Read what has come; unless the engine is busy, offer the newest weights that can be served.
@@ -113,14 +116,12 @@ class PolicyFollower:
         if record.topic == self._weights[0]:
             self._assembler.add(decode(record.value, WeightsPart), self._digest)
             return
-        policy = decode(record.value, Policy)
-        self._heads.append(Head(policy, record))
-        if self._must_begin and not policy.uri:
-            self._begin_at(policy)
+        self._heads.append(Head(decode(record.value, Policy), record))
 
     def _begin_at(self, policy: Policy) -> None:
-        self._must_begin = False
-        self._reader.seek({self._weights: policy.offset})
+        """Read `weights` from the whole state that leads to this policy."""
+        if not policy.uri:
+            self._reader.seek({self._weights: policy.offset})
 
     # -- states -------------------------------------------------------------------------------------------------------
 

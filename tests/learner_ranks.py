@@ -33,7 +33,9 @@ def train(model: str, folder: Path, first: int, last: int, **options: Any) -> li
     metrics = [trainer.update(random_groups(step, 5), version=step, step=step) for step in range(first, last)]
     progress = checkpoint.Progress(step=last, version=last, offsets={}, pending=[], seen=set(), num_rollouts=0)
     checkpoint.save(folder, trainer, progress, keep=9)
-    assert all(type(tensor) is torch.Tensor for tensor in trainer.weights().values())
+    weights, each = trainer.weights(), dict(trainer.each_weight())
+    assert all(type(tensor) is torch.Tensor and torch.equal(tensor, each.pop(name)) for name, tensor in weights.items())
+    assert each == {}
     ranks.announce("stop")
     return metrics
 
