@@ -17,6 +17,9 @@ _PLUS_OR_MINUS = re.compile(r"(?<=[\w})\]|!])\s*[+-]\s*")
 _WHOLE = frozenset("klmnjz")
 _WORD = re.compile("[A-Za-z]{3}")
 _PLAIN_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3}")
+_TRANSPOSE = r"[a-z]\s*\^\s*\{?\s*(?:T|\\top|\\intercal)(?![a-z])\s*\}?"
+_ROW_TIMES = re.compile(rf"{_TRANSPOSE}\s*[A-Za-z]|(?<![A-Za-z\\])[A-Za-z]\s*{_TRANSPOSE}")
+"""A transposed vector in a product, whose order counts."""
 _PERIOD = re.compile(
     r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
 )
@@ -46,6 +49,8 @@ def same_leaves(gold: Leaf, answer: Leaf) -> bool:
         return False
     if re.search(r"\d_", a + b):
         return _same_based(a, b)
+    if _ROW_TIMES.search(a) or _ROW_TIMES.search(b):
+        return _plain_transposes(a) == _plain_transposes(b)
     if isinstance(answer, Number):
         if symbols.is_formula_of_letters(a):
             is_plain = not answer.value.unit and not answer.value.percent and not _PLAIN_WORD.search(a)
@@ -56,6 +61,10 @@ def same_leaves(gold: Leaf, answer: Leaf) -> bool:
     if (parts := _antiderivatives(a, b)) is not None:
         return symbols.same_antiderivative(*parts)
     return symbols.same_expression(a, _with_integer_letter(a, b))
+
+
+def _plain_transposes(text: str) -> str:
+    return re.sub(r"\\(?:top|intercal)(?![a-z])", "T", re.sub(r"[{}\s]", "", text))
 
 
 def _antiderivatives(gold: str, answer: str) -> tuple[str, str] | None:

@@ -29,9 +29,9 @@ _BARE_CHANNEL = re.compile(r"analysis(?=[A-Z])")
 _ABOUT_IT = r"(?:(?:this|that|it|which|the\s+(?:answer|result|value))\b\s*)?"
 _UNTRUE = (
     r"(?:(?:(?:is|was|'s|seems|looks|must\s+be|would\s+be)\s+)?(?:[a-z]+ly\s+)?"
-    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|too\s+(?:large|small|big|high|low))\b(?!\s+(?:for|when|if|in|unless|to)\b)"
+    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|too\s+(?:large|small|big|high|low))\b(?!\s+(?:for|when|if|in|unless|to)\b)"
     r"|(?:(?:is|was|can|could|does|do|would|must|'s)\s*(?:n't|not)|can't|cannot)\s+(?:be\s+)?(?:the\s+|an?\s+|quite\s+)?"
-    r"(?:right|correct|valid|true|possible|work|fit|satisfy|(?:final\s+|right\s+|correct\s+)?(?:answer|solution))\b"
+    r"(?:right|correct|valid|true|possible|work|fit|satisfy|(?:[a-z]+\s+)?(?:answer|solution))\b"
     r"|(?:is|was|'s)\s+(?:only\s+|just\s+)?(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?"
     r"(?:wrong\s+(?:answer|result|value)|mistake|error|slip|typo|trap|(?:over|under)(?:count|estimate))\b"
     r"|(?:over|under)counts\b|should\s+(?:be|have\s+been)\s+(?:[-$\\]|\d))"
@@ -60,10 +60,10 @@ _DENIED_BEFORE = re.compile(
 )
 _NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")
 _CORRECTION = re.compile(
-    r"(?:\bcorrection\b[\s:,-]*|\b(?:true|correct|right|actual|corrected|final)\s+(?:answer|value|count|number|result|total|solution|one|sum)"
-    r"\s+(?:is|=|:|should\s+be|must\s+be)|\bshould\s+(?:be|have\s+been)"
+    r"(?:\bcorrect(?:ion|ed)\b[\s:,-]*|\b(?:answer|(?:true|correct|right|actual|final)\s+(?:value|count|number|result|total|solution|one|sum))"
+    r"\s*(?:is|=|:|should\s+be|must\s+be)|\bshould\s+(?:be|have\s+been)(?:\s+(?:replaced|changed|corrected)\s+(?:by|to|with))?"
     r"|(?:\b(?:actually|correction|wait|hmm+|sorry|mistake|contradict\w*)\b|\bon\s+second\s+thought)[^\n]{0,60}?"
-    r"\b(?:answer|it|that|value|result|count|total)(?:\s+(?:is|equals|becomes)|'s))"
+    r"\b(?:it|that|value|result|count|total)(?:\s+(?:is|equals|becomes)|'s))"
     r"\s*[\s$*\\(]{0,4}(?P<number>-?\d{1,30}(?:\.\d{1,30})?)(?:\s+[a-z]+)?"
     r"\s*[$*)\\]*\s*(?:[.!\n]|$|,?\s+(?:not|because|since|instead)\b)",
     re.IGNORECASE,
