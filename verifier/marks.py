@@ -31,7 +31,7 @@ _UNTRUE = (
     r"(?:(?:(?:is|was|'s|seems|looks|must\s+be|would\s+be)\s+)?(?:[a-z]+ly\s+)?"
     r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|too\s+(?:large|small|big|high|low))\b(?!\s+(?:for|when|if|in|unless|to)\b)"
     r"|(?:(?:is|was|can|could|does|do|would|must|'s)\s*(?:n't|not)|can't|cannot)\s+(?:be\s+)?(?:the\s+|an?\s+|quite\s+)?"
-    r"(?:right|correct|valid|true|possible|work|fit|satisfy|(?:[a-z]+\s+)?(?:answer|solution))\b"
+    r"(?:right|correct|valid|true|possible|work|fit|satisfy|it|(?:[a-z]+\s+)?(?:answer|solution))\b"
     r"|(?:is|was|'s)\s+(?:only\s+|just\s+)?(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?"
     r"(?:wrong\s+(?:answer|result|value)|mistake|error|slip|typo|trap|(?:over|under)(?:count|estimate))\b"
     r"|(?:over|under)counts\b|should\s+(?:be|have\s+been)\s+(?:[-$\\]|\d))"
@@ -39,7 +39,7 @@ _UNTRUE = (
 _DENIED = re.compile(
     r"[\s$.()*\\\]},!?:;\u2013\u2014-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually)\b[\s,.!:-]*){0,4}"
     rf"{_ABOUT_IT}{_UNTRUE}|[^.\n]{{0,50}}?,?\s(?:but|which|and)\s+{_ABOUT_IT}{_UNTRUE}"
-    r"|[\s$.)*\\\]},?\u2013\u2014-]{0,8}(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|oops|sorry)\b\s*[,.!:]"
+    r"|[\s$.)*\\\]},?>\u2192\u2013\u2014-]{0,8}(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|oops|sorry)\b\s*(?:[,.!:]|$)"
     r"|[\s$)*\\\]}]{0,8}(?:minus|plus|divided\s+by)\s"
     r"|[\s$)*\\\]}]{0,8}(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[\u2717\u2718\u274c\u00d7])",
     re.IGNORECASE,
@@ -47,7 +47,8 @@ _DENIED = re.compile(
 _THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}", re.IGNORECASE)
 """Between a box and one that is listed with it: such a box is no correction."""
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:wrong|incorrect|false|erroneous|mistaken|naive)\s+(?:[a-z]+\s+){0,2}(?:is|was|would\s+be|gives?|yields?|leads?\s+to|:)"
+    r"(?:\b(?:wrong|incorrect|false|erroneous|mistaken|naive)"
+    r"(?:(?:\s+[a-z]+){0,2}?\s+(?:is|was|would\s+be|gives?|yields?|leads?\s+to)|(?:\s+(?:answer|result|value|solution))?\s*:)"
     r"|\b(?:mistake|error|trap|misconception)\s+(?:is|was|would\s+be)\b[^.,;:\d\n]{0,40}?"
     r"|\b(?:(?:might|may|could)\s+(?:naively\s+)?(?:seem|appear|look)|(?:might|may|could|would)\s+(?:naively\s+)?(?:think|expect|guess|suspect))\b[^.,;:\d\n]{0,30}?"
     r"|\b(?:tempting|tempted)\b[^.,;:\d\n]{0,40}?|\bnaively\b[^.,;:\d\n]{0,20}?"

@@ -270,8 +270,6 @@ def _many(items: list[str], depth: int, word: str) -> Answer:
     if isinstance(trees[0], Named) and not any(isinstance(tree, Named | Chain | Family) for tree in trees[1:]):
         # "n = 1, 2, 3": the name is that of all
         return Named(trees[0].label, Many((trees[0].value, *trees[1:]), word=word))
-    if isinstance(trees[-1], Named) and len(trees) == 2 and isinstance(trees[0], Formula) and _is_label(trees[0].text):
-        return Named(f"({_label(trees[0].text)},{trees[-1].label})", trees[-1].value)  # "x, y = ..."
     return Many(tuple(trees), word=word)
 
 
