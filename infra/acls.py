@@ -6,6 +6,7 @@ Invariant: a role gets no right that `stream.topics` does not say it uses, so ta
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stream.topics import CONSUMER_GROUPS, JOBS, ROLES, TOPICS, TRAJECTORIES, TRANSACTIONAL_IDS, reads, writes
 
@@ -64,6 +65,37 @@ def _of_worker(role: str, run: str) -> Iterator[Acl]:
     if role in TRANSACTIONAL_IDS:
         yield Acl(("Write",), "transactional-id", (f"{run}.{TRANSACTIONAL_IDS[role]}",))
     yield Acl(("IdempotentWrite",), "cluster")
+
+
+STRIMZI_KINDS = {"transactional-id": "transactionalId"}
+
+
+def strimzi_users(run: str, roles: Sequence[str], cluster: str) -> list[dict[str, Any]]:
+    """The same rights as `KafkaUser` objects of Strimzi: users RUN-ROLE who log in by SCRAM-SHA-512."""
+    return [
+        {
+            "apiVersion": "kafka.strimzi.io/v1",
+            "kind": "KafkaUser",
+            "metadata": {"name": f"{run}-{role}", "labels": {"strimzi.io/cluster": cluster}},
+            "spec": {
+                "authentication": {"type": "scram-sha-512"},
+                "authorization": {
+                    "type": "simple",
+                    "acls": [entry for acl in acls_of(role, run) for entry in _entries(acl)],
+                },
+            },
+        }
+        for role in roles
+    ]
+
+
+def _entries(acl: Acl) -> Iterator[dict[str, Any]]:
+    kind = STRIMZI_KINDS.get(acl.resource, acl.resource)
+    if not acl.names:
+        yield {"resource": {"type": kind}, "operations": list(acl.operations)}
+    for name in acl.names:
+        pattern = "prefix" if acl.prefixed else "literal"
+        yield {"resource": {"type": kind, "name": name, "patternType": pattern}, "operations": list(acl.operations)}
 
 
 def commands(run: str, roles: Sequence[str], principal: str, bootstrap_servers: str, command_config: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stream.errors import BrokerUnavailable, UserError
 
@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     acls.add_argument("--bootstrap-servers", default="$BOOTSTRAP_SERVERS", help="put into the commands")
     acls.add_argument(
         "--command-config", default="admin.properties", help="the administrator's login, for kafka-acls.sh"
+    )
+    acls.add_argument(
+        "--strimzi", metavar="CLUSTER", help="print KafkaUser objects of a Strimzi cluster instead, as YAML"
     )
     acls.set_defaults(run=_acls)
     return parser
@@ -134,7 +137,7 @@ def _topics(options: argparse.Namespace) -> int:
 def _acls(options: argparse.Namespace) -> int:
     from pydantic import TypeAdapter, ValidationError
 
-    from infra.acls import ALL_ROLES, commands
+    from infra.acls import ALL_ROLES, commands, strimzi_users
     from stream.config.table import RunName
 
     try:
@@ -144,8 +147,18 @@ def _acls(options: argparse.Namespace) -> int:
     for role in options.role or ():
         if role not in ALL_ROLES:
             raise UserError(f"--role is {role!r}; want one of {', '.join(ALL_ROLES)}")
+    if options.strimzi:
+        print(_yaml(strimzi_users(options.name, options.role or ALL_ROLES, options.strimzi)), end="")
+        return 0
     lines = commands(
         options.name, options.role or ALL_ROLES, options.principal, options.bootstrap_servers, options.command_config
     )
     print("\n".join(lines))
     return 0
+
+
+def _yaml(objects: list[dict[str, Any]]) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump_all(objects, sort_keys=False)
+    return text

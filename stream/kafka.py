@@ -81,7 +81,8 @@ class KafkaBroker:
         """Create the run's topics that do not exist yet, replicated as the cluster does by default.
 
         Raises:
-            UserError: this user may not see one of them, or may not create one that is missing.
+            UserError: this user may not see one of them.
+            BrokerUnavailable: one is missing, and this user may not create it.
 
         """
         known = self._described([topic.of(run) for topic in topics])
@@ -105,7 +106,7 @@ class KafkaBroker:
                 except TopicAlreadyExistsError:
                     log.debug("another process created the topics first")
                 except AuthorizationError as error:
-                    raise UserError(
+                    raise BrokerUnavailable(
                         f"topics {', '.join(wanted)} do not exist, and this user may not create them; create them as a user "
                         "who may, by `rucksack broker topics CONFIG`"
                     ) from error

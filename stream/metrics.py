@@ -2,7 +2,7 @@
 
 /metrics   the figures of the newest heartbeat, as gauges named after their keys:
            learner/reward/mean -> rucksack_learner_reward_mean{worker="learner-0"}
-/alive     200, or 503 if the worker has sent no heartbeat for `silent_s` though it should: for probes
+/alive     200, or 503 if the worker sent heartbeats, and none for `silent_s` though it should: for probes
 """
 
 import re
@@ -33,7 +33,7 @@ class Metrics(Collector):
         self._clock = clock
         self._newest: Mapping[str, float] = {}
         self._state = "starting"
-        self._heard = clock()
+        self._heard: float | None = None
         self._heartbeat_s = time.time()
 
     def note(self, metrics: Mapping[str, float], state: str) -> None:
@@ -42,8 +42,8 @@ class Metrics(Collector):
 
     @property
     def alive(self) -> bool:
-        """Whether the newest heartbeat, or the start, is not too long ago."""
-        return self._state in MAY_BE_SILENT or self._clock() - self._heard <= self._silent_s
+        """Whether the newest heartbeat is not too long ago; there is none while a model or an engine is loaded."""
+        return self._heard is None or self._state in MAY_BE_SILENT or self._clock() - self._heard <= self._silent_s
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What a scrape gets."""

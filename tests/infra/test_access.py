@@ -13,7 +13,7 @@ from secured_kafka import SecuredKafka
 from infra.acls import ALL_ROLES, commands
 from infra.cli import main
 from localkafka.ports import choose_ports
-from stream.errors import BrokerUnavailable, RucksackError, UserError
+from stream.errors import BrokerUnavailable, UserError
 from stream.kafka import KafkaBroker
 from stream.topics import (
     CONSUMER_GROUPS,
@@ -194,6 +194,14 @@ def test_topics_are_created_by_the_command_and_only_by_who_may(guarded, tmp_path
     error = capsys.readouterr().err
     assert error.startswith("rucksack broker: the broker does not allow") and password_of("learner") not in error
     broker = logged_in(guarded, "learner")
-    with pytest.raises(RucksackError):
+    with pytest.raises(UserError, match=r"other\.updates"):  # what it may not see it cannot miss
         broker.create_topics("other", [UPDATES], 2)
+    broker.close()
+
+
+def test_a_missing_topic_that_a_role_may_not_create_is_waited_for(guarded):
+    guarded.allow(commands("new", ["learner"], "User:{role}", guarded.bootstrap_servers, "none"))
+    broker = logged_in(guarded, "learner")
+    with pytest.raises(BrokerUnavailable, match=r"topics new\.updates do not exist.*`rucksack broker topics CONFIG`"):
+        broker.create_topics("new", [UPDATES], 2)
     broker.close()

@@ -37,6 +37,8 @@ def test_figures_are_gauges_with_the_workers_name(port):
 def test_a_worker_that_sends_no_heartbeat_is_not_alive(port):
     metrics = serve(port, "w", silent_s=60)
     assert get(port, "/alive") == (200, "alive\n")
+    metrics.note({}, "running")
+    assert get(port, "/alive") == (200, "alive\n")
     metrics._silent_s = -1.0
     assert get(port, "/alive") == (503, "no heartbeat\n")
 
@@ -44,13 +46,15 @@ def test_a_worker_that_sends_no_heartbeat_is_not_alive(port):
 def test_a_worker_may_be_silent_while_it_saves():
     now = 0.0
     metrics = Metrics("w", silent_s=10, clock=lambda: now)
-    now = 11.0
-    assert not metrics.alive
-    metrics.note({}, "running")
-    now = 20.0
-    assert metrics.alive
-    metrics.note({}, "saving")
     now = 1000.0
+    assert metrics.alive
+    metrics.note({}, "running")
+    now = 1009.0
+    assert metrics.alive
+    now = 1011.0
+    assert not metrics.alive
+    metrics.note({}, "saving")
+    now = 5000.0
     assert metrics.alive
 
 
