@@ -31,16 +31,18 @@ _UNTRUE = (
     r"(?:(?:(?:is|was|'s|seems|looks|must\s+be|would\s+be)\s+)?(?:[a-z]+ly\s+)?"
     r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|too\s+(?:large|small|big|high|low))\b(?!\s+(?:for|when|if|in|unless|to)\b)"
     r"|(?:(?:is|was|can|could|does|do|would|must|'s)\s*(?:n't|not)|can't|cannot)\s+(?:be\s+)?(?:the\s+|an?\s+|quite\s+)?"
-    r"(?:right|correct|valid|true|possible|work|fit|satisfy|it|(?:[a-z]+\s+)?(?:answer|solution))\b"
+    r"(?:right|correct|valid|true|possible|work|fit|satisfy|it|what|so|(?:[a-z]+\s+)?(?:answer|solution))\b"
     r"|(?:is|was|'s)\s+(?:only\s+|just\s+)?(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?"
     r"(?:wrong\s+(?:answer|result|value)|mistake|error|slip|typo|trap|(?:over|under)(?:count|estimate))\b"
-    r"|(?:over|under)counts\b|should\s+(?:be|have\s+been)\s+(?:[-$\\]|\d))"
+    r"|(?:is|was)\s+no\s+(?:[a-z]+\s+)?(?:answer|solution)\b|(?:can't|cannot|couldn't)\s+be\s*(?:[.!,;]|$)|(?:over|under)counts\b|should\s+(?:be|have\s+been)\s+(?:[-$\\]|\d))"
 )
 _DENIED = re.compile(
     r"[\s$.()*\\\]},!?:;\u2013\u2014-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually)\b[\s,.!:-]*){0,4}"
     rf"{_ABOUT_IT}{_UNTRUE}|[^.\n]{{0,50}}?,?\s(?:but|which|and)\s+{_ABOUT_IT}{_UNTRUE}"
     r"|[\s$.)*\\\]},?>\u2192\u2013\u2014-]{0,8}(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|oops|sorry)\b\s*(?:[,.!:]|$)"
     r"|[\s$)*\\\]}]{0,8}(?:minus|plus|divided\s+by)\s"
+    r"|[\s$)*\\\]}]{0,8}(?:is|was|turn(?:s|ed)|prove[sd]|has|had|must|would|will|looks|seems)\b(?:(?!\b(?:not|never)\b|n't)[^.,;:\d\n]){0,30}?\b"
+    r"(?:wrong|incorrect|false|rejected|discarded|excluded|ruled\s+out|invalid|extraneous|impossible|mistaken|absurd)\b(?!\s+(?:for|when|if|unless|to)\b)"
     r"|[\s$)*\\\]}]{0,8}(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[\u2717\u2718\u274c\u00d7])",
     re.IGNORECASE,
 )
