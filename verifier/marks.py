@@ -53,6 +53,7 @@ _DENIED_BEFORE = re.compile(
     r"(?:(?:\s+[a-z]+){0,2}?\s+(?:is|was|would\s+be|gives?|yields?|leads?\s+to)|(?:\s+(?:answer|result|value|solution))?\s*:)"
     r"|\b(?:mistake|error|trap|misconception)\s+(?:is|was|would\s+be)\b[^.,;:\d\n]{0,40}?"
     r"|\b(?:(?:might|may|could)\s+(?:naively\s+)?(?:seem|appear|look)|(?:might|may|could|would)\s+(?:naively\s+)?(?:think|expect|guess|suspect))\b[^.,;:\d\n]{0,30}?"
+    r"|\b(?:wrong|incorrect|false|erroneous|mistaken)\s+(?:answer|result|value|solution|count)|\b(?:impossible|untrue)\s+that\b[^.,;:\d\n]{0,40}?"
     r"|\b(?:tempting|tempted)\b[^.,;:\d\n]{0,40}?|\bnaively\b[^.,;:\d\n]{0,20}?"
     r"|\bnaive\s+(?:answer|count|guess|estimate|value|result)\s+(?:is|of|gives|would\s+be)"
     r"|\b(?:initial|earlier|previous|original)\s+(?:answer|guess|attempt|estimate|result|thought)\s+(?:is|was|of|gave)"
@@ -63,10 +64,10 @@ _DENIED_BEFORE = re.compile(
 )
 _NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")
 _CORRECTION = re.compile(
-    r"(?:\bcorrect(?:ion|ed)\b[\s:,-]*|\b(?:answer|(?:true|correct|right|actual|final)\s+(?:value|count|number|result|total|solution|one|sum))"
-    r"\s*(?:is|=|:|should\s+be|must\s+be)|\bshould\s+(?:be|have\s+been)(?:\s+(?:replaced|changed|corrected)\s+(?:by|to|with))?"
+    r"(?:\bcorrect(?:ion|ed)\b[\s:,-]*|\b(?:answer|(?:true|correct|right|final)\s+(?:value|count|result|solution|one))"
+    r"\s*(?:is|=|:|should\s+be|must\s+be)|\b(?:it|this|that|which)\s+should\s+(?:be|have\s+been)|\bshould\s+be(?:\s+(?:replaced|changed|corrected)\s+(?:by|to|with))"
     r"|(?:\b(?:actually|correction|wait|hmm+|sorry|mistake|contradict\w*)\b|\bon\s+second\s+thought)[^\n]{0,60}?"
-    r"\b(?:it|that|value|result|count|total)(?:\s+(?:is|equals|becomes)|'s))"
+    r"\b(?:it|that)(?:\s+(?:is|equals|becomes)|'s))"
     r"\s*[\s$*\\(]{0,4}(?P<number>-?\d{1,30}(?:\.\d{1,30})?)(?:\s+[a-z]+)?"
     r"\s*[$*)\\]*\s*(?:[.!\n]|$|,?\s+(?:not|because|since|instead)\b)",
     re.IGNORECASE,
