@@ -6,6 +6,7 @@ import pytest
 
 from infra.acls import ALL_ROLES, Acl, acls_of, commands
 from infra.cli import main
+from infra.placement import PACKAGES
 from stream.topics import ROLES, TOPICS, reads, writes
 
 
@@ -17,6 +18,12 @@ def test_a_worker_reads_and_writes_the_topics_of_its_role_and_no_others(role):
         ("Write", topic.of("r")) for topic in TOPICS if writes(role, topic)
     } | ({("Delete", "r.weights")} if role == "learner" else set())
     assert not any(acl.prefixed for acl in acls_of(role, "r"))
+
+
+def test_the_table_names_roles_that_there_are():
+    named = {name for topic in TOPICS for text in (topic.writers, topic.readers) for name in text.split(", ") if name}
+    assert named == {*ROLES, "up", "every role"}
+    assert set(ROLES) == set(PACKAGES)
 
 
 def test_groups_and_transactions_are_for_the_roles_that_have_them():
