@@ -33,7 +33,7 @@ class Task:
         for fields in generate_prompts(number, 0, split):
             answer = [*tokenizer(" ".join(fields["answer"]))["input_ids"], self.end]
             prompt_ids = np.array(tokenizer(fields["text"])["input_ids"], dtype=np.int32)
-            items.append((Prompt(**fields), prompt_ids, np.array(answer, dtype=np.int32)))
+            items.append((Prompt(**fields), prompt_ids, np.array(answer, dtype=np.int32)))  # type: ignore[arg-type]
         return items
 
 

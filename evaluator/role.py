@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.scoreboard import Scoreboard
-from prompts.sources import load_prompts
+from prompts.sources import load_prompts, load_set
 from prompts.tokens import tokenize
 from stream.codec import decode
 from stream.config import Config
@@ -243,8 +243,7 @@ def load_sets(config: Config) -> dict[str, list[Prompt]]:
     for name, source in config.evaluator.sets.items():
         if name in sets:
             raise UserError(f"evaluator.sets has {name!r}, which there always is; choose another name")
-        prompts = config.prompts.model_copy(update={"heldout_source": source})
-        sets[name] = load_prompts(config.model_copy(update={"prompts": prompts}))[1]
+        sets[name] = load_set(config, source)
     return sets
 
 

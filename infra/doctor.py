@@ -217,7 +217,7 @@ def ports(config: Config) -> Iterator[Finding]:
 
 def prompts(config: Config) -> Iterator[Finding]:
     """The chat template, and the first prompt as the model will see it."""
-    from prompts.sources import load_prompts
+    from prompts.sources import read_prompts
     from prompts.tokens import load_tokenizer, tokenize
 
     tokenizer = load_tokenizer(config.run.model)
@@ -227,17 +227,21 @@ def prompts(config: Config) -> Iterator[Finding]:
         if config.prompts.chat_template and not has_template
         else ""
     )
-    used = "used" if config.prompts.chat_template else "not used (prompts.chat_template)"
+    uses = {None: "used for lists of messages", True: "used for every prompt", False: "not used"}
+    used = f"{uses[config.prompts.chat_template]} (prompts.chat_template)"
     yield Finding("chat template", f"{used if has_template else 'the tokenizer has none'}", remedy)
     if remedy:
         return
-    pool, heldout = load_prompts(config)
+    loaded = read_prompts(config)
+    pool, heldout = loaded.pool, loaded.heldout
+    for line in loaded.lines:
+        yield Finding("prompts", line)
     ids = tokenize(pool, config)
     longest = max(tokens.size for tokens in ids.values())
     left_out = len(pool) - len(ids)
     yield Finding(
         "prompts",
-        f"{len(pool):,} to train on, {len(heldout):,} held out; the longest has {longest} tokens; {left_out:,} are too long",
+        f"{len(pool):,} to train on, {len(heldout):,} held out; the longest has {longest} tokens; {left_out:,} do not fit",
         "raise prompts.max_prompt_tokens or producer.max_model_len" if left_out > len(pool) / 10 else "",
     )
     first = next(prompt for prompt in pool if prompt.prompt_id in ids)

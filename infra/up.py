@@ -17,7 +17,8 @@ from infra.run_folder import claimed
 from infra.screen import screen_for
 from infra.web import web_page
 from localkafka.local import LocalKafka
-from prompts.sources import load_prompts
+from prompts.sources import read_prompts
+from prompts.tokens import check_renders
 from stream.broker import Broker
 from stream.config import Config, load
 from stream.errors import RucksackError, UserError
@@ -35,11 +36,11 @@ def up(recipe: Path, overrides: Sequence[str], console: Console, *, web: bool = 
 
     """
     config = load(recipe, list(overrides))
-    check(config)
+    lines = check(config)
     cards = visible_gpus()
     gpus = plan_gpus(config, cards, facts_of(config.run.model) if cards else None)
     warnings = [f"warning: {found.name}: {found.text}; {found.remedy}" for found in warnings_of(config)]
-    for line in (*gpus.lines, *warnings):
+    for line in (*lines, *gpus.lines, *warnings):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     stop = stop_on_signals()
     with ExitStack() as stack:
@@ -74,8 +75,8 @@ def is_done(config: Config, broker: Broker) -> bool:
     return not config.evaluator.enabled or wanted <= final
 
 
-def check(config: Config) -> None:
-    """Find what is missing before anything is started.
+def check(config: Config) -> list[str]:
+    """Find what is missing before anything is started; returns what the prompts were taken from.
 
     Raises:
         UserError: no such model, no prompts, a prompt without an answer, ...
@@ -84,7 +85,8 @@ def check(config: Config) -> None:
     from verifier.graders import check_name
 
     require_model(config.run.model)
-    pool, heldout = load_prompts(config)
+    loaded = read_prompts(config)
+    pool, heldout = loaded.pool, loaded.heldout
     for grader in sorted({prompt.grader for prompt in (*pool, *heldout)}):
         check_name(grader)
     if config.evaluator.enabled and not heldout:
@@ -92,6 +94,8 @@ def check(config: Config) -> None:
             f"there is no held-out prompt to evaluate on: prompts.num_heldout is {config.prompts.num_heldout}, and of a "
             "file no more than a fifth is held out; give more prompts, prompts.heldout_source, or evaluator.enabled = false"
         )
+    check_renders([*pool, *heldout], config)
+    return loaded.lines
 
 
 @contextmanager

@@ -1,161 +1,227 @@
-"""Loads prompts from a JSONL file, a Hugging Face dataset or a generator. Config in, prompts out.
+"""Loads prompts from files, Hugging Face datasets or a generator. Config in, prompts out, with lines that say what was taken.
 
 The allocator trains on the pool, the evaluator asks the held-out set; both load them here and see the same.
 """
 
-import itertools
 import logging
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 
-from stream.config import Config, PromptsTable
+from prompts.layouts import Layout, LeftOut, find_layout, prompt_of
+from prompts.rows import Row, rows_of
+from stream.config import Config
 from stream.errors import UserError
-from stream.json_lines import has_lone_surrogate, read_objects
 from stream.messages import Prompt
 
 log = logging.getLogger(__name__)
 
-DEFAULT_TEXT_KEY = PromptsTable.model_fields["text_key"].default
-"""Rows without it may have `text`; a key that the recipe names is the only one that counts."""
+SAMPLE_ROWS = 100
+"""Rows by which a source's layout is recognized."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The prompts of a run."""
+
+    pool: list[Prompt]
+    heldout: list[Prompt]
+    lines: list[str]
+    """What was taken from where and what was left out, for people."""
 
 
 def load_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """The pool and the held-out set, as `read_prompts` has them; what was taken goes to the log."""
+    loaded = read_prompts(config)
+    for line in loaded.lines:
+        log.info("%s", line)
+    return loaded.pool, loaded.heldout
+
+
+def read_prompts(config: Config) -> Loaded:
     """The pool and the held-out set: no id and no text is in both, nor twice in one of them.
 
     Raises:
         UserError: a missing file or dataset, a prompt without text or answer, an id that is used twice, too few prompts.
 
     """
-    table = config.prompts
-    if table.heldout_source or _has_splits(table.source):
-        pool = _read(config, table.source, "pool", table.num_prompts)
-        heldout = _read(config, table.heldout_source or table.source, "heldout", table.num_heldout)
+    table, lines = config.prompts, list[str]()
+    if table.heldout_source or is_generated(table.source):
+        pool = _read(config, table.source, "pool", table.num_prompts, lines)
+        heldout = _read(config, table.heldout_source or table.source, "heldout", table.num_heldout, lines)
     else:
-        together = _read(config, table.source, "pool", table.num_prompts + table.num_heldout)
-        num_heldout = min(table.num_heldout, len(together) // 5)
-        cut = len(together) - num_heldout
+        together = _read(config, table.source, "pool", table.num_prompts + table.num_heldout, lines)
+        cut = len(together) - min(table.num_heldout, len(together) // 5)
         pool, heldout = together[:cut], together[cut:]
-    held_out = {prompt.text for prompt in heldout}
-    pool = [prompt for prompt in pool if prompt.text not in held_out]
-    _check(config, pool, heldout)
-    return pool, heldout
+        lines.append(f"held out: the last {len(heldout):,} of {len(together):,}")
+    pool, heldout = _apart(pool, heldout, lines)
+    _check_size(config, pool)
+    return Loaded(pool, heldout, lines)
 
 
-def _has_splits(source: str) -> bool:
+def load_set(config: Config, source: str) -> list[Prompt]:
+    """Another set of prompts to evaluate on, as large as the held-out set at most."""
+    lines = list[str]()
+    prompts = _read(config, source, "heldout", config.prompts.num_heldout, lines)
+    for line in lines:
+        log.info("%s", line)
+    return prompts
+
+
+def is_generated(source: str) -> bool:
+    """Whether a source makes its prompts, and splits of its own."""
     return source == "codes" or source.startswith("gym:")
 
 
-def _read(config: Config, source: str, split: str, num_prompts: int) -> list[Prompt]:
-    """The first prompts of a source; a text that comes again is skipped (DAPO-Math-17k: 100 times each)."""
-    prompts: dict[str, Prompt] = {}
-    for number, row in enumerate(_rows(config, source, split, num_prompts), 1):
-        if len(prompts) == num_prompts:
+def outcomes_of(source: str, config: Config) -> tuple[Layout | None, Iterator[tuple[Row, Prompt | UserError]]]:
+    """The layout of a source (None if there is no good row), and of each row its prompt, or what is wrong with it.
+
+    Raises:
+        UserError: the source cannot be read, or its layout is not known.
+
+    """
+    rows = rows_of(source, config.prompts.split)
+    sample = list(islice(rows, SAMPLE_ROWS))
+    layout = find_layout(sample, config.prompts) if any(not row.problem for row in sample) else None
+    return layout, _outcomes(chain(sample, rows), layout or Layout(("prompt",), ("answer",)), config)
+
+
+def _outcomes(rows: Iterable[Row], layout: Layout, config: Config) -> Iterator[tuple[Row, Prompt | UserError]]:
+    for row in rows:
+        try:
+            yield row, prompt_of(row, layout, config.prompts)
+        except UserError as error:
+            yield row, error
+
+
+# -- one source -------------------------------------------------------------------------------------------------------
+
+
+def _read(config: Config, source: str, split: str, num_prompts: int, lines: list[str]) -> list[Prompt]:
+    """The first prompts of a source; adds the lines that say what was taken."""
+    if num_prompts == 0:
+        return []
+    if is_generated(source):
+        return list(_generated(config, source, split, num_prompts))
+    layout, outcomes = outcomes_of(source, config)
+    taken = Taken()
+    for row, outcome in outcomes:
+        taken.add(row, outcome)
+        if len(taken.prompts) == num_prompts:
             break
-        prompt = prompt_of(row, number, source, config)
-        prompts.setdefault(prompt.text, prompt)
-    if len(prompts) < num_prompts:
-        log.info("%s has %d prompts split=%s asked=%d", source, len(prompts), split, num_prompts)
-    return list(prompts.values())
+    prompts = list(taken.prompts.values())
+    if layout is not None:
+        lines.append(f"{source}: {described(prompts, layout)}")
+    lines += [f"{source}: {line}" for line in taken.lines()]
+    return prompts
 
 
-def _rows(config: Config, source: str, split: str, num_prompts: int) -> Iterator[Mapping[str, Any]]:
+def described(prompts: Sequence[Prompt], layout: Layout) -> str:
+    """What was taken from a source, in one line."""
+    chats = sum(bool(prompt.messages) for prompt in prompts)
+    graders = ", ".join(sorted({prompt.grader for prompt in prompts})) or "none"
+    kind = " (chat messages)" if chats == len(prompts) and chats else f" ({chats:,} of them chats)" if chats else ""
+    how = {"": "", "####": ", behind its ####", "\\boxed{}": ", in its last \\boxed{}"}[layout.mark]
+    text, answer = " or ".join(layout.text_keys), " or ".join(layout.answer_keys)
+    return f"{len(prompts):,} prompts: text from {text}{kind}, answer from {answer}{how}, grader {graders}"
+
+
+class Taken:
+    """What was taken of a source so far. A prompt that comes again is taken once (DAPO-Math-17k: 100 times each)."""
+
+    def __init__(self) -> None:
+        self.prompts: dict[object, Prompt] = {}
+        self._ids: dict[str, str] = {}
+        self._again = 0
+        self._conflicts: list[str] = []
+        self._left_out: list[str] = []
+
+    def add(self, row: Row, outcome: Prompt | UserError) -> None:
+        """Take a row's prompt.
+
+        Raises:
+            UserError: the row is bad, or its id is used already.
+
+        """
+        if isinstance(outcome, LeftOut):
+            self._left_out.append(str(outcome))
+            return
+        if isinstance(outcome, UserError):
+            raise outcome
+        before = self.prompts.setdefault(content_of(outcome), outcome)
+        if before is not outcome:
+            self._again += 1
+            if before.answer != outcome.answer:
+                self._conflicts.append(f"{row.where} has {outcome.answer[:40]!r} for {before.answer[:40]!r}")
+            return
+        first = self._ids.setdefault(outcome.prompt_id, row.where)
+        if first != row.where:
+            raise UserError(
+                f"{row.where} has the id {outcome.prompt_id!r} of {first}; every prompt needs an id of its own: correct it, or "
+                "leave ids out, and they follow from the content"
+            )
+
+    def lines(self) -> Iterator[str]:
+        """What was not taken, for people."""
+        if self._again:
+            yield f"{self._again:,} rows that came again are taken once"
+        if self._conflicts:
+            yield f"warning: {len(self._conflicts):,} of them with another answer; the first counts ({self._conflicts[0]})"
+        if self._left_out:
+            yield f"{len(self._left_out):,} rows are left out: {self._left_out[0]}" + (
+                f" (and {len(self._left_out) - 1:,} more)" if len(self._left_out) > 1 else ""
+            )
+
+
+def content_of(prompt: Prompt) -> object:
+    """What makes a prompt itself."""
+    return prompt.messages or prompt.text
+
+
+def _generated(config: Config, source: str, split: str, num_prompts: int) -> Iterator[Prompt]:
+    table = config.prompts
     if source == "codes":
         from prompts.codes import generate_prompts
 
-        if config.prompts.options:
-            raise UserError(f"prompts.options is {config.prompts.options!r}; the source codes takes none")
-        return generate_prompts(num_prompts, config.run.seed, split)
-    if source.startswith("gym:"):
+        if table.options:
+            raise UserError(f"prompts.options is {table.options!r}; the source codes takes none")
+        rows = generate_prompts(num_prompts, config.run.seed, split)
+    else:
         from prompts.gym import generate_gym_prompts
 
         tasks = source.removeprefix("gym:").split(",")
-        return generate_gym_prompts(tasks, num_prompts, config.run.seed, split, config.prompts.options)
-    if source.startswith("hf:"):
-        return _dataset_rows(source.removeprefix("hf:"), config.prompts.split)
-    if source.endswith(".jsonl"):
-        return _jsonl_rows(Path(source))
-    raise UserError(f"prompts.source is {source!r}; want codes, gym:TASK, a path ending in .jsonl, or hf:DATASET")
+        rows = generate_gym_prompts(tasks, num_prompts, config.run.seed, split, table.options)
+    return (Prompt(grader=row.pop("grader", table.grader), **row) for row in map(dict, rows))  # type: ignore[arg-type]
 
 
-def _jsonl_rows(file: Path) -> Iterator[Mapping[str, Any]]:
-    if not file.is_file():
-        raise UserError(f"prompts file {file} does not exist; give prompts.source an existing .jsonl file")
-    return (row for _, row in read_objects(file, "text and answer"))
+# -- pool and held-out set --------------------------------------------------------------------------------------------
 
 
-def _dataset_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
-    try:
-        from datasets import load_dataset, load_from_disk
-    except ImportError:
-        raise UserError("prompts.source = hf:... needs the `datasets` package: install the cpu or gpu extra") from None
-    try:
-        if not Path(name).is_dir():
-            return iter(load_dataset(name, split=split))
-        loaded = load_from_disk(name)
-        return iter(loaded[split] if isinstance(loaded, dict) else loaded)
-    except (OSError, ValueError, KeyError, ConnectionError) as error:
-        raise UserError(f"dataset {name!r} (split {split!r}) cannot be loaded: {error}") from None
+def _apart(pool: list[Prompt], heldout: list[Prompt], lines: list[str]) -> tuple[list[Prompt], list[Prompt]]:
+    """Without the pool's prompts that are held out, spaces and case aside; held-out ids differ from the pool's."""
+    held_out = {_plain(prompt) for prompt in heldout}
+    kept = [prompt for prompt in pool if _plain(prompt) not in held_out]
+    if len(kept) < len(pool):
+        first = next(prompt for prompt in pool if _plain(prompt) in held_out)
+        lines.append(
+            f"warning: {len(pool) - len(kept):,} of the {len(pool):,} prompts to train on are held out as well, such as "
+            f"{first.text[:40]!r}; they are left out of training"
+        )
+    ids = {prompt.prompt_id for prompt in kept}
+    apart = [
+        replace(prompt, prompt_id=f"heldout-{prompt.prompt_id}") if prompt.prompt_id in ids else prompt
+        for prompt in heldout
+    ]
+    return kept, apart
 
 
-def prompt_of(row: Mapping[str, Any], number: int, source: str, config: Config) -> Prompt:
-    """The prompt that one row of a source describes.
-
-    Raises:
-        UserError: it has no text or no answer.
-
-    """
-    table = config.prompts
-    generated = source == "codes" or source.startswith("gym:")  # whose rows have keys of their own
-    text = row.get("text") if generated else _pick(row, table.text_key)
-    answer = row.get("answer") if generated else _pick(row, table.answer_key)
-    if text is None and table.text_key == DEFAULT_TEXT_KEY:
-        text = row.get("text")
-    prompt_id = str(row.get("prompt_id", row.get("id", f"{number:07d}")))
-    for what, key, value in (("text", table.text_key, text), ("answer", table.answer_key, answer)):
-        if value is None or str(value).strip() == "":
-            raise UserError(
-                f"{source}: prompt {number} (id {prompt_id}) has no {what}; want a non-empty key {key!r} "
-                f"(prompts.{what}_key names it)"
-            )
-        if not isinstance(value, str | int | float):
-            raise UserError(
-                f"{source}: prompt {number} (id {prompt_id}) has {what} {str(value)[:40]!r}; want a string or a number: "
-                f"prompts.{what}_key may name what lies inside, such as a.b or a.0"
-            )
-        if has_lone_surrogate(str(value)):
-            raise UserError(
-                f"{source}: prompt {number} (id {prompt_id}) has half a character (surrogate) in its {what}"
-            )
-    return Prompt(
-        prompt_id=prompt_id,
-        text=str(text),
-        answer=str(answer),
-        grader=str(row.get("grader", table.grader)),
-        task=str(row.get("task", "")),
-        level=str(row.get("level", "")),
-    )
+def _plain(prompt: Prompt) -> str:
+    """A prompt's text as a person compares it; of a chat all turns but the system's."""
+    texts = [turn.content for turn in prompt.messages if turn.role != "system"] or [prompt.text]
+    return " ".join(" ".join(texts).split()).casefold()
 
 
-def _pick(row: Mapping[str, Any], key: str) -> Any:
-    """The value at a key such as `answer`, `reward_model.ground_truth` or `prompt.0.content`; None if there is none."""
-    value: Any = row
-    for part in key.split("."):
-        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, Mapping):
-            value = value.get(part)
-        else:
-            return None
-    return value
-
-
-def _check(config: Config, pool: list[Prompt], heldout: list[Prompt]) -> None:
-    seen: set[str] = set()
-    for prompt in itertools.chain(pool, heldout):
-        if prompt.prompt_id in seen:
-            raise UserError(f"prompt id {prompt.prompt_id!r} is used twice; every prompt needs an id of its own")
-        seen.add(prompt.prompt_id)
+def _check_size(config: Config, pool: list[Prompt]) -> None:
     keys, per_update = config.least_prompts
     wanted = per_update * (config.run.max_staleness + 1)
     if len(pool) < wanted:

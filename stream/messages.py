@@ -38,6 +38,15 @@ TRAINING = "train"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message of a chat. Travels inside `Prompt`."""
+
+    role: str
+    """`system`, `user`, `assistant`, or whatever else the model's chat template knows."""
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """One problem of a pool: what is asked, and how the answer is checked. Travels inside `Job`."""
 
@@ -51,6 +60,8 @@ class Prompt:
     task: str = ""
     level: str = ""
     """Difficulty within the task; prompts of one task and level are alike, and beliefs share what is learned."""
+    messages: tuple[Turn, ...] = ()
+    """The chat as the source has it, of which `text` is the last turn; empty where the source has plain text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

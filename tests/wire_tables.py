@@ -23,6 +23,7 @@ CLASSES: dict[str, type[Any]] = {
     name: value for name, value in vars(messages).items() if dataclasses.is_dataclass(value) and isinstance(value, type)
 }
 MEANINGS = {
+    "content": "What is said",
     "created_s": "Wall clock, since the epoch",
     "elapsed_s": "Time that it took",
     "final": "The last of the run",

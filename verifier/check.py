@@ -1,7 +1,7 @@
 """Runs `rucksack prompts check FILE`: checks every prompt's reference answer before any rollout is spent on it.
 
 A prompt is sound if it has text and answer, an id of its own, a grader that there is, a gold answer that this grader
-can use, and if the gold answer, given as an answer, is correct.
+can use, and if the gold answer, given as an answer, is correct. What was taken from which key goes to standard error.
 """
 
 import argparse
@@ -10,12 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from prompts.sources import load_prompts, prompt_of
+from prompts.layouts import LeftOut
+from prompts.sources import content_of, described, outcomes_of, read_prompts
 from stream.config import Config, PromptsTable, load
 from stream.errors import UserError
-from stream.json_lines import numbered_lines, open_lines, parse_object
 from stream.messages import Prompt
 from verifier.golds import ambiguity_of, damage_in
 from verifier.graders import check_name
@@ -23,12 +22,6 @@ from verifier.pool import Pool
 
 PLACES_SHOWN = 5
 """Places that are named of a problem that many prompts have."""
-KEYS_SHOWN = 12
-LIKELY_KEYS = {
-    "text": ("prompt", "text", "question", "problem", "query", "instruction", "input"),
-    "answer": ("answer", "solution", "final_answer", "gold", "target", "label", "output", "response", "ground_truth"),
-}
-"""Keys of public data sets that hold the text or the answer."""
 READS_LATEX = frozenset({"math", "math_strict"})
 """Graders whose gold answer is LaTeX."""
 ANSWERS_ITSELF = {name: name for name in ("choice", "integer", "math", "string")} | {"math_strict": "math"}
@@ -75,13 +68,17 @@ def _parser() -> argparse.ArgumentParser:
         help="check every reference answer",
         description="Check every prompt of a file, or of a recipe's pool and held-out set, before rollouts are spent.",
     )
-    check.add_argument("file", type=Path, metavar="FILE", help="JSON lines with text and answer, or a recipe (.toml)")
+    check.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a .jsonl, .json or .parquet file, a folder of them, hf:DATASET, or a recipe (.toml)",
+    )
     check.add_argument(
         "--config", type=Path, metavar="RECIPE", help="recipe whose [prompts] table names grader and keys"
     )
     check.add_argument("--grader", help="for lines that name none (default: the recipe's, else math)")
-    check.add_argument("--text-key", help="key of the text (default: the recipe's, else prompt)")
-    check.add_argument("--answer-key", help="key of the answer (default: the recipe's, else answer)")
+    check.add_argument("--text-key", help="key of the text (default: the recipe's, else it is found)")
+    check.add_argument("--answer-key", help="key of the answer (default: the recipe's, else it is found)")
     return parser
 
 
@@ -149,54 +146,43 @@ def _graded(prompts: dict[str, Prompt], workers: int, timeout_s: int) -> Iterato
 
 
 def _prompts(options: argparse.Namespace, problems: list[Problem]) -> Iterator[tuple[str, int, Prompt]]:
-    """(source, number, prompt) of the file; what cannot be read goes to problems."""
-    file: Path = options.file
-    if not file.is_file():
-        found = "is not a file" if file.exists() else "does not exist"
-        raise UserError(f"{file} {found}; give a file of JSON lines, or a recipe (.toml)")
-    if file.suffix == ".toml":
-        for name, prompts in zip(("pool", "held-out set"), load_prompts(load(file)), strict=True):
+    """(source, number, prompt) of the source; what is wrong with its rows goes to problems."""
+    source: str = options.source
+    if source.endswith(".toml"):
+        loaded = read_prompts(load(source))
+        for line in loaded.lines:
+            print(line, file=sys.stderr)
+        for name, prompts in (("pool", loaded.pool), ("held-out set", loaded.heldout)):
             yield from ((f"{name}, prompt", number, prompt) for number, prompt in enumerate(prompts, 1))
         return
     table = load(options.config).prompts if options.config else PromptsTable()
     given = {"grader": options.grader, "text_key": options.text_key, "answer_key": options.answer_key}
     keys = table.model_copy(update={name: value for name, value in given.items() if value is not None})
-    yield from _lines(file, Config(prompts=keys), problems)
+    yield from _rows(source, Config(prompts=keys), problems)
 
 
-def _lines(file: Path, config: Config, problems: list[Problem]) -> Iterator[tuple[str, int, Prompt]]:
-    seen: dict[str, int] = {}
-    with open_lines(file, "one JSON object per line") as lines:
-        for number, line in numbered_lines(lines):
-            try:
-                row = parse_object(line)
-                prompt = prompt_of(row, number, str(file), config)
-            except UserError as error:
-                subject, text = _split(str(error).removeprefix(f"{file}: "))
-                problems.append(Problem(str(file), number, subject, text + _keys_hint(row, text), kind=text))
-                continue
-            except ValueError as error:
-                problems.append(Problem(str(file), number, "", str(error), kind="unreadable"))
-                continue
-            if prompt.prompt_id in seen:
-                text = f"its id is that of line {seen[prompt.prompt_id]}; every prompt needs its own"
-                problems.append(Problem(str(file), number, f"prompt {prompt.prompt_id!r}", text))
-                continue
-            seen[prompt.prompt_id] = number
-            yield str(file), number, prompt
+def _rows(source: str, config: Config, problems: list[Problem]) -> Iterator[tuple[str, int, Prompt]]:
+    layout, outcomes = outcomes_of(source, config)
+    ids: dict[str, str] = {}
+    prompts: dict[object, Prompt] = {}
+    for row, outcome in outcomes:
+        if isinstance(outcome, UserError):
+            text = str(outcome).removeprefix(row.where).removeprefix(":").strip()
+            problems.append(Problem(row.source, row.number, "", text, _kind(text), isinstance(outcome, LeftOut)))
+            continue
+        if prompts.setdefault(content_of(outcome), outcome) is not outcome:
+            problems.append(Problem(row.source, row.number, "", "comes again; it is taken once", is_warning=True))
+            continue
+        first = ids.setdefault(outcome.prompt_id, row.where)
+        if first != row.where:
+            text = f"its id is that of {first}; every prompt needs its own"
+            problems.append(Problem(row.source, row.number, f"prompt {outcome.prompt_id!r}", text, kind="id twice"))
+            continue
+        yield row.source, row.number, outcome
+    if layout is not None and prompts:
+        print(f"{source}: {described(list(prompts.values()), layout)}", file=sys.stderr)
 
 
-def _split(message: str) -> tuple[str, str]:
-    """`prompt 5 (id q) has no answer; ...` as what names the prompt and what is wrong with it."""
-    match = re.fullmatch(r"(prompt \d+ \(id .*?\)) (has .*)", message, re.DOTALL)
-    return (match[1], match[2]) if match else ("", message)
-
-
-def _keys_hint(row: dict[str, Any], text: str) -> str:
-    """The option that would help, where a key is missing but the line has others."""
-    missing = re.match(r"has no (text|answer); want a non-empty key '(.*)' \(", text)
-    if missing is None or missing[2] in row or not row:
-        return ""
-    guesses = [key for key in row if key in LIKELY_KEYS[missing[1]]]
-    hint = f"; did you mean --{missing[1]}-key {guesses[0]}?" if guesses else ""
-    return f"; the line has {', '.join(map(str, list(row)[:KEYS_SHOWN]))}{hint}"
+def _kind(text: str) -> str:
+    """What a message shares with those of other rows: itself, without the values."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text.partition("; it has ")[0])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tiny_models import make_model, make_tokenizer
 
 from infra.broker_nodes import BrokerNodes
 from infra.cli import main
@@ -19,11 +18,9 @@ from stream.memory import MemoryBroker
 from stream.topics import TOPICS
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_model(tmp_path_factory.mktemp("model"), seed=0)
-    make_tokenizer(folder)
-    return folder
+@pytest.fixture
+def model() -> Path:
+    return Path("demo/base")
 
 
 def write_recipe(folder: Path, model: Path | str, prompts: str = "codes", extra: str = "") -> Path:
@@ -58,7 +55,7 @@ def test_missing_recipe_prompts_and_model_are_named(tmp_path, model, capsys) -> 
     assert "configuration file nowhere.toml does not exist" in error_line(capsys, ["up", "nowhere.toml"])
     missing = tmp_path / "missing.jsonl"
     error = error_line(capsys, ["up", str(write_recipe(tmp_path, model, str(missing)))])
-    assert error == f"rucksack up: prompts file {missing} does not exist; give prompts.source an existing .jsonl file"
+    assert error == f"rucksack up: prompts file {missing} does not exist; give prompts.source an existing file"
     error = error_line(capsys, ["up", str(write_recipe(tmp_path, tmp_path / "no-model"))])
     assert "which is not a folder with a config.json" in error
     error = error_line(capsys, ["up", str(write_recipe(tmp_path, "facebook/opt-125m"))])
@@ -73,7 +70,7 @@ def test_a_grader_that_there_is_not_is_named_before_anything_is_started(tmp_path
     assert "there is no grader 'maths'; known: " in error_line(capsys, ["up", recipe, "--prompts.grader", "maths"])
 
 
-def test_prompt_without_an_answer_is_named_by_number_and_id(tmp_path, model, capsys) -> None:
+def test_prompt_without_an_answer_is_named_by_its_line(tmp_path, model, capsys) -> None:
     file = tmp_path / "prompts.jsonl"
     rows = [
         {"prompt_id": "one", "prompt": "1 + 1", "answer": "2"},
@@ -82,7 +79,8 @@ def test_prompt_without_an_answer_is_named_by_number_and_id(tmp_path, model, cap
     file.write_text("\n".join(map(json.dumps, rows)))
     error = error_line(capsys, ["up", str(write_recipe(tmp_path, model, str(file)))])
     assert error == (
-        f"rucksack up: {file}: prompt 2 (id two) has no answer; want a non-empty key 'answer' (prompts.answer_key names it)"
+        f"rucksack up: {file}:2 has no answer: 'answer' is ''; it has prompt_id, prompt, answer: give it one, or set "
+        "prompts.answer_key"
     )
 
 

@@ -11,7 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 import wire_tables
-from factories import make_job, make_trajectory, make_verdict
+from factories import make_job, make_prompt, make_trajectory, make_verdict
 
 from stream.codec import encode
 from stream.kafka import KafkaBroker
@@ -28,6 +28,7 @@ from stream.messages import (
     Policy,
     Position,
     PromptScore,
+    Turn,
     Update,
     Visit,
     WeightsPart,
@@ -37,7 +38,8 @@ from stream.topics import TOPICS, VERDICTS, partition_of
 
 DOCUMENT = wire_tables.DOCUMENT.read_text()
 BUDGETING = Budgeting(mode="bayes", success_rate=0.5, num_observed=3.5, value=0.1, price=0.01)
-JOB = make_job(budgeting=BUDGETING, prompt_token_ids=np.array([5, 6, 300], dtype=np.int32))
+PROMPT = make_prompt(messages=(Turn(role="user", content="1+1="),))
+JOB = make_job(prompt=PROMPT, budgeting=BUDGETING, prompt_token_ids=np.array([5, 6, 300], dtype=np.int32))
 TRAJECTORY = make_trajectory(JOB, 2, version=7, token_ids=[9, 70_000], behavior_logprobs=np.float32([-0.5, -2.25]))
 MESSAGES: dict[str, Any] = {
     "jobs": JOB,

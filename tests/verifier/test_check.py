@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from prompts_layouts import dapo
 
 from infra.cli import main
 from verifier.golds import ambiguity_of, damage_in
@@ -18,52 +19,75 @@ def test_each_bad_prompt_is_reported_once_with_its_line(tmp_path: Path, capsys: 
     file = write(
         tmp_path,
         {"id": "good", "text": "1+1", "answer": "2"},
-        {"id": "latex", "text": "1+1", "answer": "\\frac{1}{"},
+        {"id": "latex", "text": "half", "answer": "\\frac{1}{"},
         "",
         {"id": "latex", "text": "twice", "answer": "3"},
-        {"id": "empty", "text": "1+1", "answer": " "},
+        {"id": "empty", "text": "e", "answer": " "},
         "no JSON",
-        {"id": "word", "text": "1+1", "answer": "two", "grader": "integer"},
-        {"id": "typo", "text": "1+1", "answer": "2", "grader": "intege"},
-        {"id": "pattern", "text": "1+1", "answer": "(", "grader": "regex"},
-        {"id": "fine", "text": "1+1", "answer": "[0-9]+", "grader": "regex"},
+        {"id": "word", "text": "0+0", "answer": "two", "grader": "integer"},
+        {"id": "typo", "text": "1+0", "answer": "2", "grader": "intege"},
+        {"id": "pattern", "text": "2+0", "answer": "(", "grader": "regex"},
+        {"id": "fine", "text": "3+0", "answer": "[0-9]+", "grader": "regex"},
     )
     assert main(["prompts", "check", file]) == 2
     output = capsys.readouterr()
     lines = output.out.splitlines()
     assert [int(line.removeprefix(f"{file}:").partition(":")[0]) for line in lines] == [2, 4, 5, 6, 7, 8, 9]
     assert "prompt 'latex', grader math: '\\\\frac{1}{' does not parse" in lines[0]
-    assert "its id is that of line 2; every prompt needs its own" in lines[1]
-    assert lines[2].startswith(f"{file}:5: prompt 5 (id empty): has no answer")
-    assert lines[3].startswith(f"{file}:6: not JSON")
+    assert f"its id is that of {file}:2; every prompt needs its own" in lines[1]
+    assert lines[2].startswith(f"{file}:5: has no answer: 'answer' is ' '; it has id, text, answer: ")
+    assert lines[3].startswith(f"{file}:6: is not JSON")
     assert "'two' is not an integer" in lines[4]
     assert "there is no grader 'intege'; known: choice, integer, math" in lines[5]
     assert "not a regular expression" in lines[6]
-    assert output.err == "9 prompts, 7 with problems\n"
+    assert output.err.endswith("\n9 prompts, 7 with problems\n")
 
 
 def test_sound_prompts_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"id": f"{n}", "prompt": f"{n}+1", "answer": f"{n + 1}", "grader": "string"} for n in range(50)]
     assert main(["prompts", "check", write(tmp_path, *rows)]) == 0
-    assert capsys.readouterr() == ("", "50 prompts, 0 with problems\n")
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.endswith(
+        "50 prompts: text from prompt, answer from answer, grader string\n50 prompts, 0 with problems\n"
+    )
 
 
 def test_a_missing_file_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prompts", "check", "nowhere.jsonl"]) == 2
-    assert capsys.readouterr().err.startswith("rucksack prompts: nowhere.jsonl does not exist")
+    assert capsys.readouterr().err.startswith("rucksack prompts: prompts file nowhere.jsonl does not exist")
 
 
 def test_one_mistake_in_many_lines_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"id": f"q{n}", "prompt": f"{n}+1", "solution": f"{n + 1}", "level": 3} for n in range(60)]
-    file = write(tmp_path, *rows)
+    good = [{"id": f"g{n}", "prompt": f"{n}+2", "answer": n} for n in range(40)]
+    file = write(tmp_path, *good, *[{"id": f"q{n}", "prompt": f"{n}+1", "level": 3} for n in range(60)])
     assert main(["prompts", "check", file]) == 2
     output = capsys.readouterr()
     assert output.out == (
-        f"{file}:1: prompt 1 (id q0): has no answer; want a non-empty key 'answer' (prompts.answer_key names it); "
-        "the line has id, prompt, solution, level; did you mean --answer-key solution? (and 59 more: 2, 3, 4, 5, 6, ...)\n"
+        f"{file}:41: has no answer: no key 'answer'; it has id, prompt, level: give it one, or set prompts.answer_key "
+        "(and 59 more: 42, 43, 44, 45, 46, ...)\n"
     )
-    assert output.err == "60 prompts, 60 with problems\n"
-    assert main(["prompts", "check", file, "--answer-key", "solution"]) == 0
+    assert output.err.endswith("100 prompts, 60 with problems\n")
+
+
+def test_a_parquet_file_and_a_folder_are_checked_row_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [(f"{n}+1", str(n)) for n in range(9)] + [("half", "\\frac{1}{")]
+    source = dapo(tmp_path, problems)
+    assert main(["prompts", "check", source]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert "parquet:10: prompt '" in lines[0] and "does not parse" in lines[0]
+    assert lines[1].startswith(f"{source}:11: warning: comes again; it is taken once (and 19 more: 12,")
+    assert main(["prompts", "check", str(tmp_path)]) == 2
+    assert "text from prompt (chat messages), answer from reward_model.ground_truth" in capsys.readouterr().err
+
+
+def test_keys_that_may_both_be_meant_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, *[{"question": f"q{n}", "problem": f"p{n}", "answer": n} for n in range(9)])
+    assert main(["prompts", "check", file]) == 2
+    assert capsys.readouterr().err == (
+        f"rucksack prompts: {file}:1 may have its text at question or at problem; set prompts.text_key to the one that is "
+        "meant\n"
+    )
 
 
 def test_keys_and_grader_come_from_a_recipe_or_the_command_line(
@@ -121,10 +145,10 @@ def test_warnings_leave_the_exit_code_at_0(tmp_path: Path, capsys: pytest.Captur
     assert main(["prompts", "check", file]) == 0
     output = capsys.readouterr()
     assert output.out == (
-        f"{file}:1: warning: prompt '0000001': the gold answer '0,5' is a list of two numbers or a decimal; "
+        f"{file}:1: warning: prompt '5feceb66ffc86f38': the gold answer '0,5' is a list of two numbers or a decimal; "
         "write '0, 5' or '0.5' (and 2 more: 2, 3)\n"
     )
-    assert output.err == "3 prompts, 0 with problems, 3 to look at\n"
+    assert output.err.endswith("\n3 prompts, 0 with problems, 3 to look at\n")
 
 
 def test_golds_of_math_strict_are_answers_to_themselves_without_a_mark(
@@ -133,13 +157,14 @@ def test_golds_of_math_strict_are_answers_to_themselves_without_a_mark(
     rows = [{"prompt": "half", "answer": "\\frac12"}, {"prompt": "broken", "answer": "\\frac{1}{"}]
     assert main(["prompts", "check", write(tmp_path, *rows), "--grader", "math_strict"]) == 2
     output = capsys.readouterr()
-    assert output.out.endswith("prompts.jsonl:2: prompt '0000002', grader math_strict: '\\\\frac{1}{' does not parse\n")
-    assert output.err == "2 prompts, 1 with problems\n"
+    assert "prompts.jsonl:2: prompt '" in output.out
+    assert output.out.endswith("', grader math_strict: '\\\\frac{1}{' does not parse\n")
+    assert output.err.endswith("\n2 prompts, 1 with problems\n")
 
 
-def test_a_folder_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prompts", "check", str(tmp_path)]) == 2
-    assert f"{tmp_path} is not a file" in capsys.readouterr().err
+    assert f"the folder {tmp_path} has no file that ends in .parquet" in capsys.readouterr().err
 
 
 def test_a_key_that_is_named_is_the_only_one_that_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,12 +172,12 @@ def test_a_key_that_is_named_is_the_only_one_that_counts(tmp_path: Path, capsys:
     file = write(tmp_path, *rows)
     assert main(["prompts", "check", file, "--text-key", "question", "--answer-key", "solutoin"]) == 2
     output = capsys.readouterr().out
-    assert "has no answer; want a non-empty key 'solutoin'" in output and "(and 2 more: 2, 3)" in output
+    assert "has no answer: no key 'solutoin'" in output and "(and 2 more: 2, 3)" in output
 
 
 def test_lines_that_lack_a_key_are_one_kind_whatever_else_they_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = write(tmp_path, *[{"question": "1+1", "answer": "2", f"key{n}": n} for n in range(64)])
-    assert main(["prompts", "check", file]) == 2
+    file = write(tmp_path, *[{"question": f"{n}+1", "final": "2", f"key{n}": n} for n in range(64)])
+    assert main(["prompts", "check", file, "--answer-key", "answer"]) == 2
     assert len(capsys.readouterr().out.splitlines()) == 1
