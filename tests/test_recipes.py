@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+from prompts_layouts import LAYOUTS, dapo, gsm8k, math
 
 from infra.gpu_plan import plan_gpus
 from infra.gpus import imagined
 from infra.model_facts import facts_of
 from prompts.sources import load_prompts
-from stream.config import Config, load
+from stream.config import load
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -30,22 +31,30 @@ def test_the_papers_recipe_is_the_papers():
     assert config.learner.checkpoint_every == 20 * 8
 
 
-def test_the_papers_recipe_reads_problems_as_its_dataset_keeps_them(tmp_path):
-    """DAPO-Math-17k has a chat in `prompt` and the answer in `reward_model`; each problem stands there many times."""
-    from datasets import Dataset
-
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": f"Solve problem {n % 400}."}],
-            "reward_model": {"ground_truth": str(n % 400), "style": "rule"},
-        }
-        for n in range(800)
-    ]
-    Dataset.from_list(rows).save_to_disk(str(tmp_path / "dapo"))
-    recipe: Config = load(CONFIGS / "qwen2.5-math-7b.toml", ["--prompts.source", f"hf:{tmp_path / 'dapo'}"])
-    pool, heldout = load_prompts(recipe)
-    assert (len(pool), len(heldout)) == (320, 80)
-    assert (pool[7].text, pool[7].answer, pool[7].grader) == ("Solve problem 7.", "7", "math_strict")
+@pytest.mark.parametrize(
+    ("name", "layout", "heldout", "is_chat", "task"),
+    [
+        ("qwen2.5-1.5b-gsm8k", gsm8k, "", False, ""),
+        ("qwen2.5-1.5b-math", math, "math_500", False, "Algebra"),
+        ("qwen2.5-math-7b", dapo, "", True, "math_dapo"),
+    ],
+)  # fmt: skip
+def test_a_recipe_reads_its_dataset_as_it_is_kept(tmp_path, name, layout, heldout, is_chat, task):
+    problems = [(f"Solve problem {n}.", str(n)) for n in range(400)]
+    (other := tmp_path / "other").mkdir()
+    source = layout(tmp_path / "own", problems)
+    overrides = ["--prompts.source", source, "--run.rollouts_per_update", "64", "--run.max_staleness", "1"]
+    if name == "qwen2.5-math-7b":
+        overrides = overrides[:2]
+    elif heldout:
+        overrides += ["--prompts.heldout_source", LAYOUTS[heldout](other, [("Another.", "7")])]
+    else:
+        overrides += ["--prompts.heldout_source", f"{source}@test"]
+    pool, held_out = load_prompts(load(CONFIGS / f"{name}.toml", overrides))
+    by_text = {prompt.text: prompt for prompt in (*pool, *held_out)}
+    assert (len(pool), len(held_out)) == ((320, 80) if name == "qwen2.5-math-7b" else (400, 1))
+    seven = by_text["Solve problem 7."]
+    assert (seven.answer, seven.grader, bool(seven.messages), seven.task) == ("7", "math_strict", is_chat, task)
 
 
 SHAPES = {
@@ -55,6 +64,11 @@ SHAPES = {
          "intermediate_size": 1536, "vocab_size": 49152, "tie_word_embeddings": True},
     ),
     "qwen2.5-1.5b-gsm8k": (
+        "1x80",
+        {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
+         "intermediate_size": 8960, "vocab_size": 151936, "tie_word_embeddings": True},
+    ),
+    "qwen2.5-1.5b-math": (
         "1x80",
         {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
          "intermediate_size": 8960, "vocab_size": 151936, "tie_word_embeddings": True},
