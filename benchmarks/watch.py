@@ -9,6 +9,7 @@ The machine's load is noted beside the figures: on a shared machine only CPU tim
 """
 
 import argparse
+import gc
 import json
 import shutil
 import socket
@@ -285,6 +286,7 @@ def main() -> None:
     arguments = parser.parse_args()
     broker = MemoryBroker()
     record(broker, arguments.rollouts, arguments.tokens)
+    gc.freeze()  # the page's process has no broker in memory, whose records the garbage collector would go through
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "index.sqlite"
         follower, fill = filled(broker, file)

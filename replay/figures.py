@@ -83,10 +83,10 @@ class RunView:
     budgets: list[BudgetBin]
     forecasts: Forecasts
 
-    @property
-    def by_single_rollouts(self) -> bool:
-        """Whether every group has one rollout."""
-        return max(budget_bin.max_rollouts for budget_bin in self.budgets) == 1
+
+def by_single_rollouts(view: View) -> bool:
+    """Whether every group has one rollout: then only their number tells how a band was budgeted."""
+    return max(budget_bin.max_rollouts for budget_bin in view.budgets) == 1
 
 
 def view_of(data: RunData, number: int) -> RunView:

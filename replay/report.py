@@ -18,7 +18,7 @@ from replay import believing, figures, optimisation, sections
 from replay.answers import tables_of
 from replay.compare import compare
 from replay.examples_page import examples
-from replay.figures import RunView, View, view_of
+from replay.figures import View, view_of
 from replay.load import RunData
 from replay.summary import summarize
 from replay.traces import Figure
@@ -89,12 +89,11 @@ def _compare(runs: Sequence[RunData]) -> str:
     return f'<h2>Runs side by side</h2><div class="panel"><p class="note">{note}</p>{table}</div>'
 
 
-def _plots(views: Sequence[RunView]) -> dict[str, str]:
+def _plots(views: Sequence[View]) -> dict[str, str]:
     blanks: dict[str, str] = {}
     drawn: list[Figure] = []
-    # Where all groups are single rollouts, only their number tells how a band was budgeted.
     budgets: tuple[Plot, ...] = (figures.budget, believing.signal)
-    shown = budgets[1:] if all(view.by_single_rollouts for view in views) else budgets
+    shown = budgets[1:] if all(map(figures.by_single_rollouts, views)) else budgets
     for name, plots in (
         ("learning", LEARNING + shown[:1]),
         ("believing", shown[1:] + BELIEVING),

@@ -28,7 +28,9 @@ from stream.topics import UPDATES, topic_of
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = "2"
-_CACHE_KB = 64_000
+_CACHE_KB = 16_000
+_MAPPED_BYTES = 4 << 30
+"""Most of the file that is read as memory: all threads share it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ class Index:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False, timeout=30)
         self._connections.append(connection)
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"cache_size = -{_CACHE_KB}"):
+        mapped = f"mmap_size = {_MAPPED_BYTES}"
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"cache_size = -{_CACHE_KB}", mapped):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 

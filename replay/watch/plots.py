@@ -58,6 +58,8 @@ def figures_of(view: str, indexes: Sequence[Index]) -> list[dict[str, Any]]:
     """The figures of one view, ready for JSON."""
     views = [IndexView(index, number) for number, index in enumerate(indexes)]
     drawn = [plot(views) for plot in VIEWS[view]]
+    if view == "beliefs" and all(map(figures.by_single_rollouts, views)):
+        drawn = drawn[1:]
     if view == "time":
         drawn.insert(0, lanes.figure(lanes.lanes_of(*worker_times(indexes[0]))))
     return [{"title": f.title, "note": f.note, "data": f.data, "layout": f.layout} for f in drawn]

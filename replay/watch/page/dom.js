@@ -1,6 +1,6 @@
 // Makes elements. Text goes in as text nodes only: nothing that a model, a prompt or an error wrote is ever parsed as HTML.
 
-const SELDOM = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
+const SELDOM = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]|\p{M}{5,}/gu;
 
 /** An element; strings among its children become text. */
 export function h(tag, properties, ...children) {
@@ -16,14 +16,15 @@ export function h(tag, properties, ...children) {
   return element;
 }
 
-/** Untrusted text as nodes: what cannot be seen, or turns the direction of text, is shown by its number. */
+/** Untrusted text as nodes: what cannot be seen, or turns the direction of text, is shown by its number, piles of marks by theirs. */
 export function shown(text) {
   const nodes = [];
   let last = 0;
   for (const match of text.matchAll(SELDOM)) {
     if (match[0] === "\n" || match[0] === "\t") continue;
     if (match.index > last) nodes.push(text.slice(last, match.index));
-    nodes.push(h("span", { class: "control" }, "U+" + match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0")));
+    const marks = [...match[0]].length, code = match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    nodes.push(h("span", { class: "control" }, marks > 1 ? `${marks} marks` : "U+" + code));
     last = match.index + match[0].length;
   }
   if (last < text.length) nodes.push(text.slice(last));

@@ -76,9 +76,27 @@ function rowOf(rollout, asked, ...more) {
 }
 
 function singlesPanel(groups, asked) {
-  const rows = groups.map(group => rowOf(group.rollouts[0], asked, h("span", { class: "dim" }, why(group)), h("span", { class: "dim" }, ending(group)), h("span", { class: "dim" }, clock(group.created_s))));
-  return h("section", { class: "panel group" }, h("p", { class: "note" }, rows.length === 1 ? "single rollout" : `${count(rows.length)} single rollouts`), table([...HEADS, "why it was sampled", "what came of it", "when"], rows));
+  const dim = text => h("span", { class: "dim" }, text);
+  const rows = groups.map(group => {
+    const rollout = group.rollouts[0], row = rowOf(rollout, asked, dim(shortWhy(group)), dim(shortEnding(group)), dim(clock(group.created_s)));
+    row.cells[0] = link("rollout", { no: rollout.no, run: asked.run }, "tokens");
+    return row;
+  });
+  return h("section", { class: "panel group" }, h("p", { class: "note" }, rows.length === 1 ? "single rollout" : `${count(rows.length)} single rollouts`), table(["", ...HEADS.slice(1), "why it was sampled", "what came of it", "when"], rows));
 }
+
+function shortWhy(group) {
+  if (!group.mode) return why(group);
+  const belief = group.success_rate >= 0 ? `believed ${number(group.success_rate, 2)} after ${number(group.num_observed, 0)}` : "nothing seen before";
+  return shown(`${group.mode}, round ${count(group.round)}: ${belief}` + (group.a ? `, Beta(${number(group.a, 2)}, ${number(group.b, 2)})` : "") + `; worth ${number(group.value, 4)}, price ${number(group.price, 4)}`);
+}
+
+function shortEnding(group) {
+  if (!group.train || !group.end) return ending(group);
+  return `${group.end.ending === "trained" ? "trained" : group.end.ending.replace("_", " ")} in update ${count(group.end.step)}, ${old(group.end.staleness)}`;
+}
+
+function old(staleness) { return `${count(staleness)} version${staleness === 1 ? "" : "s"} old`; }
 
 function groupPanel(group, asked) {
   const missing = group.size - group.rollouts.length;
@@ -105,7 +123,7 @@ function ending(group) {
   if (!group.train) return "not trained on";
   if (!group.end) return "not ended yet";
   const how = { trained: "trained", zero_variance: "no gradient: all rewards are the same", stale: "too old to train on", abandoned: "abandoned" }[group.end.ending] || group.end.ending;
-  return `${how}, in update ${count(group.end.step)}, which made version ${count(group.end.version)}; its oldest token was ${count(group.end.staleness)} versions old`;
+  return `${how}, in update ${count(group.end.step)}, which made version ${count(group.end.version)}; its oldest token was ${old(group.end.staleness)}`;
 }
 
 function versionText(rollout) { return rollout.min_version === rollout.max_version ? String(rollout.max_version) : `${rollout.min_version} to ${rollout.max_version}`; }
