@@ -1,6 +1,7 @@
 """Runs `rucksack watch RUN`: reads the run's topics into an index and shows it as a web page until it is stopped."""
 
 import argparse
+import fcntl
 import logging
 import socket
 from collections.abc import Iterator, Sequence
@@ -123,9 +124,28 @@ def check_is_there(location: Location, run: str) -> None:
 
 @contextmanager
 def opened(location: Location, run: str, *, start: bool) -> Iterator[Broker]:
-    """The run's broker."""
+    """The run's broker; its own is not started beside a `rucksack up`, which does that itself.
+
+    Raises:
+        BrokerUnavailable: none answers, and none is to be started.
+
+    """
+    if start and is_up(location.path_of(run)):
+        raise BrokerUnavailable(f"the broker of run {run} does not answer; `rucksack up` starts it again")
     with open_run(location, run, start=start) as (broker, _name, _path):
         yield broker
+
+
+def is_up(folder: Path) -> bool:
+    """Whether a `rucksack up` holds the run's folder."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _safe_name(run: str) -> str:

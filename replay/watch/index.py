@@ -27,7 +27,7 @@ from stream.topics import UPDATES, topic_of
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 _CACHE_KB = 16_000
 _MAPPED_BYTES = 4 << 30
 """Most of the file that is read as memory: all threads share it."""

@@ -24,7 +24,7 @@ KINDS = {
     "training": "@orange",
     "swapping weights": "@violet",
     "saving": "@yellow",
-    "at work": "@step2",
+    "not measured": "@step1",
     "waiting": "@gray~",
 }
 """What a worker may do, with its colour."""
@@ -124,7 +124,7 @@ def shares_of(before: Beat | None, beat: Beat, seconds: float) -> Shares:
     if role == "verifier":
         return {"waiting": waiting, "grading": 1 - waiting}
     if role != "producer":
-        return {"at work": 1.0}
+        return {"not measured": 1.0}
     swaps = metrics.get("producer/swaps", 0.0) - (before.metrics.get("producer/swaps", 0.0) if before else 0.0)
     swapping = (
         min(1 - waiting, _share(max(0.0, swaps) * metrics.get("producer/swap_s", 0.0) / seconds)) if before else 0.0
@@ -146,7 +146,7 @@ def _spans_of_learner(beats: Sequence[Beat], trainings: Sequence[Training]) -> I
                 {
                     "training": trained,
                     "waiting": waiting,
-                    "at work": 1 - trained - waiting,
+                    "not measured": 1 - trained - waiting,
                 },
             )
         before = training.created_s

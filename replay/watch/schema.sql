@@ -75,7 +75,9 @@ CREATE TABLE letters (
 
 CREATE TRIGGER group_is_new AFTER INSERT ON groups BEGIN
   UPDATE prompts SET num_groups = num_groups + 1, last_s = max(last_s, NEW.created_s),
-    believed = coalesce(NEW.forecast, CASE WHEN NEW.success_rate >= 0 THEN NEW.success_rate END, believed)
+    -- Partitions come in any order.
+    believed = CASE WHEN NEW.created_s < last_s THEN believed
+      ELSE coalesce(NEW.forecast, CASE WHEN NEW.success_rate >= 0 THEN NEW.success_rate END, believed) END
   WHERE no = NEW.prompt;
 END;
 

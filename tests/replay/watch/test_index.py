@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import make_trajectory, make_verdict
+from factories import make_job, make_prompt, make_trajectory, make_verdict
 
 from replay import figures
 from replay.load import read_run
@@ -16,9 +16,9 @@ from replay.watch.views import IndexView, steps_of
 from stream.broker import Record
 from stream.codec import encode
 from stream.errors import UserError
-from stream.messages import Heartbeat, Span
+from stream.messages import Budgeting, Heartbeat, Span
 from stream.run_topics import RunTopics
-from stream.topics import HEARTBEATS, UPDATES, VERDICTS
+from stream.topics import HEARTBEATS, JOBS, UPDATES, VERDICTS
 
 
 def same(found, expected):
@@ -140,3 +140,13 @@ def test_a_completion_comes_back():
     assert (found.text, found.token_ids.tolist()) == (text, [7, 8, 2_000_000_000])
     assert found.spans == [(3, 0, 1), (4, 1, 3)]
     assert np.allclose(found.logprobs, logprobs, atol=1e-3)
+
+
+def test_what_is_believed_of_a_prompt_is_the_newest_whatever_the_order_of_partitions(fill, broker, make_run):
+    make_run(broker)
+    index = fill()
+    for number, (at, rate) in enumerate(((5e9, 0.75), (4e9, 0.25))):
+        why = Budgeting(mode="uniform", success_rate=rate, num_observed=8, value=0, price=0)
+        job = make_job(f"fresh.{number}", prompt=make_prompt("fresh"), budgeting=why, created_s=at)
+        index.take([Record(JOBS.of("made"), 0, 90 + number, b"", encode(job), 0)])
+    assert index.rows("SELECT believed, num_groups FROM prompts WHERE prompt_id = 'fresh'") == [(0.75, 2)]

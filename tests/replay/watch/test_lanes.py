@@ -29,7 +29,11 @@ def test_a_learner_is_told_by_its_updates():
     trainings = [Training(100.0, 5.0, 0.5), Training(110.0, 4.0, 0.5)]
     (lane,) = lanes_of([beat("learner-0", at) for at in (100.0, 110.0)], trainings).lanes
     last = {kind: column[-1] for kind, column in lane.shares.items()}
-    assert {kind: round(share, 6) for kind, share in last.items()} == {"training": 0.4, "waiting": 0.5, "at work": 0.1}
+    assert {kind: round(share, 6) for kind, share in last.items()} == {
+        "training": 0.4,
+        "waiting": 0.5,
+        "not measured": 0.1,
+    }
 
 
 def test_a_worker_that_was_away_leaves_a_gap():
