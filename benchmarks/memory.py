@@ -230,6 +230,8 @@ def trajectory(job: Job, index: int) -> Trajectory:
 class InstantEngine:
     """Samples at once; nothing else than the producer's own memory is measured."""
 
+    patchable = True
+
     async def generate(self, _prompt: Any, **_settings: Any) -> Any:
         """Six tokens."""
         from producers.engine import Completion

@@ -241,6 +241,11 @@ class Engine:
 
     # -- weights ------------------------------------------------------------------------------------------------------
 
+    @property
+    def patchable(self) -> bool:
+        """Whether some elements of the weights can be changed; if not, only all of them together."""
+        return self._in_place >= self._tensors.keys()
+
     async def swap(self, weights_dir: str | Path, version: int) -> float:
         """Sample every token from now on from other weights; returns the seconds for which sampling was paused.
 
@@ -254,13 +259,8 @@ class Engine:
         """
         offered = await asyncio.to_thread(read_tensors, weights_dir)
         check_fit(self._tensors, offered, weights_dir)
-
-        async def load() -> float:
-            if self._in_place >= self._tensors.keys():
-                return await self._write([str(file) for file in Path(weights_dir).glob("*.safetensors")], version)
-            return await self._switch(version, "reload_weights", {"weights_path": str(weights_dir)})
-
-        return await self._replace(version, str(weights_dir), load)
+        files = [str(file) for file in Path(weights_dir).glob("*.safetensors")]
+        return await self._replace(version, str(weights_dir), lambda: self._write(files, version))
 
     async def apply(self, patches: Sequence[TensorPatch], version: int) -> float:
         """Sample every token from now on from patched weights; returns the seconds for which sampling was paused.
@@ -268,23 +268,20 @@ class Engine:
         Sequences in flight continue. The caller has checked the digest of what the patches make of the weights served.
 
         Raises:
-            UserError: a patch does not fit the model, or vLLM keeps its tensor in a form of its own, or the version is
-                older than the one served; the engine keeps its weights.
+            UserError: a patch does not fit the model, or is not of the whole model where this is not `patchable`, or the
+                version is older than the one served; the engine keeps its weights.
             EngineDied: writing broke off, so that it is unknown what is served.
 
         """
         await asyncio.to_thread(check_patches, self._tensors, patches)
-        if kept := sorted({patch.name for patch in patches} - self._in_place):
-            raise UserError(
-                f"vLLM keeps {len(kept)} tensors of this model in a form of its own, first {kept[0]}, so they cannot be "
-                "patched; load whole weights from a folder instead"
-            )
-        file = in_memory(patches)
-        path = await asyncio.to_thread(file.__enter__)
-        try:
+        whole = {patch.name for patch in patches if patch.indices is None} == self._tensors.keys()
+        if not (self.patchable or whole):
+            kept = sorted(self._tensors.keys() - self._in_place)
+            form = f"vLLM keeps {len(kept)} tensors of this model in a form of its own, first {kept[0]}"
+            raise UserError(f"{form}, so only the whole model can be loaded; {len(patches)} patches are not all of it")
+        with contextlib.ExitStack() as stack:
+            path = await asyncio.to_thread(stack.enter_context, in_memory(patches))
             return await self._replace(version, "patches", lambda: self._write([path], version))
-        finally:
-            file.__exit__(None, None, None)
 
     async def _replace(self, version: int, source: str, load: Callable[[], Awaitable[float]]) -> float:
         """Load other weights, alone; a load that breaks off is the end of the engine."""
@@ -303,7 +300,9 @@ class Engine:
             return paused_s
 
     async def _write(self, files: list[str], version: int) -> float:
-        """Write tensors in place: they are prepared while sampling goes on."""
+        """Write tensors in place: they are prepared while sampling goes on. If they cannot be, reload them all."""
+        if not self.patchable:
+            return await self._switch(version, "reload_files", {"files": files})
         await self._llm.collective_rpc("prepare_weights", args=(files,))
         while not all(await self._llm.collective_rpc("weights_prepared")):
             await asyncio.sleep(POLL_S)
@@ -336,6 +335,8 @@ class Engine:
             await self._hang_monitor
         if in_flight:
             await self._llm.abort(in_flight)
+        if (handler := self._llm.output_handler) is not None:
+            handler.cancel()  # it would log the engine's end as an error
         await asyncio.to_thread(self._llm.shutdown, 5.0)
 
     def _died(self, error: BaseException) -> EngineDied:

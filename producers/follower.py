@@ -64,8 +64,10 @@ class Offer:
 class PolicyFollower:
     """Reads `policies` and `weights`. Used by one thread at a time."""
 
-    def __init__(self, topics: RunTopics, poll_s: float = 0.05) -> None:
+    def __init__(self, topics: RunTopics, poll_s: float = 0.05, *, whole: bool = False) -> None:
         self._topics = topics
+        self._whole = whole
+        """Offer whole states only."""
         self._poll_s = poll_s
         self._reader = topics.reader(POLICIES, WEIGHTS)
         self._weights = (WEIGHTS.of(topics.run), 0)
@@ -155,7 +157,7 @@ class PolicyFollower:
             return None
         self._assembler.forget(head.policy.version)
         assert self._state is not None, "a route leads to a state"
-        if not self._in_step:
+        if self._whole or not self._in_step:
             patches = self._state.whole()
         return Offer(head, patches, checked_s=time.monotonic() - started)
 

@@ -106,6 +106,13 @@ class CpuModel:
 
         return switch
 
+    def repack(self) -> None:
+        """Pack all layers anew: vLLM's own reload leaves out an output layer that is tied to the embeddings."""
+        for parameter, layers in self._layers.items():
+            cpu_linear = self._pack(parameter.data)
+            for layer in layers:
+                layer.cpu_linear = cpu_linear
+
     def _pack(self, weight: Tensor) -> Any:
         from vllm.model_executor.layers import utils
 
@@ -122,18 +129,25 @@ class GpuModel:
 
     def prepare(self, regions: Mapping[str, Sequence[Region]], writes: Writes) -> Callable[[], None]:
         """Read the next weights; returns what writes them into place."""
-        held = [(name, v.pin_memory(), None if i is None else i.pin_memory()) for name, v, i in writes]
+        held = [(n, v.pin_memory(), None if i is None else _narrow(i).pin_memory()) for n, v, i in writes]
 
         @torch.no_grad()
         def switch() -> None:
             for name, values, indices in held:
-                on_device = values.to(self._device, non_blocking=True)
-                places = None if indices is None else indices.to(self._device, non_blocking=True)
+                places = None
+                if indices is not None:  # whole tensors go straight into place
+                    values = values.to(self._device, non_blocking=True)
+                    places = indices.to(self._device, non_blocking=True).to(torch.int64)
                 for region in regions[name]:
-                    region.write(region.parameter.data, on_device, places)
-            torch.accelerator.synchronize()
+                    region.write(region.parameter.data, values, places)
+            torch.accelerator.synchronize(self._device)
 
         return switch
+
+
+def _narrow(indices: Tensor) -> Tensor:
+    """Ascending indices in half the bytes, if they fit."""
+    return indices if indices.numel() and indices[-1] >= 2**31 else indices.to(torch.int32)
 
 
 # -- the worker ----------------------------------------------------------------------------------------------------------
@@ -220,6 +234,15 @@ class PatchingWorker:
         if self._failure is not None:
             raise self._failure
         return self._switch is not None
+
+    def reload_files(self, files: list[str]) -> None:
+        """Load all weights as vLLM does, for a model that cannot be written in place. Between two steps."""
+        worker: Any = self
+        shapes = {name: entry["shape"] for file in files for name, entry in read_entries(Path(file))[0].items()}
+        weights = ((name, values.view(shapes[name])) for name, values, _ in read_writes(files, shapes))
+        worker.reload_weights(weights_iterator=weights)
+        if isinstance(self._model, CpuModel):
+            self._model.repack()
 
     def switch_weights(self) -> None:
         """Sample from the new weights from now on. Between two steps."""

@@ -138,6 +138,7 @@ def start_llm(settings: dict[str, Any], forked: bool) -> "AsyncLLM":
             distributed_executor_backend="uni" if on_cpu() and settings["tensor_parallel_size"] == 1 else None,
             disable_log_stats=True,
             enable_log_requests=False,
+            use_tqdm_on_load=False,
             worker_extension_cls="producers.patching.PatchingWorker",
             **settings,
         )

@@ -35,7 +35,7 @@ class Region:
         if indices is None:
             source = values.as_strided(self.shape, self.source_strides, values.storage_offset() + self.source_offset)
             offset = target.storage_offset() + self.target_offset
-            target.as_strided(self.shape, self.target_strides, offset).copy_(source)
+            target.as_strided(self.shape, self.target_strides, offset).copy_(source, non_blocking=True)
         else:
             chosen, positions = self.positions(indices)
             flat = target.as_strided((_extent(target),), (1,))

@@ -79,7 +79,7 @@ class Producer:
         self._loop = loop
         self._engine = engine
         self._tokenizer = load_tokenizer(config.run.model)
-        self._follower = PolicyFollower(topics)
+        self._follower = PolicyFollower(topics, whole=not engine.patchable)
         self._following = ThreadPoolExecutor(max_workers=1, thread_name_prefix="follow")
         self._read: Future[Offer | None] | None = None
         """The follower's step under way."""

@@ -54,9 +54,15 @@ def start(loop: asyncio.AbstractEventLoop, folder: Path, **settings: Any) -> Eng
 
 
 def children() -> set[psutil.Process]:
-    """Processes that we started; without multiprocessing's resource tracker, which ends with us."""
-    processes = psutil.Process().children(recursive=True)
-    return {process for process in processes if "resource_tracker" not in " ".join(process.cmdline())}
+    """Processes that we started and that live; without multiprocessing's resource tracker, which ends with us."""
+
+    def counts(process: psutil.Process) -> bool:
+        try:
+            return "resource_tracker" not in " ".join(process.cmdline())
+        except psutil.NoSuchProcess:  # a zombie among them
+            return False
+
+    return set(filter(counts, psutil.Process().children(recursive=True)))
 
 
 @torch.no_grad()

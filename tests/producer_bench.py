@@ -25,6 +25,8 @@ from stream.worker import hand_over
 class HandEngine:
     """Rollouts and swaps end when the test says so."""
 
+    patchable = True
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.requests: dict[str, asyncio.Future[Completion]] = {}

@@ -130,6 +130,8 @@ def test_the_evaluator_keeps_no_verdict_of_training(topics: RunTopics) -> None:
 class InstantEngine:
     """Every rollout is there at once."""
 
+    patchable = True
+
     async def generate(self, prompt_token_ids: object, **settings: Any) -> Any:
         return make_completion()
 

@@ -88,8 +88,8 @@ class PatchBench(Bench):
 
     async def reload(self) -> None:
         """Let vLLM load the checkpoint by its own rules."""
-        folder = {"weights_path": str(self.checkpoint.folder)}
-        await self.engine._switch(self.engine.policy_version, "reload_weights", folder)
+        files = {"files": [str(self.checkpoint.folder / "model.safetensors")]}
+        await self.engine._switch(self.engine.policy_version, "reload_files", files)
 
 
 def started(folder: Path, dtype: Dtype, **settings: Any) -> Iterator[PatchBench]:
@@ -144,6 +144,23 @@ def test_patches_after_a_reload_by_vllm_itself_still_arrive(bench: PatchBench) -
     patched = bench.logprobs()
     bench.run(bench.reload())
     assert all(map(np.array_equal, patched, bench.logprobs()))
+
+
+def test_a_model_that_cannot_be_written_in_place_takes_whole_weights_alone(
+    bench: PatchBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.engine, "_in_place", bench.engine._in_place - {"model.norm.weight"})
+    bench.checkpoint.change(bench.rng)
+    whole = [bench.checkpoint.patch(name, None, bits.copy()) for name, bits in bench.checkpoint.bits.items()]
+    with pytest.raises(
+        UserError, match=r"1 tensors of this model .*first model\.norm\.weight, so only the whole model"
+    ):
+        bench.run(bench.engine.apply(whole[1:], bench.engine.policy_version + 1))
+    bench.run(bench.apply(whole))
+    loaded = bench.logprobs()
+    monkeypatch.undo()
+    bench.run(bench.apply(whole))
+    assert all(map(np.array_equal, loaded, bench.logprobs()))
 
 
 def test_whole_tensors_in_another_dtype_are_converted(bench: PatchBench) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
@@ -184,14 +183,15 @@ def test_a_load_that_hangs_is_the_end_of_the_engine(model_folder):
     process = SimpleNamespace(kill=lambda: killed.append("killed"))
     llm = SimpleNamespace(
         errored=False,
-        engine_core=SimpleNamespace(resources=SimpleNamespace(engine_manager=SimpleNamespace(processes=[process]))),
-        pause_generation=AsyncMock(),
-        collective_rpc=lambda *_, **__: asyncio.Event().wait(),
+        engine_core=SimpleNamespace(
+            resources=SimpleNamespace(engine_manager=SimpleNamespace(processes=[process])),
+            call_utility_async=lambda *_: asyncio.Event().wait(),
+        ),
     )
 
     async def swap() -> None:
         engine = Engine(llm, model_folder, max_num_seqs=1, policy_version=0, hang_s=60, load_s=0.05)
-        with pytest.raises(EngineDied, match=r"loading version 1 from .* broke off"):
+        with pytest.raises(EngineDied, match=r"loading version 1 from .* broke off: TimeoutError"):
             await engine.swap(model_folder, 1)
         assert not engine.alive
 
@@ -221,7 +221,9 @@ def test_closing_aborts_what_is_in_flight_and_fails_what_waits(model_folder):
         request.aborted.set()
 
     async def close() -> list[Any]:
-        llm = SimpleNamespace(errored=False, generate=request.generate, abort=abort, shutdown=lambda timeout: None)
+        llm = SimpleNamespace(
+            errored=False, generate=request.generate, abort=abort, output_handler=None, shutdown=lambda timeout: None
+        )
         engine = Engine(llm, model_folder, max_num_seqs=1, policy_version=0, hang_s=60, load_s=60)
         tasks = [
             asyncio.create_task(engine.generate(PROMPT, request_id=name, max_tokens=4))

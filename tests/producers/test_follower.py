@@ -192,6 +192,23 @@ def test_patches_that_the_engine_refuses_are_followed_by_the_whole_state(bench, 
     assert sum(patch.values.size for patch in bench.engine.applied[-1][0]) == 76
 
 
+def test_an_engine_that_cannot_be_patched_gets_whole_states(chain):
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 1)
+    topics = RunTopics(broker, "r", "world")
+    follower, sizes = PolicyFollower(topics, whole=True), []
+    chain.anchor()
+    for version in range(3):
+        if version:
+            chain.patch()
+        for part in chain.sent[-1]:
+            topics.send(WEIGHTS, "", part)
+        topics.send(POLICIES, "policy", Policy(version=version, digest=chain.digests[version], step=0, offset=0))
+        offer = follower.step(version - 1, busy=False)
+        sizes.append(sum(patch.values.size for patch in offer.patches))
+    assert sizes == [76, 76, 76]
+
+
 def test_a_whole_state_is_read_from_the_store(bench, chain, tmp_path: Path):
     chain.anchor()
     store = StateStore(str(tmp_path / "store"), "r")

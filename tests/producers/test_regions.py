@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from producers.patching import GpuModel
 from producers.regions import Region, locate, region_of
 
 
@@ -113,6 +114,29 @@ def test_any_view_of_a_tensor_is_found_again_element_by_element(data: st.DataObj
     expected = torch.full_like(parameter, -1.0)
     expected[start : start + rows] = source
     assert torch.equal(parameter.data, expected)
+
+
+def test_a_gpus_model_is_written_at_the_switch_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the host's memory in place of a GPU's."""
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor.clone())
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: None)
+    old, new = checkpoint(0), checkpoint(1)
+    model = loaded(old)
+    regions = locate(model, model.load_weights, old.items(), whole=False)
+    indices = {name: torch.arange(0, new[name].numel(), 2) if name in ("q", "column") else None for name in regions}
+    writes = [(n, new[n].flatten() if i is None else new[n].flatten()[i], i) for n, i in indices.items()]
+    before = state(model)
+    switch = GpuModel(torch.device("cpu")).prepare(regions, writes)
+    assert all(torch.equal(value, before[name]) for name, value in state(model).items())
+    switch()
+    patched = {}
+    for name, chosen in indices.items():
+        places = slice(None) if chosen is None else chosen
+        values = old[name].flatten().clone()
+        values[places] = new[name].flatten()[places]
+        patched[name] = values.view(SHAPES[name])
+    expected = state(loaded(old | patched))
+    assert {name for name, value in state(model).items() if not torch.equal(value, expected[name])} == set()
 
 
 def test_bits_that_are_no_numbers_arrive_as_they_are() -> None:
