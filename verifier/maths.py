@@ -61,6 +61,9 @@ _OPTION = re.compile(r"(?i:(?:I(?:'d|\s+would)?\s+)?(?:option|choice|choose|pick
 _ONE_LETTER = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J]))[.:]?")
 _STATES = re.compile(r"\b(?:is|are|equals?|answer)\b|[=:]", re.IGNORECASE)
 """What makes a sentence with a formula state it; others, such as `a circle of radius $3$`, are the answer as a whole."""
+_STATED_NEXT = re.compile(
+    r"(?:\b(?:is|are|equals?|answer|be)|[=:])(?:\s+(?:equal\s+to|simply|just|exactly))?\s*$", re.IGNORECASE
+)
 _PRODUCT = re.compile(r"[+-]?\d+[A-Za-z]$")
 _NO_NUMBER = re.compile(rf"=|\\equiv(?!.*mod)|^{_PRODUCT.pattern}")
 """`x = 5` says more than 5: another name is another answer."""
@@ -280,12 +283,20 @@ def _gold_text(gold: str) -> str:
         whole = unwrap(gold)
         if literal(clean(whole)) is None and len(re.findall(r"(?<!\\)\$", gold)) >= 2:
             if is_prose(re.sub(r"\$[^$]*\$", " ", gold)):
-                start, _, behind = gold.rstrip(" $.").rpartition("$")
                 found = find_answer(gold)
-                states = _STATES.search(start) and not _STATES.search(behind)
-                return found.text if found.by != "none" and states else gold
+                return found.text if found.by != "none" and _states_formula(gold) else gold
             return re.sub(r"(?<!\\)\$", " ", gold)
     return unwrap(gold)
+
+
+def _states_formula(gold: str) -> bool:
+    """Whether a sentence states its last formula: `The answer is $5$ apples`, but not `$n$ is a multiple of $6$`."""
+    before, _, rest = gold.rpartition("$")[0].rpartition("$")
+    behind = gold.rpartition("$")[2]
+    if re.search(r"[=<>]", rest) and _STATES.search(gold):
+        return not _NEGATION.search(behind)
+    before = re.sub(r"(?:\$[^$]*\$(?:\s|,|and\b|or\b)*)+$", "", before)
+    return _STATED_NEXT.search(before) is not None and not _STATES.search(behind)
 
 
 def _is_void(text: str) -> bool:
