@@ -9,7 +9,8 @@ is no model on disk the weights are normal with standard deviation .02. With --e
 what pauses and what waits is measured there.
 
 take: find what has changed, on the device.  send: digest, encode, send, acknowledged.  fetch: read, decode, apply on the
-host, check the digest.  total: take + send + fetch + apply, from the end of an update to sampling under the new weights.
+host, check the digest.  cpu: CPU time of these three, both sides, which also holds on a machine that others use.
+total: take + send + fetch + apply, from the end of an update to sampling under the new weights.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from stream.topics import POLICIES, TOPICS
 from stream.weights import read_state
 
 ADAM_NOISE = ((1 - 0.9) / (1 + 0.9)) ** 0.5
-STEPS = ("take_s", "send_s", "fetch_s", "apply_s", "total_s")
+STEPS = ("take_s", "send_s", "fetch_s", "cpu_s", "apply_s", "total_s")
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Journey:
 
     def once(self) -> dict[str, float]:
         """Publish the model as it is, and take it over; returns seconds and bytes."""
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.process_time()
         changes = self._finder.take(self._model.weights.items())
         taken = time.monotonic()
         version = self._version + 1
@@ -166,7 +167,7 @@ class Journey:
         offer = None
         while offer is None:
             offer = self._follower.step(self._version, busy=False)
-        fetched = time.monotonic()
+        fetched, cpu_s = time.monotonic(), time.process_time() - cpu_started
         apply_s, paused_s = self._served.load(offer)
         self._publisher.tidy(version)
         self._version = version
@@ -176,6 +177,7 @@ class Journey:
             "take_s": taken - started,
             "send_s": sent - taken,
             "fetch_s": fetched - sent,
+            "cpu_s": cpu_s,
             "apply_s": apply_s,
             "paused_s": paused_s,
             "total_s": fetched - started + apply_s,

@@ -66,7 +66,7 @@ class PolicyFollower:
 
     def __init__(self, topics: RunTopics, poll_s: float = 0.05, *, whole: bool = False) -> None:
         self._topics = topics
-        self._whole = whole
+        self.whole = whole
         """Offer whole states only."""
         self._poll_s = poll_s
         self._reader = topics.reader(POLICIES, WEIGHTS)
@@ -157,7 +157,7 @@ class PolicyFollower:
             return None
         self._assembler.forget(head.policy.version)
         assert self._state is not None, "a route leads to a state"
-        if self._whole or not self._in_step:
+        if self.whole or not self._in_step:
             patches = self._state.whole()
         return Offer(head, patches, checked_s=time.monotonic() - started)
 

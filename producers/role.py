@@ -25,7 +25,6 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -73,13 +72,22 @@ class Assignment:
 class Producer:
     """Samples what jobs ask for, always from the newest weights."""
 
-    def __init__(self, config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
+    def __init__(
+        self,
+        config: Config,
+        topics: RunTopics,
+        loop: asyncio.AbstractEventLoop,
+        engine: Engine,
+        follower: PolicyFollower | None = None,
+    ) -> None:
+        """`follower` may have read already; None makes one."""
         self._config = config
         self._topics = topics
         self._loop = loop
         self._engine = engine
         self._tokenizer = load_tokenizer(config.run.model)
-        self._follower = PolicyFollower(topics, whole=not engine.patchable)
+        self._follower = follower or PolicyFollower(topics)
+        self._follower.whole = not engine.patchable
         self._following = ThreadPoolExecutor(max_workers=1, thread_name_prefix="follow")
         self._read: Future[Offer | None] | None = None
         """The follower's step under way."""
@@ -289,11 +297,12 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="engine", daemon=True).start()
     with default_signals():
-        engine = None if stop.is_set() else _start_engine(config, topics, loop)
+        follower = PolicyFollower(topics)
+        engine = None if stop.is_set() else _start_engine(config, topics, loop, follower)
     if engine is None:
         return
     try:
-        role = Producer(config, topics, loop, engine)
+        role = Producer(config, topics, loop, engine, follower)
         run_loop(role, topics, topics.reader(JOBS, consumer_group=CONSUMER_GROUPS["producer"]), stop, commits=True)
     except EngineDied:
         if not stop.is_set():  # Ctrl-C in a terminal goes to the engine as well
@@ -303,8 +312,10 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
         loop.call_soon_threadsafe(loop.stop)
 
 
-def _start_engine(config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop) -> Engine:
-    """Start the engine and warm it up, with heartbeats meanwhile."""
+def _start_engine(
+    config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop, follower: PolicyFollower
+) -> Engine:
+    """Start the engine and warm it up; meanwhile send heartbeats, and read the weights that it will begin with."""
     table, started_at = config.producer, time.monotonic()
     pulse = Pulse(topics)
 
@@ -328,8 +339,7 @@ def _start_engine(config: Config, topics: RunTopics, loop: asyncio.AbstractEvent
     future = asyncio.run_coroutine_threadsafe(start(), loop)
     while not future.done():
         pulse.beat("starting", dict)
-        with suppress(TimeoutError):
-            future.exception(timeout=0.1)
+        follower.step(-1, busy=True)
     engine = future.result()
     log.info("engine ready elapsed_s=%.1f", time.monotonic() - started_at)
     return engine
