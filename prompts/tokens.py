@@ -164,9 +164,10 @@ def _missing(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], 
                 return piece[:20]
     end = 0
     for start, stop in [*sorted(offsets), (len(text), len(text))]:
-        gap = "".join(filter(str.isprintable, text[end:start])).strip()  # normalizers may drop what nobody sees
-        if gap:
-            return gap[:20]
+        if start > end:
+            gap = "".join(filter(str.isprintable, text[end:start])).strip()  # normalizers may drop what nobody sees
+            if gap:
+                return gap[:20]
         end = max(end, stop)
     return ""
 
