@@ -3,9 +3,9 @@
 python -m benchmarks.bare_vllm configs/demo.toml 9600
 """
 
+import argparse
 import json
 import os
-import sys
 import time
 
 from producers.process import prepare_environment
@@ -16,8 +16,11 @@ from stream.config import load
 
 def main() -> None:
     """Entry point."""
-    recipe, num_rollouts = sys.argv[1], int(sys.argv[2])
-    config = load(recipe, [])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("num_rollouts", type=int)
+    options = parser.parse_args()
+    config, num_rollouts = load(options.recipe, []), options.num_rollouts
     prepare_environment()
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     from vllm import LLM, SamplingParams

@@ -172,7 +172,7 @@ def device() -> str:
 
 def main() -> None:
     """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description="Sampling through Engine.generate beside bare vLLM.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"), help="default %(default)s")
     parser.add_argument(
         "--dtype", default="auto", help="as producer.dtype; default auto: float32 on a CPU, else bfloat16"

@@ -1,19 +1,18 @@
 """Trains the demo's model on the demo's task with TRL's GRPOTrainer, and prints rollouts/s as JSON. Needs a Python with TRL.
 
-    PYTHON -m benchmarks.trl_job configs/demo.toml 80
+    python -m benchmarks.trl_job configs/demo.toml 80
 
 60 prompts of 8 completions an update, as the demo has with groups; sampling by transformers inside the trainer, on the CPU.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 from typing import Any
 
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import GRPOConfig, GRPOTrainer  # type: ignore[import-not-found]
 
 from prompts.sources import load_prompts
 from stream.config import load
@@ -28,9 +27,14 @@ def reward(completions: list[str], answer: list[str], **_: Any) -> list[float]:
 
 def main() -> None:
     """Entry point."""
-    recipe, num_updates = sys.argv[1], int(sys.argv[2])
-    config = load(recipe, [])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("num_updates", type=int)
+    options = parser.parse_args()
+    config, num_updates = load(options.recipe, []), options.num_updates
     pool = load_prompts(config)[0]
+    from trl import GRPOConfig, GRPOTrainer  # type: ignore[import-not-found]
+
     tokenizer = AutoTokenizer.from_pretrained(config.run.model)
     dataset = Dataset.from_dict({"prompt": [p.text for p in pool], "answer": [p.answer for p in pool]})
     with tempfile.TemporaryDirectory() as folder:

@@ -278,7 +278,7 @@ def _view_ms(tab: Any) -> float:
 
 def main() -> None:
     """Record, fill, ask, browse; print and keep the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=100_000)
     parser.add_argument("--tokens", type=int, default=64, help="of each completion (default: 64)")
     parser.add_argument("--out", type=Path, help="JSON file to write")

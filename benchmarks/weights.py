@@ -249,7 +249,7 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
 def main() -> None:
     """Measure every case both ways, in one run."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", nargs="+", default=["demo", "smollm2"], choices=CASES, metavar="CASE")
     parser.add_argument("--model", default=SMOLLM2, help="folder of SmolLM2-135M, as `rucksack smollm2` makes it")
     parser.add_argument("--updates", type=int, default=6, help="after the first, whole one (default: 6)")
