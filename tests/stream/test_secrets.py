@@ -54,9 +54,11 @@ def test_no_copy_of_a_configuration_holds_a_password(tmp_path):
 
 
 def test_a_run_is_resumed_with_another_password_or_user(tmp_path):
+    folders = []
     for settings in ({}, {"sasl_plain_password": {"env": "P"}}, {"sasl_plain_password": PASSWORD}):
-        with claimed(Config(run={"name": "r", "dir": tmp_path}, broker={"settings": settings})):
-            pass
+        with claimed(Config(run={"name": "r", "dir": tmp_path}, broker={"settings": settings})) as folder:
+            folders.append(folder)
+    assert folders == [tmp_path / "r"] * 3
 
 
 @pytest.mark.parametrize("settings", [f'"{PASSWORD}"', f'{{ sasl_plain_password = ["{PASSWORD}"] }}',

@@ -91,4 +91,5 @@ def test_keys_lead_from_the_first_view_to_a_rollout_and_back(tab, page):
 
 def test_a_wrong_address_is_told_in_words(tab, page):
     tab.goto(f"{page}/#/prompt?no=99999")
-    tab.wait_for_selector("text=there is no prompt number 99999")
+    said = tab.wait_for_selector("text=there is no prompt number 99999")
+    assert "there is no prompt number 99999" in said.inner_text()
