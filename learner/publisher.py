@@ -22,7 +22,7 @@ from stream.patches import TensorPatch, cut, elements_of
 from stream.run_topics import RunTopics
 from stream.states import StateStore
 from stream.topics import WEIGHTS
-from stream.weights import WEIGHTS_FILE, HostTensor, State, write_state
+from stream.weights import WEIGHTS_FILE, State, write_state
 from stream.weights_log import Anchor, oldest_needed
 
 log = logging.getLogger(__name__)
@@ -82,8 +82,8 @@ class LogPublisher:
         """Send the patch; a whole state at first, and where it is not much larger."""
         num_bytes = 0
         if self._state is None:
-            # Not copied: on a CPU its arrays are those that the finder of changes keeps.
-            self._state = State({p.name: HostTensor(p.dtype, p.shape, p.values) for p in changes.patches})
+            # Its arrays are, on a CPU, those that the finder of changes keeps.
+            self._state = State.of(changes.patches)
             self._digest = self._state.digest()
             num_bytes = self._send_anchor(version)
         elif changes.patches:
@@ -172,7 +172,7 @@ class FolderPublisher:
     def publish(self, changes: Changes, version: int) -> Place:
         """Write weights and configuration."""
         if self._state is None:
-            self._state = State({p.name: HostTensor(p.dtype, p.shape, p.values) for p in changes.patches})
+            self._state = State.of(changes.patches)
         else:
             self._state.apply(changes.patches)
         remove_leftovers(self._folder)

@@ -76,8 +76,8 @@ class PolicyFollower:
         self._state: State | None = None
         self._digest: str | None = None
         """Of `_state`, checked."""
-        self._in_step = False
-        """Whether the engine has what was offered last."""
+        self._offered = -1
+        """The version that was offered last."""
         known = topics.read_all(POLICIES, newest=NEWEST_RECORDS)
         if known:
             self._begin_at(max(known, key=lambda policy: policy.version))
@@ -86,7 +86,8 @@ class PolicyFollower:
         """Read what has come; unless the engine is busy, offer the newest weights that can be served.
 
         Args:
-            version: the one that is served.
+            version: the one that is served. If it is the one offered last, the next offer holds what has changed since,
+                else everything.
             busy: whether the last offer is still being loaded.
 
         """
@@ -99,16 +100,15 @@ class PolicyFollower:
         if busy:
             return None
         for head in reversed(self._heads):
-            offer = self._folder(head) if head.policy.uri else self._from_log(head)
+            offer = self._folder(head) if head.policy.uri else self._from_log(head, whole=version != self._offered)
             if offer is not None:
-                self._in_step = True
+                self._offered = offer.version
                 return offer
         return None
 
-    def drop(self, head: Head, *, refused: bool = False) -> None:
-        """Offer this policy no more; `refused` by the engine, which has what it had: the next offer is whole."""
+    def drop(self, head: Head) -> None:
+        """Offer this policy no more."""
         self._heads = [other for other in self._heads if other is not head]
-        self._in_step = self._in_step and not refused
 
     def close(self) -> None:
         """Free the reader."""
@@ -145,7 +145,7 @@ class PolicyFollower:
         self.drop(head)
         return None
 
-    def _from_log(self, head: Head) -> Offer | None:
+    def _from_log(self, head: Head, *, whole: bool) -> Offer | None:
         route = self._assembler.route(self._digest, head.policy.digest)
         if route is None:
             return None
@@ -157,7 +157,7 @@ class PolicyFollower:
             return None
         self._assembler.forget(head.policy.version)
         assert self._state is not None, "a route leads to a state"
-        if self.whole or not self._in_step:
+        if self.whole or whole or any(publication.is_whole for publication in route):
             patches = self._state.whole()
         return Offer(head, patches, checked_s=time.monotonic() - started)
 
@@ -167,8 +167,9 @@ class PolicyFollower:
         for publication in route:
             patches = publication.patches()
             if publication.is_whole:
-                self._state = read_stored(publication.head.uri) if publication.head.uri else State()
-                self._in_step, changes = False, []
+                uri = publication.head.uri
+                self._state = read_stored(uri) if uri else State.of(patches)
+                changes, patches = [], []
             assert self._state is not None, "patches come behind a state"
             self._digest = None
             self._state.apply(patches)
@@ -187,7 +188,7 @@ class PolicyFollower:
         """Begin again at a whole state, without the last publication that led to the head."""
         self._topics.send_to_deadletters(head.record, error)
         self.drop(head)
-        self._state, self._digest, self._in_step = None, None, False
+        self._state, self._digest = None, None
         self._assembler.refuse(publication)
         self._begin_at(head.policy)
 

@@ -19,6 +19,7 @@ A job's offset is committed once all its trajectories are durable: a crash repea
 import asyncio
 import itertools
 import logging
+import sys
 import threading
 import time
 import uuid
@@ -44,6 +45,10 @@ log = logging.getLogger(__name__)
 
 MAX_SLICE = 1024
 """Most rollouts of one job, so that no record can fill the memory."""
+
+SWITCH_S = 0.0005
+"""For how long a thread may keep Python's lock to itself. With 5 ms, the default, reading 256 MB of weights took 12 s while
+another thread imported vLLM; so, 3 s."""
 
 RolloutKey = tuple[str, int]
 """Group id and rollout index."""
@@ -275,7 +280,7 @@ class Producer:
         try:
             self._swap_s = swap.result()
         except (OSError, ValueError) as error:
-            self._following.submit(self._follower.drop, offer.head, refused=True)
+            self._following.submit(self._follower.drop, offer.head)
             self._topics.send_to_deadletters(offer.head.record, str(error))
         else:
             self._version = offer.version
@@ -294,6 +299,7 @@ class Producer:
 
 def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Start the engine, warm it up, and run until stopped."""
+    sys.setswitchinterval(SWITCH_S)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="engine", daemon=True).start()
     with default_signals():
@@ -339,7 +345,8 @@ def _start_engine(
     future = asyncio.run_coroutine_threadsafe(start(), loop)
     while not future.done():
         pulse.beat("starting", dict)
-        follower.step(-1, busy=True)
+        # What it offers is not taken yet, but the state is put together and checked. Files are read when they are taken.
+        follower.step(-1, busy=config.learner.weights == "files")
     engine = future.result()
     log.info("engine ready elapsed_s=%.1f", time.monotonic() - started_at)
     return engine

@@ -1,4 +1,6 @@
-"""Implements the broker protocol with kafka-python. With `stream.kafka_errors` the only file that knows Kafka."""
+"""Implements the broker protocol with kafka-python. With `stream.kafka_errors` and `stream.kafka_sockets` the only file that
+knows Kafka.
+"""
 
 import logging
 import os
@@ -19,6 +21,7 @@ from kafka.errors import (
 from kafka.protocol.consumer.offsets import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
+import stream.kafka_sockets  # noqa: F401  which makes kafka-python read faster
 from stream.broker import Offsets, Record
 from stream.codec import MAX_RECORD_BYTES
 from stream.config.secrets import resolved

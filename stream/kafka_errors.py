@@ -1,4 +1,4 @@
-"""Turns the errors of kafka-python into those that people see. With `stream.kafka` the only file that knows Kafka.
+"""Turns the errors of kafka-python into those that people see. Used by `stream.kafka` alone.
 
 Invariant: a broker that refuses a login or a right gives one line that says so, and is not asked again and again.
 """
@@ -6,7 +6,6 @@ Invariant: a broker that refuses a login or a right gives one line that says so,
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from kafka.errors import (
     AuthorizationError,
@@ -16,7 +15,6 @@ from kafka.errors import (
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
-from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from stream.errors import BrokerUnavailable, Fenced, UserError
 
@@ -96,20 +94,3 @@ class Reasons(logging.Handler):
     def refusal(self) -> UserError | None:
         """What the broker refused, if it did."""
         return next((told for error in self.errors if (told := refused(error))), None)
-
-
-def _read_last_words(transport: Any) -> None:
-    """Let a connection read what came before its end. A broker that refuses a login says why and hangs up, and
-    kafka-python 3.0.12 drops what it says if both come together.
-    """
-    receive = transport._sock_recv
-
-    def data_then_end(self: Any) -> tuple[bytes, BaseException | None]:
-        data, error = receive(self)
-        return data, None if data else error
-
-    transport._sock_recv = data_then_end
-
-
-for _transport in (KafkaTCPTransport, KafkaSSLTransport):
-    _read_last_words(_transport)

@@ -65,7 +65,10 @@ class Versions:
         for publication in route:
             if publication.head.uri:
                 state = read_stored(publication.head.uri)
-            state.apply(publication.patches())
+            elif publication.is_whole:
+                state = State.of(publication.patches())
+            else:
+                state.apply(publication.patches())
         if state.digest() != digest:
             raise NoSuchVersion(
                 f"version {version}: what the topic holds has another digest than was announced, {digest}"

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -44,6 +44,22 @@ class State:
     def __init__(self, tensors: Mapping[str, HostTensor] | None = None) -> None:
         self.tensors: dict[str, HostTensor] = dict(tensors or {})
         self._digests: dict[str, bytes] = {}
+
+    @classmethod
+    def of(cls, whole: Iterable[TensorPatch]) -> Self:
+        """A state of dense patches, whose arrays it takes over; those that cannot be written are copied.
+
+        Raises:
+            ValueError: a patch is not dense.
+
+        """
+        state = cls()
+        for patch in whole:
+            if patch.indices is not None:
+                raise ValueError(f"patch of {patch.name} has only some elements; there is nothing")
+            bits = patch.values if patch.values.flags.writeable else patch.values.copy()
+            state.tensors[patch.name] = HostTensor(patch.dtype, patch.shape, bits)
+        return state
 
     @property
     def num_bytes(self) -> int:

@@ -209,6 +209,19 @@ def test_an_engine_that_cannot_be_patched_gets_whole_states(chain):
     assert sizes == [76, 76, 76]
 
 
+def test_what_is_offered_and_not_taken_is_offered_again_as_a_whole(bench, chain):
+    """As while the engine starts: states are put together ahead, and the newest is there at once."""
+    start = end_of_weights(bench)
+    follower = PolicyFollower(bench.world)
+    for version in range(3):
+        publish(bench, chain, offset=start)
+        offer = follower.step(-1, busy=False)
+        assert offer.version == version
+        assert {patch.name: patch.values.tobytes() for patch in offer.patches} == chain.states[version]
+    publish(bench, chain, offset=start)
+    assert sum(patch.values.size for patch in follower.step(2, busy=False).patches) < 76
+
+
 def test_a_whole_state_is_read_from_the_store(bench, chain, tmp_path: Path):
     chain.anchor()
     store = StateStore(str(tmp_path / "store"), "r")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from weights_chain import Chain, bits_of
 
 from stream.messages import WeightsPart
+from stream.patches import TensorPatch
 from stream.weights import State
 from stream.weights_log import MAX_WHOLE_STATES, Anchor, Assembler, Publication, oldest_needed
 
@@ -93,6 +94,21 @@ def test_a_changed_bit_is_found_by_the_digest_or_at_once(seed: int, which: int, 
         assert route is not None
         state = follow(route)
         assert (state.digest() == digest) == (bits_of(state) == chain.states[version])
+
+
+def test_a_state_takes_over_the_arrays_of_dense_patches_that_can_be_written_and_copies_the_others():
+    values = np.arange(4, dtype=np.uint16)
+    shared = TensorPatch(name="shared", shape=(4,), dtype="bfloat16", values=values)
+    fixed = dataclasses.replace(shared, name="fixed", values=np.frombuffer(values.tobytes(), np.uint16))
+    state = State.of([shared, fixed])
+    one = dataclasses.replace(shared, values=np.array([9], np.uint16), indices=np.array([1], np.uint32))
+    state.apply([one, dataclasses.replace(one, name="fixed")])
+    assert (
+        values.tolist() == state.tensors["shared"].bits.tolist() == state.tensors["fixed"].bits.tolist() == [0, 9, 2, 3]
+    )
+    assert fixed.values.tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="patch of shared has only some elements"):
+        State.of([one])
 
 
 def test_from_a_state_only_the_patches_since_are_taken():
