@@ -5,6 +5,7 @@ A mark inside reasoning is none, a box that is denied or corrected is no answer,
 
 import re
 
+from verifier.denial import is_denied
 from verifier.prose import LIST_GLUE, MAX_CANDIDATE
 
 _BOX = re.compile(r"\\{1,2}(?:boxed|fbox)\s*")
@@ -26,53 +27,8 @@ _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|constrain\|>\w*)?<\|
 _END_OF_CHANNEL = re.compile(r"<\|(?:end|return|start|call|channel)\|>")
 _BARE_CHANNEL = re.compile(r"analysis(?=[A-Z])")
 """The same without its special tokens: `analysisWe need ...assistantfinalThe answer is 5`."""
-_ABOUT_IT = r"(?:(?:this|that|it|which|the\s+(?:answer|result|value))\b\s*)?"
-_UNTRUE = (
-    r"(?:(?:(?:is|was|'s|seems|looks|must\s+be|would\s+be)\s+)?(?:[a-z]+ly\s+)?"
-    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|too\s+(?:large|small|big|high|low))\b(?!\s+(?:for|when|if|in|unless|to)\b)"
-    r"|(?:(?:is|was|can|could|does|do|would|must|'s)\s*(?:n't|not)|can't|cannot)\s+(?:be\s+)?(?:the\s+|an?\s+|quite\s+)?"
-    r"(?:right|correct|valid|true|possible|work|fit|satisfy|it|what|so|(?:[a-z]+\s+)?(?:answer|solution))\b"
-    r"|(?:is|was|'s)\s+(?:only\s+|just\s+)?(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?"
-    r"(?:wrong\s+(?:answer|result|value)|mistake|error|slip|typo|trap|(?:over|under)(?:count|estimate))\b"
-    r"|(?:is|was)\s+no\s+(?:[a-z]+\s+)?(?:answer|solution)\b|(?:can't|cannot|couldn't)\s+be\s*(?:[.!,;]|$)|(?:over|under)counts\b|should\s+(?:be|have\s+been)\s+(?:[-$\\]|\d))"
-)
-_DENIED = re.compile(
-    r"[\s$.()*\\\]},!?:;\u2013\u2014-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually)\b[\s,.!:-]*){0,4}"
-    rf"{_ABOUT_IT}{_UNTRUE}|[^.\n]{{0,50}}?,?\s(?:but|which|and)\s+{_ABOUT_IT}{_UNTRUE}"
-    r"|[\s$.)*\\\]},?>\u2192\u2013\u2014-]{0,8}(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|oops|sorry)\b\s*(?:[,.!:]|$)"
-    r"|[\s$)*\\\]}]{0,8}(?:minus|plus|divided\s+by)\s"
-    r"|[\s$)*\\\]}]{0,8}(?:is|was|turn(?:s|ed)|prove[sd]|has|had|must|would|will|looks|seems)\b(?:(?!\b(?:not|never)\b|n't)[^.,;:\d\n]){0,30}?\b"
-    r"(?:wrong|incorrect|false|rejected|discarded|excluded|ruled\s+out|invalid|extraneous|impossible|mistaken|absurd)\b(?!\s+(?:for|when|if|unless|to)\b)"
-    r"|[\s$)*\\\]}]{0,8}(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[\u2717\u2718\u274c\u00d7])",
-    re.IGNORECASE,
-)
 _THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}", re.IGNORECASE)
 """Between a box and one that is listed with it: such a box is no correction."""
-_DENIED_BEFORE = re.compile(
-    r"(?:\b(?:wrong|incorrect|false|erroneous|mistaken|naive)"
-    r"(?:(?:\s+[a-z]+){0,2}?\s+(?:is|was|would\s+be|gives?|yields?|leads?\s+to)|(?:\s+(?:answer|result|value|solution))?\s*:)"
-    r"|\b(?:mistake|error|trap|misconception)\s+(?:is|was|would\s+be)\b[^.,;:\d\n]{0,40}?"
-    r"|\b(?:(?:might|may|could)\s+(?:naively\s+)?(?:seem|appear|look)|(?:might|may|could|would)\s+(?:naively\s+)?(?:think|expect|guess|suspect))\b[^.,;:\d\n]{0,30}?"
-    r"|\b(?:wrong|incorrect|false|erroneous|mistaken)\s+(?:answer|result|value|solution|count)|\b(?:impossible|untrue)\s+that\b[^.,;:\d\n]{0,40}?"
-    r"|\b(?:tempting|tempted)\b[^.,;:\d\n]{0,40}?|\bnaively\b[^.,;:\d\n]{0,20}?"
-    r"|\bnaive\s+(?:answer|count|guess|estimate|value|result)\s+(?:is|of|gives|would\s+be)"
-    r"|\b(?:initial|earlier|previous|original)\s+(?:answer|guess|attempt|estimate|result|thought)\s+(?:is|was|of|gave)"
-    r"|\bfirst\s+(?:answer|guess|attempt|estimate|result|thought)\s+(?:was|of|gave)"
-    r"|\b(?:(?:do\s+not|don't)\s+(?:[a-z]+\s+){0,2}[a-z]+|retract|withdraw|discard|reject)"
-    r"|\b(?:not|never|cannot\s+be|instead\s+of|rather\s+than|unlike|(?:scratch|forget|ignore|disregard)(?:\s+(?:that|the))?)|n't(?:\s+be)?)\s+(?:equal\s+to\s+)?[\s$(*\\\[]*$",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")
-_CORRECTION = re.compile(
-    r"(?:\bcorrect(?:ion|ed)\b[\s:,-]*|\b(?:answer|(?:true|correct|right|final)\s+(?:value|count|result|solution|one))"
-    r"\s*(?:is|=|:|should\s+be|must\s+be)|\b(?:it|this|that|which)\s+should\s+(?:be|have\s+been)|\bshould\s+be(?:\s+(?:replaced|changed|corrected)\s+(?:by|to|with))"
-    r"|(?:\b(?:actually|correction|wait|hmm+|sorry|mistake|contradict\w*)\b|\bon\s+second\s+thought)[^\n]{0,60}?"
-    r"\b(?:it|that)(?:\s+(?:is|equals|becomes)|'s))"
-    r"\s*[\s$*\\(]{0,4}(?P<number>-?\d{1,30}(?:\.\d{1,30})?)(?:\s+[a-z]+)?"
-    r"\s*[$*)\\]*\s*(?:[.!\n]|$|,?\s+(?:not|because|since|instead)\b)",
-    re.IGNORECASE,
-)
-"""What corrects a box that holds a number, if it is another number."""
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?:^|(?<=[\s:]))####[ \t]*:?[ \t]*(\S.*)$", re.MULTILINE)
@@ -141,10 +97,7 @@ def is_taken_back(text: str) -> bool:
             continue
         if unfinished and not content.strip().startswith(unfinished) and not _THEN.fullmatch(text[end:start]):
             return True
-        if _DENIED.match(text, end, end + 200) or _DENIED_BEFORE.search(text[: match.start()][-60:]):
-            return True
-        number, correction = _NUMBER.fullmatch(content.strip()), _CORRECTION.search(text, end, end + 300)
-        return bool(number and correction and float(correction["number"]) != float(number[0]))
+        return is_denied(text[: match.start()], content, text[end:])
     return False
 
 

@@ -1,0 +1,190 @@
+r"""Judges by the words around a box whether they state it: `\boxed{5}, no wait, it is 7` and `not \boxed{5}` do not.
+
+A box is refused if it is a part of a larger formula, if the clause that leads to it denies or supposes it, if what is said
+of it denies it, or if the text behind it turns ("but", "wait") or concludes, and arrives at another number. What the text
+arrives at last counts: a check or a restatement of the box makes it good again.
+"""
+
+import re
+from fractions import Fraction
+
+from verifier.latex import clean
+from verifier.literals import Literal, literal
+
+BEFORE_CHARS, AFTER_CHARS = 250, 1_500
+_OPEN = r"[\s$(*{\[\\]*$"
+_SHUT = r"(?:[ \t$)}\]]|\\[)\]])*+"
+"""What may stand between a box and what it is a part of."""
+_MARKUP = re.compile(
+    r"\[asy\].*?(?:\[/asy\]|$)|```.*?(?:```|$)|\\(?:math|text)[a-z]{2}\s*\{|(?:^|(?<=\n))\s*\d{1,2}[.)]\s+(?=\S)|</?[a-z]{1,20}>",
+    re.DOTALL,
+)
+"""What says nothing: drawings, programs, fonts, numbers of steps, tags."""
+
+# -- the clause before ------------------------------------------------------------------------------------------------
+
+_PART_OF = re.compile(
+    r"(?:\\(?:neq?|cdot|times|sqrt|frac|lt|gt)(?![a-z])|(?<![=>|-])[<>≠^/·×]|[=\s($]-|^\s*-)" + _OPEN
+)
+_SENTENCE = re.compile(r"[.!?;\n](?!\d)")
+_CLAUSE = re.compile(r"[,:]\s|\b(?:but|so|then|thus|hence|therefore|because|since|we)\b", re.IGNORECASE)
+_VERB = r"(?:answer|say|write|give|put|box|report|use|choose|trust|believe|accept|submit)"
+_DENIES = re.compile(
+    rf"(?:\b(?:not|never|cannot|nicht|no\s+es|não)\b|n't\b|n'est\s+pas|不是)(?:\s+(?:be|equal\s+to|actually|simply|have\s+been|{_VERB}))*(?:\s+the\s+(?:answer|value|result))?(?={_OPEN})"
+    r"|(?:\b(?:nobody|neither|nor|no\s+one|far\s+from|rather\s+than|instead\s+of|as\s+opposed\s+to|unlike|avoid|ignore|"
+    r"disregard|forget|retract|withdraw|discard|reject|scratch|differs?\s+from|contradicts?|exceeds?)\b"
+    r"|^\W*(?:add|subtract|multiply|divide|double|(?:add|subtract|multiply|divid|doubl)ing)\b"
+    rf"|\b(?:(?:more|less|greater|fewer|other|larger|smaller)\s+than|nearly|almost)(?={_OPEN}))"
+    r"(?!.*(?:\b(?:is|are|was|were|has|have|equals?|gives?|yields?|leaves?|gets?|becomes|obtain|find|that)\b|=))",
+    re.IGNORECASE,
+)
+"""A denial that no statement behind it has ended: in `numbers that are not odd are 5` 5 is stated."""
+_UNTRUE_BEFORE = re.compile(
+    r"\b(?:(?:wrong|incorrect|false|erroneous|mistaken|naive)\s+(?:answer|result|value|solution|count|guess|estimate|"
+    r"assumption|approach|method|reasoning|formula|sign)|(?:initial|earlier|previous|original|first)\s+(?:answer|guess|attempt|estimate|thought|claim)|(?:incorrect|wrong|erroneous|mistaken|naive)ly|tempting|tempted|untrue|impossible\s+that|"
+    r"suppose|pretend|imagine|anything\s+but|scratch\s+that|(?:mistake|error|trap|misconception|wrong|incorrect|false)\s+(?:is|was|to|would|that)|"
+    r"(?:assum\w+|if|whether)\s+(?:that\s+)?(?:the\s+)?(?:final\s+)?(?:answer|result|it)\s*(?:is|was|were|'s)(?=\s))\b"
+    rf"|[✗✘❌]|\beither(?:\s+\S+\s+or)?(?={_OPEN})",
+    re.IGNORECASE,
+)
+_UNTRUE_LABEL = re.compile(
+    r"\b(?:wrong|incorrect|false|placeholder|intermediate|previous\w*|initial\w*|format|example)\s*(?:answer|result|value|solution|guess|count)?\s*:\s*(?:[a-z]\s*=)?\W*$",
+    re.IGNORECASE,
+)
+_MENDED = re.compile(r"\b(?:correct|fix|avoid|remov|repair|after)\w*\b", re.IGNORECASE)
+_HEDGED = re.compile(
+    r"\b(?:might|may|could|would|'d|says?|claims?|claimed|students|first|glance|without|before|bound|were|had|approximately|perhaps|maybe|like)\b",
+    re.IGNORECASE,
+)
+"""What lets the text go on to another answer."""
+
+# -- what is said of it -----------------------------------------------------------------------------------------------
+
+_SUBJECT = re.compile(
+    r"[\s$)*}\]\\(.,;:!?–—→-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually|though|note(?:\s+that)?)\b[\s,.!:-]*){0,3}"
+    r"(?:(?:this|that|it|which|the\s+(?:above|answer|result|value))\b\s*)?",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"(?:(?:is|was|has|had|'s|seems|looks|turns|turned|proves|proved|must|will|would|should)\b\s+(?:(?!not\b)[a-z]+\s+){0,4}?)?"
+    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|rejected|discarded|excluded|ruled\s+out|absurd|too\s+(?:large|small|big|high|low)|a\s+lie|refuted)"
+    r"\b(?!\s+(?:for|when|if|in|unless|to)\b)"
+    r"|(?:(?:is|was|can|could|does|do|would|must|'s)\s*(?:n't|not)|can't|cannot)\s+(?:be\s+)?(?:the\s+|an?\s+|quite\s+)?"
+    r"(?:right|correct|valid|true|work|fit|satisfy|it|what|so|possible|(?:[a-z]+\s+)?(?:answer|solution))\b|(?:can't|cannot|couldn't)\s+be\s*[.!,;]"
+    r"|(?:is|was|'s)\s+(?:only|just|half|twice|part|another|off|an?\s+(?:part|different)|no\s+(?:[a-z]+\s+)?(?:answer|solution)|"
+    r"(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?(?:wrong|mistake|error|slip|typo|trap|guess|(?:over|under)\w+)|(?:\w+\s+){0,4}(?:different|another|other)\s+(?:question|problem|part))\b"
+    r"|(?:over|under|double[\s-]*)counts?\b|(?:fails?|contradicts?|violates?|forgets?|ignores?|neglects?|misses|needs?\s+to\s+be|(?:should|ought\s+to)\s+(?:be|have\s+been)|"
+    r"would\s+be\s+(?:\w+\s+)?only)\b",
+    re.IGNORECASE,
+)
+_DOUBTED = re.compile(
+    r"[\s$)*\\\]},?→–—-]*(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|nope|nah|oops|sorry)\b\s*(?:[,.!:]|$)|" + _SHUT + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|[<>≠]\s*[\dA-Za-z]|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
+    re.IGNORECASE,
+)
+
+# -- what the text behind it arrives at -------------------------------------------------------------------------------
+
+_OPERATES = re.compile(
+    _SHUT + r"(?:(?:plus|minus|times(?=\s+(?:the|\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|%\s*of\s|[+*]\s?\d|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow|Rightarrow)(?![a-z])|[=-]>|[→⇒])",
+    re.IGNORECASE,
+)
+_TURNS = re.compile(
+    r"\b(?:wait|oops|sorry|apolog\w+|correction|corrected|erratum|edit|update|actually|hmm+|scratch|strike|nope|nah|hold\s+on|ignore|disregard|"
+    r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|mistake|"
+    r"(?:no|nein|non)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón)\b|✓|不对",
+    re.IGNORECASE,
+)
+_BUTS = re.compile(r"\b(?:but|however|though|although|yet|unless|instead|(?:that|it|this)\s+would\s+be)\b", re.IGNORECASE)
+_STATES = re.compile(
+    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|candidate|hence|says)\b|=|:|'s\b|应该是)"
+    r"\s*(?:exactly|a\s+total\s+of|only|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$",
+    re.IGNORECASE,
+)
+"""A number behind this is stated."""
+_CONCLUDES = re.compile(
+    r"\W*(?:and\s+)?(?:so|thus|hence|therefore|finally|next|then|(?:i\s+\w+\s+)?it(?=\s+is|'s)|(?:[a-z]+\s+){0,4}(?:answer|ans|result(?=\s+(?:is|should|=|:))))\b",
+    re.IGNORECASE,
+)
+_ALONE = re.compile(r"[-\s$*\\({\[#]*(?:[a-z]\s*=\s*)?", re.IGNORECASE)
+_MEANT_OTHERWISE = re.compile(
+    r"\b(?:if|would|could|might|had|mistake|wrong|incorrect|many|some|common|not|cannot|rather\s+than|instead\s+of|fails?|rejected?|invalid|"
+    r"extraneous|unlike|as\s+opposed|remainder|confidence|seems|looks|appears|possible|(?:for|when|if|with|at)\s+[$\\(]*[a-z]\s*=)\b|n't\b",
+    re.IGNORECASE,
+)
+_AFFIRMS = re.compile(
+    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|\b(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)\b|\b(?:matches|verif\w+|confirm\w*|checks?\s+out|works|consistent)\b",
+    re.IGNORECASE,
+)
+_NOTHING = re.compile(r"\bno\s+(?:such\s+\w+|solutions?|answer)\b|\bno\s+\w+\s+exists?\b", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?<![\w.^_{])-?(?:\\[dt]?frac\s*\{?\d+\}?\s*\{?\d+\}?|\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w^_]|\.\d)(?:\s*\\?%)?", re.ASCII
+)
+_WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!]*(?:[a-z]+[\s.!]*){0,3}", re.IGNORECASE)
+
+
+def is_denied(before: str, box: str, after: str) -> bool:
+    """Whether the words around a box say that it is not the answer.
+
+    Args:
+        before: the text up to the box.
+        after: the text behind it.
+
+    """
+    before = _MARKUP.sub(" ", before[-BEFORE_CHARS:])
+    sentence = _SENTENCE.split(before)[-1]
+    after = _MARKUP.sub(" ", after[:AFTER_CHARS])
+    subject = _SUBJECT.match(after)
+    assert subject
+    if _PART_OF.search(before) or _is_denied_before(sentence):
+        return True
+    if _DOUBTED.match(after) or _DENIED.match(after, subject.end()):
+        return True
+    return _arrives_elsewhere(box, after, hedged=_HEDGED.search(sentence) is not None)
+
+
+def _is_denied_before(sentence: str) -> bool:
+    clause = re.split(r"[,:]\s", sentence)[-1]
+    untrue = _UNTRUE_BEFORE.search(clause)
+    if untrue and not _MENDED.search(sentence):
+        return True
+    return _UNTRUE_LABEL.search(sentence) is not None or _DENIES.search(_CLAUSE.split(sentence)[-1]) is not None
+
+
+def _arrives_elsewhere(box: str, after: str, *, hedged: bool) -> bool:
+    """Whether the text turns, or concludes, and then states another number than that of the box."""
+    value = literal(clean(box))
+    strong, weak = _OPERATES.match(after) is not None, hedged
+    other = False
+    for number, sentence in enumerate(re.split(r"(?<=[.!?;])\s+|\n+", after)):
+        if _AFFIRMS.search(sentence) and not _MEANT_OTHERWISE.search(sentence):
+            strong = weak = other = False
+            continue
+        concludes, start = number > 0 and _CONCLUDES.match(sentence), 0
+        for clause in re.split(r"(?<=[,:])(?=\s)", sentence):
+            start += len(clause)
+            turns, buts = _TURNS.search(clause), _BUTS.search(clause)
+            strong, weak = strong or turns is not None, weak or buts is not None
+            if (strong or weak) and _NOTHING.search(clause):
+                return True
+            numbers = [*_NUMBER.finditer(clause)]
+            if not numbers or _MEANT_OTHERWISE.search(clause):
+                continue
+            stated, before = numbers[-1], sentence[: start - len(clause) + numbers[-1].start()]
+            is_stated = _STATES.search(before) and _WHAT_IT_COUNTS.fullmatch(clause, stated.end())
+            is_alone = number > 0 and _ALONE.fullmatch(before) and not sentence[start:].strip() and _WHAT_IT_COUNTS.fullmatch(clause, stated.end())
+            if _is_same(value, stated[0]):
+                if not turns and not buts:
+                    strong = weak = other = False
+            elif strong or (weak and is_stated) or (value is not None and (is_alone or (concludes and is_stated))):
+                other = True
+    return other or (strong and value is None and box.strip() not in after)
+
+
+def _is_same(value: Literal | None, text: str) -> bool:
+    """Whether a number is that of the box, also rounded or as a percentage."""
+    number = literal(clean(text))
+    if number is None or value is None:
+        return number is None
+    if number.value.denominator == value.value.denominator == 1:
+        return number.value == value.value
+    return any(abs(number.value * scale - value.value) * 50 <= abs(value.value) for scale in (Fraction(1, 100), 1, 100))
