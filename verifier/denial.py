@@ -16,7 +16,7 @@ _OPEN = r"[\s$(*{\[\\]*$"
 _SHUT = r"(?:[ \t$)}\]]|\\[)\]])*+"
 """What may stand between a box and what it is a part of."""
 _MARKUP = re.compile(
-    r"\[asy\].*?(?:\[/asy\]|$)|```.*?(?:```|$)|\\(?:math|text)[a-z]{2}\s*\{|(?:^|(?<=\n))\s*\d{1,2}[.)]\s+(?=\S)|</?[a-z]{1,20}>",
+    r"\[asy\].*?(?:\[/asy\]|$)|```.*?(?:```|$)|\\(?:math|text)[a-z]{2}\s*\{|(?:^|(?<=\n))\s*\d{1,2}[.)]\s+(?=\S)|</?[a-z]{1,20}>|\\end\{[a-z]+\*?\}",
     re.DOTALL,
 )
 """What says nothing: drawings, programs, fonts, numbers of steps, tags."""
@@ -24,26 +24,26 @@ _MARKUP = re.compile(
 # -- the clause before ------------------------------------------------------------------------------------------------
 
 _PART_OF = re.compile(
-    r"(?:\\(?:neq?|cdot|times|sqrt|frac|lt|gt)(?![a-z])|(?<![=>|-])[<>≠^/·×]|[=\s($]-|^\s*-)" + _OPEN
+    r"(?:\\(?:neq?|cdot|times|sqrt|frac|lt|gt)(?![a-z])|(?<![=>|-])[<>≠^/·×]|[=\s($]-|^\s*-|[\w)}]\s*\+)" + _OPEN
 )
 _SENTENCE = re.compile(r"[.!?;\n](?!\d)")
 _CLAUSE = re.compile(r"[,:]\s|\b(?:but|so|then|thus|hence|therefore|because|since|we)\b", re.IGNORECASE)
 _VERB = r"(?:answer|say|write|give|put|box|report|use|choose|trust|believe|accept|submit)"
 _DENIES = re.compile(
-    rf"(?:\b(?:not|never|cannot|nicht|no\s+es|não)\b|n't\b|n'est\s+pas|不是)(?:\s+(?:be|equal\s+to|actually|simply|have\s+been|{_VERB}))*(?:\s+the\s+(?:answer|value|result))?(?={_OPEN})"
+    rf"(?:\b(?:not|never|cannot|nicht|no\s+es|não)\b|n't\b|n'est\s+pas|不是)(?:\s+(?:be|equal\s+to|[a-z]+ly|have\s+been|{_VERB}))*(?:\s+the\s+(?:answer|value|result))?(?={_OPEN})"
     r"|(?:\b(?:nobody|neither|nor|no\s+one|far\s+from|rather\s+than|instead\s+of|as\s+opposed\s+to|unlike|avoid|ignore|"
-    r"disregard|forget|retract|withdraw|discard|reject|scratch|differs?\s+from|contradicts?|exceeds?)\b"
-    r"|^\W*(?:add|subtract|multiply|divide|double|(?:add|subtract|multiply|divid|doubl)ing)\b"
-    rf"|\b(?:(?:more|less|greater|fewer|other|larger|smaller)\s+than|nearly|almost)(?={_OPEN}))"
-    r"(?!.*(?:\b(?:is|are|was|were|has|have|equals?|gives?|yields?|leaves?|gets?|becomes|obtain|find|that)\b|=))",
+    r"disregard|forget|refuse|retract|withdraw|discard|reject|scratch|differs?\s+from|contradicts?|exceeds?)\b"
+    rf"|\b(?:(?:more|less|greater|fewer|other|larger|smaller)\s+than|nearly|almost|below|above|twice|double|triple|half)(?={_OPEN}))"
+    r"(?!.*(?:\b(?:is|are|was|were|has|have|equals?|gives?|yields?|leaves?|gets?|obtain|find|that)\b))",
     re.IGNORECASE,
 )
 """A denial that no statement behind it has ended: in `numbers that are not odd are 5` 5 is stated."""
 _UNTRUE_BEFORE = re.compile(
     r"\b(?:(?:wrong|incorrect|false|erroneous|mistaken|naive)\s+(?:answer|result|value|solution|count|guess|estimate|"
     r"assumption|approach|method|reasoning|formula|sign)|(?:initial|earlier|previous|original|first)\s+(?:answer|guess|attempt|estimate|thought|claim)|(?:incorrect|wrong|erroneous|mistaken|naive)ly|tempting|tempted|untrue|impossible\s+that|"
-    r"suppose|pretend|imagine|anything\s+but|scratch\s+that|(?:mistake|error|trap|misconception|wrong|incorrect|false)\s+(?:is|was|to|would|that)|"
+    r"suppose|pretend|imagine|doubt|no\s+way|not\s+(?:\w+\s+)?(?:the\s+case|true|right|correct)|anything\s+but|scratch\s+that|(?:mistake|error|trap|misconception|wrong|incorrect|false)\s+(?:is|was|to|would|that)|"
     r"(?:assum\w+|if|whether)\s+(?:that\s+)?(?:the\s+)?(?:final\s+)?(?:answer|result|it)\s*(?:is|was|were|'s)(?=\s))\b"
+    r"|^\W*(?:add|subtract|multiply|divide|double|(?:add|subtract|multiply|divid|doubl)ing)\b(?!.*(?:=|\b(?:is|are|has|have|equals?|gives?|yields?|leaves?|gets?|becomes|obtain|find)\b))"
     rf"|[✗✘❌]|\beither(?:\s+\S+\s+or)?(?={_OPEN})",
     re.IGNORECASE,
 )
@@ -53,7 +53,7 @@ _UNTRUE_LABEL = re.compile(
 )
 _MENDED = re.compile(r"\b(?:correct|fix|avoid|remov|repair|after)\w*\b", re.IGNORECASE)
 _HEDGED = re.compile(
-    r"\b(?:might|may|could|would|'d|says?|claims?|claimed|students|first|glance|without|before|bound|were|had|approximately|perhaps|maybe|like)\b",
+    r"\b(?:might|may|could|would|'d|says?|claims?|claimed|students|first|glance|without|before|bound|were|had|approximately|perhaps|maybe|like|if|attempt|option|draft|version)\b",
     re.IGNORECASE,
 )
 """What lets the text go on to another answer."""
@@ -66,58 +66,69 @@ _SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"(?:(?:is|was|has|had|'s|seems|looks|turns|turned|proves|proved|must|will|would|should)\b\s+(?:(?!not\b)[a-z]+\s+){0,4}?)?"
-    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|rejected|discarded|excluded|ruled\s+out|absurd|too\s+(?:large|small|big|high|low)|a\s+lie|refuted)"
+    r"(?:(?:is|was|has|had|'s|seems|looks|turns|turned|proves|proved|must|will|would|should|can|could|may)\b\s+(?:(?!not\b)[a-z]+\s+){0,4}?)?"
+    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|rejected|discarded|excluded|ruled\s+out|absurd|too\s+(?:large|small|big|high|low)|a\s+lie|off\s+by|refuted)"
     r"\b(?!\s+(?:for|when|if|in|unless|to)\b)"
     r"|(?:(?:is|was|can|could|does|do|would|must|'s)\s*(?:n't|not)|can't|cannot)\s+(?:be\s+)?(?:the\s+|an?\s+|quite\s+)?"
-    r"(?:right|correct|valid|true|work|fit|satisfy|it|what|so|possible|(?:[a-z]+\s+)?(?:answer|solution))\b|(?:can't|cannot|couldn't)\s+be\s*[.!,;]"
-    r"|(?:is|was|'s)\s+(?:only|just|half|twice|part|another|off|an?\s+(?:part|different)|no\s+(?:[a-z]+\s+)?(?:answer|solution)|"
-    r"(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?(?:wrong|mistake|error|slip|typo|trap|guess|(?:over|under)\w+)|(?:\w+\s+){0,4}(?:different|another|other)\s+(?:question|problem|part))\b"
-    r"|(?:over|under|double[\s-]*)counts?\b|(?:fails?|contradicts?|violates?|forgets?|ignores?|neglects?|misses|needs?\s+to\s+be|(?:should|ought\s+to)\s+(?:be|have\s+been)|"
+    r"(?:right|correct|valid|true|work|fit|satisfy|it|what|so|possible|among|one\s+of|(?:[a-z]+\s+)?(?:answer|solution|option|choice|root))\b|(?:can't|cannot|couldn't)\s+be\s*[.!,;]"
+    r"|(?:is|was|'s)\s+(?:only|just|merely|half|twice|part|another|off|what\s+(?:you|one|they)|(?:\w+\s+){1,2}than\s+the\s+(?:answer|result)|an?\s+(?:part|different)|no\s+(?:[a-z]+\s+)?(?:answer|solution)|"
+    r"(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?(?:wrong|mistake|error|slip|typo|misprint|trap|guess|(?:over|under)\w+)|(?:\w+\s+){0,4}(?:different|another|other)\s+(?:question|problem|part))\b"
+    r"|was\s+(?:the|my)\s+(?:\w+\s+)?(?:answer|guess|result)\b|(?:more|less|fewer)\s+than\s+[$\\(]*\d"
+    r"|(?:over|under|double[\s-]*)(?:counts?|estimates?)\b|(?:looks|seems)\s+\w+,?\s+(?:but|yet)\b|(?:fails?|contradicts?|violates?|forgets?|ignores?|neglects?|misses|needs?\s+to\s+be|(?:should|ought\s+to)\s+(?:be|have\s+been)|"
     r"would\s+be\s+(?:\w+\s+)?only)\b",
     re.IGNORECASE,
 )
 _DOUBTED = re.compile(
-    r"[\s$)*\\\]},?→–—-]*(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|nope|nah|oops|sorry)\b\s*(?:[,.!:]|$)|" + _SHUT + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|[<>≠]\s*[\dA-Za-z]|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
+    r"[\s$)*\\\]},?→–—-]*(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|nope|nah|oops|sorry)\b\s*(?:[,.!:]|$)|"
+    + _SHUT
+    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
     re.IGNORECASE,
 )
 
 # -- what the text behind it arrives at -------------------------------------------------------------------------------
 
 _OPERATES = re.compile(
-    _SHUT + r"(?:(?:plus|minus|times(?=\s+(?:the|\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|%\s*of\s|[+*]\s?\d|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow|Rightarrow)(?![a-z])|[=-]>|[→⇒])",
+    _SHUT
+    + r"(?:(?:plus|minus|times(?=\s+(?:the|\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow|Rightarrow)(?![a-z])|[=-]>|[→⇒])",
     re.IGNORECASE,
 )
 _TURNS = re.compile(
-    r"\b(?:wait|oops|sorry|apolog\w+|correction|corrected|erratum|edit|update|actually|hmm+|scratch|strike|nope|nah|hold\s+on|ignore|disregard|"
+    r"\b(?:wait|w?h?oops|sorry|apolog\w+|correction|corrected|erratum|edit|update|actually|hmm+|scratch|strike|nope|nah|hold\s+on|hang\s+on|changed|revised|crossed|slip|ignore|disregard|"
     r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|mistake|"
     r"(?:no|nein|non)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón)\b|✓|不对",
     re.IGNORECASE,
 )
-_BUTS = re.compile(r"\b(?:but|however|though|although|yet|unless|instead|(?:that|it|this)\s+would\s+be)\b", re.IGNORECASE)
+_BUTS = re.compile(
+    r"\b(?:but|however|though|although|yet|unless|instead|whereas|(?:that|it|this)\s+would\s+be)\b", re.IGNORECASE
+)
 _STATES = re.compile(
-    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|candidate|hence|says)\b|=|:|'s\b|应该是)"
-    r"\s*(?:exactly|a\s+total\s+of|only|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$",
+    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|candidate|hence|says|arrive\s+at)\b|=|:|'s\b|应该是)"
+    r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$",
     re.IGNORECASE,
 )
 """A number behind this is stated."""
-_CONCLUDES = re.compile(
-    r"\W*(?:and\s+)?(?:so|thus|hence|therefore|finally|next|then|(?:i\s+\w+\s+)?it(?=\s+is|'s)|(?:[a-z]+\s+){0,4}(?:answer|ans|result(?=\s+(?:is|should|=|:))))\b",
+_AN_ASIDE = re.compile(
+    r"(?!.*\b(?:answer|final|correct)\b)(?:\s*\(|\W*(?:note|notice|observe|here|check|in\s+fact|also|for\s+(?:example|instance)|alternative|remark|proof|let|suppose|if|with\s+(?:\w+\s+){1,3}(?:work|had)|"
+    r"they|these|we\s+(?:can|could|used|also)|there\s+are|to\s+[a-z]+|key|fun|as\s+a|of\s+course|more\s+generally|summary|step|"
+    r"(?:the|an?|each|every)\s+(?!(?:[a-z]+\s+){0,3}(?:answer|value|result|solution|correct|right|true|final|exact|real|required)\b)))",
     re.IGNORECASE,
 )
+"""A sentence that begins so explains, checks or adds something, and states no other answer."""
+_LABEL = re.compile(r"[^:]*\b(?:answer|ans|result|final|correct\w*|solution|now)\b[^:]*:", re.IGNORECASE)
 _ALONE = re.compile(r"[-\s$*\\({\[#]*(?:[a-z]\s*=\s*)?", re.IGNORECASE)
 _MEANT_OTHERWISE = re.compile(
     r"\b(?:if|would|could|might|had|mistake|wrong|incorrect|many|some|common|not|cannot|rather\s+than|instead\s+of|fails?|rejected?|invalid|"
-    r"extraneous|unlike|as\s+opposed|remainder|confidence|seems|looks|appears|possible|(?:for|when|if|with|at)\s+[$\\(]*[a-z]\s*=)\b|n't\b",
+    r"extraneous|unlike|as\s+opposed|remainder|confidence|seems|looks|appears|possible|impossible|(?:for|when|if|with|at)\s+[$\\(]*[a-z]\s*=)\b|n't\b",
     re.IGNORECASE,
 )
 _AFFIRMS = re.compile(
-    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|\b(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)\b|\b(?:matches|verif\w+|confirm\w*|checks?\s+out|works|consistent)\b",
+    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)\b|\b(?:matches|verif\w+|confirm\w*|checks?\s+out|works|consistent)\b",
     re.IGNORECASE,
 )
 _NOTHING = re.compile(r"\bno\s+(?:such\s+\w+|solutions?|answer)\b|\bno\s+\w+\s+exists?\b", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"(?<![\w.^_{])-?(?:\\[dt]?frac\s*\{?\d+\}?\s*\{?\d+\}?|\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w^_]|\.\d)(?:\s*\\?%)?", re.ASCII
+    r"(?<![\w.^_{])-?(?:\\[dt]?frac\s*\{?\d+\}?\s*\{?\d+\}?|\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w^_]|\.\d)(?:\s*\\?%|\s+percent)?",
+    re.ASCII,
 )
 _WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!]*(?:[a-z]+[\s.!]*){0,3}", re.IGNORECASE)
 
@@ -130,22 +141,18 @@ def is_denied(before: str, box: str, after: str) -> bool:
         after: the text behind it.
 
     """
-    before = _MARKUP.sub(" ", before[-BEFORE_CHARS:])
+    before, after = _MARKUP.sub(" ", before[-BEFORE_CHARS:]), _MARKUP.sub(" ", after[:AFTER_CHARS])
     sentence = _SENTENCE.split(before)[-1]
-    after = _MARKUP.sub(" ", after[:AFTER_CHARS])
-    subject = _SUBJECT.match(after)
-    assert subject
-    if _PART_OF.search(before) or _is_denied_before(sentence):
+    if _PART_OF.search(before) or _is_denied_before(sentence) or _DOUBTED.match(after):
         return True
-    if _DOUBTED.match(after) or _DENIED.match(after, subject.end()):
+    subject = _SUBJECT.match(after)
+    if subject and _DENIED.match(after, subject.end()):
         return True
     return _arrives_elsewhere(box, after, hedged=_HEDGED.search(sentence) is not None)
 
 
 def _is_denied_before(sentence: str) -> bool:
-    clause = re.split(r"[,:]\s", sentence)[-1]
-    untrue = _UNTRUE_BEFORE.search(clause)
-    if untrue and not _MENDED.search(sentence):
+    if _UNTRUE_BEFORE.search(re.split(r"[,:]\s", sentence)[-1]) and not _MENDED.search(sentence):
         return True
     return _UNTRUE_LABEL.search(sentence) is not None or _DENIES.search(_CLAUSE.split(sentence)[-1]) is not None
 
@@ -153,38 +160,49 @@ def _is_denied_before(sentence: str) -> bool:
 def _arrives_elsewhere(box: str, after: str, *, hedged: bool) -> bool:
     """Whether the text turns, or concludes, and then states another number than that of the box."""
     value = literal(clean(box))
-    strong, weak = _OPERATES.match(after) is not None, hedged
-    other = False
+    turned = 2 if value is not None and _OPERATES.match(after) else int(hedged)  # 1: but, 2: wait
+    other = settled = False
     for number, sentence in enumerate(re.split(r"(?<=[.!?;])\s+|\n+", after)):
         if _AFFIRMS.search(sentence) and not _MEANT_OTHERWISE.search(sentence):
-            strong = weak = other = False
+            turned, other = 0, False
             continue
-        concludes, start = number > 0 and _CONCLUDES.match(sentence), 0
-        for clause in re.split(r"(?<=[,:])(?=\s)", sentence):
-            start += len(clause)
-            turns, buts = _TURNS.search(clause), _BUTS.search(clause)
-            strong, weak = strong or turns is not None, weak or buts is not None
-            if (strong or weak) and _NOTHING.search(clause):
+        concludes, stop = number > 0 and _AN_ASIDE.match(sentence) is None and value is not None, 0
+        for clause in re.split(r"(?<=[,:])(?=\s)|(?=\sand\s)", sentence):
+            start, stop = stop, stop + len(clause)
+            turn = 2 if _TURNS.search(clause) else int(_BUTS.search(clause) is not None)
+            turned = max(turned, turn)
+            if turned and _NOTHING.search(clause):
                 return True
-            numbers = [*_NUMBER.finditer(clause)]
-            if not numbers or _MEANT_OTHERWISE.search(clause):
-                continue
-            stated, before = numbers[-1], sentence[: start - len(clause) + numbers[-1].start()]
-            is_stated = _STATES.search(before) and _WHAT_IT_COUNTS.fullmatch(clause, stated.end())
-            is_alone = number > 0 and _ALONE.fullmatch(before) and not sentence[start:].strip() and _WHAT_IT_COUNTS.fullmatch(clause, stated.end())
-            if _is_same(value, stated[0]):
-                if not turns and not buts:
-                    strong = weak = other = False
-            elif strong or (weak and is_stated) or (value is not None and (is_alone or (concludes and is_stated))):
+            numbers = [] if _MEANT_OTHERWISE.search(clause) else [*_NUMBER.finditer(sentence, start, stop)]
+            same = _is_same(value, numbers[-1][0]) if numbers else None
+            if same and not turn:
+                turned, other, settled = 0, False, True
+            elif same is False and (
+                turned == 2
+                or ((turned or (concludes and not settled)) and _is_stated(numbers[-1], stop, other_may_be=turned > 0))
+            ):
                 other = True
-    return other or (strong and value is None and box.strip() not in after)
+    return other or (turned == 2 and value is None and box.strip() not in after)
 
 
-def _is_same(value: Literal | None, text: str) -> bool:
-    """Whether a number is that of the box, also rounded or as a percentage."""
+def _is_stated(number: re.Match[str], stop: int, *, other_may_be: bool) -> bool:
+    """Whether a number, in a clause that ends at `stop`, is stated by its sentence, or is all of it."""
+    before, behind = number.string[: number.start()], number.string[stop:]
+    if not _WHAT_IT_COUNTS.fullmatch(number.string, number.end(), stop):
+        return False
+    if _ALONE.fullmatch(before.rpartition(", ")[2] if other_may_be else before) and not behind.strip():
+        return True
+    is_label = before.rstrip().endswith(":") and not other_may_be
+    return (_LABEL.match(before) if is_label else _STATES.search(before)) is not None
+
+
+def _is_same(value: Literal | None, text: str) -> bool | None:
+    """Whether a number is that of the box, also rounded or as a percentage; None for one of another kind."""
     number = literal(clean(text))
     if number is None or value is None:
-        return number is None
-    if number.value.denominator == value.value.denominator == 1:
+        return None if number is None else False
+    if number.value.denominator == value.value.denominator == 1 and number.percent == value.percent:
         return number.value == value.value
-    return any(abs(number.value * scale - value.value) * 50 <= abs(value.value) for scale in (Fraction(1, 100), 1, 100))
+    if any(abs(number.value * scale - value.value) * 50 <= abs(value.value) for scale in (Fraction(1, 100), 1, 100)):
+        return True
+    return None if number.percent > value.percent else False
