@@ -10,11 +10,14 @@ what pauses and what waits is measured there.
 
 take: find what has changed, on the device.  send: digest, encode, send, acknowledged.  fetch: read, decode, apply on the
 host, check the digest.  cpu: CPU time of these three, both sides, which also holds on a machine that others use.
-total: take + send + fetch + apply, from the end of an update to sampling under the new weights.
+apply: until the engine samples from the new weights.  first: until a request that comes then has its first token, which
+the engine says the new weights have sampled.  total: all of them, from the end of an update to a first token under the
+new weights.  whole: the same for the first publication.  join: what a new producer takes to read and check the newest state.
 """
 
 import argparse
 import asyncio
+import itertools
 import statistics
 import tempfile
 import time
@@ -44,7 +47,7 @@ from stream.topics import POLICIES, TOPICS
 from stream.weights import read_state
 
 ADAM_NOISE = ((1 - 0.9) / (1 + 0.9)) ** 0.5
-STEPS = ("take_s", "send_s", "fetch_s", "cpu_s", "apply_s", "total_s")
+STEPS = ("take_s", "send_s", "fetch_s", "cpu_s", "apply_s", "first_s", "total_s")
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,12 @@ def _stored(folder: Path, device: str) -> Iterator[tuple[str, Tensor]]:
 
 
 class Served:
-    """What the producer's side does with an offer: an engine that samples, or none."""
+    """What the producer's side does with an offer: an engine that samples, or none. Its versions grow from run to run."""
 
     def __init__(self, folder: Path | None, dtype: Dtype) -> None:
         self._loop = asyncio.new_event_loop()
         self._engine: Any = self._loop.run_until_complete(self._start(folder, dtype)) if folder is not None else None
+        self.version = 0
 
     async def _start(self, folder: Path, dtype: Dtype) -> Any:
         from producers.engine import Engine
@@ -117,25 +121,31 @@ class Served:
         await engine.warm_up()
         return engine
 
-    def load(self, offer: Offer) -> tuple[float, float]:
-        """Seconds until the offered weights are sampled from, and those for which sampling was paused."""
+    def load(self, offer: Offer) -> dict[str, float]:
+        """Seconds until the offered weights are sampled from, until a first token, and for which sampling was paused."""
+        self.version = offer.version
         if self._engine is None:
-            return 0.0, 0.0
+            return {"apply_s": 0.0, "first_s": 0.0, "paused_s": 0.0}
         return self._loop.run_until_complete(self._load(offer))
 
-    async def _load(self, offer: Offer) -> tuple[float, float]:
-        sampling = asyncio.create_task(
-            self._engine.generate([1] * 8, request_id=f"bench/{offer.version}", max_tokens=200)
-        )
+    async def _load(self, offer: Offer) -> dict[str, float]:
+        sampling = asyncio.create_task(self._sample(f"old/{offer.version}", 200))
         await asyncio.sleep(0.2)
         started = time.monotonic()
         if offer.folder:
             paused_s = await self._engine.swap(offer.folder, offer.version)
         else:
             paused_s = await self._engine.apply(offer.patches, offer.version)
-        loaded_s = time.monotonic() - started
+        loaded = time.monotonic()
+        completion = await self._sample(f"new/{offer.version}", 1)
+        first_s = time.monotonic() - loaded
+        if [span.policy_version for span in completion.spans] != [offer.version]:
+            raise RuntimeError(f"the first token is labelled {completion.spans}; want version {offer.version}")
         await sampling
-        return loaded_s, paused_s
+        return {"apply_s": loaded - started, "first_s": first_s, "paused_s": paused_s}
+
+    async def _sample(self, name: str, max_tokens: int) -> Any:
+        return await self._engine.generate([1] * 8, request_id=f"bench/{name}", max_tokens=max_tokens)
 
     def close(self) -> None:
         """End the engine."""
@@ -153,7 +163,7 @@ class Journey:
         self._model, self._publisher, self._finder = model, publisher, finder
         self._topics, self._served = topics, served
         self._follower = PolicyFollower(topics, poll_s=0.005)
-        self._version = -1
+        self._version = served.version
 
     def once(self) -> dict[str, float]:
         """Publish the model as it is, and take it over; returns seconds and bytes."""
@@ -168,7 +178,7 @@ class Journey:
         while offer is None:
             offer = self._follower.step(self._version, busy=False)
         fetched, cpu_s = time.monotonic(), time.process_time() - cpu_started
-        apply_s, paused_s = self._served.load(offer)
+        loaded = self._served.load(offer)
         self._publisher.tidy(version)
         self._version = version
         return {
@@ -178,10 +188,18 @@ class Journey:
             "send_s": sent - taken,
             "fetch_s": fetched - sent,
             "cpu_s": cpu_s,
-            "apply_s": apply_s,
-            "paused_s": paused_s,
-            "total_s": fetched - started + apply_s,
+            "total_s": fetched - started + loaded["apply_s"] + loaded["first_s"],
+            **loaded,
         }
+
+    def join(self) -> float:
+        """Seconds in which a new producer comes to the newest state."""
+        started = time.monotonic()
+        follower = PolicyFollower(self._topics)
+        while follower.step(-1, busy=False) is None:
+            pass
+        follower.close()
+        return time.monotonic() - started
 
     def _announce(self, version: int, place: Place) -> None:
         policy = Policy(version=version, digest=place.digest, step=version, offset=place.offset, uri=place.uri)
@@ -194,9 +212,9 @@ class Journey:
         self._publisher.close()
 
 
-def measure(case: Case, way: str, broker: Broker, options: argparse.Namespace) -> dict[str, Any]:
+def measure(case: Case, way: str, broker: Broker, served: Served, options: argparse.Namespace) -> dict[str, Any]:
     """The first publication, and the medians of those after it."""
-    folder = Path(options.model if case.model == SMOLLM2 else case.model or ".")
+    folder = folder_of(case, options)
     model = Model(case, folder, options.device)
     run = f"w{time.time_ns()}"
     with tempfile.TemporaryDirectory() as temporary:
@@ -206,7 +224,6 @@ def measure(case: Case, way: str, broker: Broker, options: argparse.Namespace) -
         publisher: Publisher = LogPublisher(config, topics)
         if way == "files":
             publisher = FolderPublisher(Path(temporary) / "policies", 2, _model_config(folder))
-        served = Served(folder if options.engine and case.model else None, case.dtype)
         journey = Journey(model, publisher, ChangeFinder(case.dtype), topics, served)
         try:
             first = journey.once()
@@ -214,15 +231,33 @@ def measure(case: Case, way: str, broker: Broker, options: argparse.Namespace) -
             for _ in range(options.updates):
                 model.step()
                 rows.append(journey.once())
+            join_s = journey.join()
         finally:
             journey.close()
-            served.close()
     dense = model.num_weights * (4 if case.dtype == "float32" else 2)
     medians = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     return {
         "case": case.name, "way": way, "dtype": case.dtype, "num_weights": model.num_weights, "dense_bytes": dense,
-        "share_of_dense": medians["bytes"] / dense, "whole_total_s": first["total_s"], **medians,
+        "share_of_dense": medians["bytes"] / dense, "whole_total_s": first["total_s"], "join_s": join_s, **medians,
     }  # fmt: skip
+
+
+def folder_of(case: Case, options: argparse.Namespace) -> Path:
+    """Where the case's model is."""
+    return Path(options.model if case.model == SMOLLM2 else case.model or ".")
+
+
+def measure_all(broker: Broker, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Every case, both ways; cases of one model share an engine."""
+    cases = [case for name in options.case for case in CASES[name]]
+    for (model, dtype), some in itertools.groupby(cases, key=lambda case: (case.model, case.dtype)):
+        group = list(some)
+        served = Served(folder_of(group[0], options) if options.engine and model else None, dtype)
+        try:
+            for case, way in itertools.product(group, ("log", "files")):
+                yield measure(case, way, broker, served, options)
+        finally:
+            served.close()
 
 
 def _model_config(folder: Path) -> Any:
@@ -236,13 +271,13 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     table = Table(title="Weights on their way: medians of the updates after the first", title_justify="left")
     table.add_column("case")
     table.add_column("way")
-    columns = ("MB", "of dense", "changed", *(name.removesuffix("_s") + " s" for name in STEPS), "paused ms", "whole s")
-    for column in columns:
+    steps = [name.removesuffix("_s") + " s" for name in STEPS]
+    for column in ("MB", "of dense", "changed", *steps, "paused ms", "whole s", "join s"):
         table.add_column(column, justify="right")
     for row in rows:
         figures = [f"{row['bytes'] / 1e6:,.2f}", f"{row['share_of_dense']:.2%}", f"{row['changed_share']:.2%}"]
         figures += [f"{row[name]:.3f}" for name in STEPS]
-        figures += [f"{1000 * row['paused_s']:.0f}", f"{row['whole_total_s']:.2f}"]
+        figures += [f"{1000 * row['paused_s']:.0f}", f"{row['whole_total_s']:.2f}", f"{row['join_s']:.2f}"]
         table.add_row(row["case"], row["way"], *figures)
     console.print(table)
 
@@ -273,10 +308,9 @@ def main() -> None:
 
             kafka = stack.enter_context(LocalKafka(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
             broker = KafkaBroker(kafka.bootstrap_servers)
-        for case in [case for name in options.case for case in CASES[name]]:
-            for way in ("log", "files"):
-                rows.append(measure(case, way, broker, options))
-                console.print(as_line({"done": case.name, "way": way, "total_s": f"{rows[-1]['total_s']:.3f}"}))
+        for row in measure_all(broker, options):
+            rows.append(row)
+            console.print(as_line({"done": row["case"], "way": row["way"], "total_s": f"{row['total_s']:.3f}"}))
         broker.close()
     show(rows, console)
     if options.out:

@@ -151,6 +151,7 @@ class Board:
                 alarmed_tasks=self.alarmed_tasks,
                 rewards=self.rewards,
                 logprob_gap=self.figure("learner/logprob_gap/mean"),
+                logprob_distance=self.figure("learner/logprob_distance"),
             )
         )
 

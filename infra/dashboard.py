@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replay.alarms import LAG_LEAST, LAG_OVER_S, LOGPROB_GAP_NATS, SILENT_S, UNGRADED_SHARE, ZERO_UPDATES
+from replay.alarms import LAG_LEAST, LAG_OVER_S, SILENT_S, UNGRADED_SHARE, ZERO_UPDATES
+from stream.logprob_gap import LOGPROB_GAP_NATS
 from stream.messages import UNGRADED
 from stream.metrics import HEARTBEAT, metric_name
 

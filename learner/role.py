@@ -42,6 +42,7 @@ from learner.weights import pick_device, save_final
 from prompts.tokens import load_tokenizer
 from stream.config import Config
 from stream.errors import BadRecord
+from stream.logprob_gap import REMEDY, gap_fault
 from stream.messages import TRAINING, GroupEnd, Update, Verdict
 from stream.run_topics import RunTopics
 from stream.topics import POLICIES, TRANSACTIONAL_IDS, UPDATES, VERDICTS
@@ -186,6 +187,9 @@ class Learner:
         figures = batch_metrics(self._batch, self._ends) | metrics
         figures["learner/idle_share"] = self._idle_s / max(self._idle_s + busy_s, 1e-9)
         figures["learner/num_rollouts"] = float(self._num_rollouts)
+        if fault := gap_fault(figures.get("learner/logprob_gap/mean"), figures.get("learner/logprob_distance")):
+            log.error("%s step=%d version=%d. %s", fault, self._step, self._version, REMEDY)
+        figures["learner/logprob_gap/alarm"] = float(bool(fault))
         self._add_version(parent, tuple(self._ends), figures)
         self._batch, self._ends, self._figures = [], [], figures
         self._save_due = self._save_due or self._step % self._config.learner.checkpoint_every == 0 or self._is_last

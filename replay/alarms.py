@@ -6,14 +6,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stream.logprob_gap import REMEDY, gap_fault
 from stream.messages import UNGRADED
 
 UNGRADED_SHARE = 0.05
 """Timeouts, errors or unparsable answers above this share of the verdicts."""
 ZERO_UPDATES = 5
 """Updates in a row without any reward."""
-LOGPROB_GAP_NATS = 0.1
-"""Mean distance of engine and learner at equal weights: rounding alone stays well below."""
 SILENT_S = 120.0
 """A worker sends a heartbeat about every second, but a learner none during an update."""
 LAG_OVER_S = 120.0
@@ -35,10 +34,17 @@ class Signs:
     """Mean reward of each update, oldest first."""
     logprob_gap: float | None = None
     """`learner/logprob_gap/mean` of the newest update that has it."""
+    logprob_distance: float | None = None
+    """`learner/logprob_distance` of the newest update, where none has a gap."""
     silent_s: Mapping[str, float] = field(default_factory=dict)
     """By worker that should be at work: seconds since its newest heartbeat came."""
     lag: Sequence[tuple[float, Mapping[str, int]]] = ()
     """(seconds on any one clock, records by topic that its consumer group has not finished), oldest first."""
+
+
+def newest_figure(metrics: Sequence[Mapping[str, float]], name: str) -> float | None:
+    """A figure of the newest update that has it; of updates oldest first."""
+    return next((update[name] for update in reversed(metrics) if name in update), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ def alarms_of(signs: Signs) -> list[Alarm]:
     return [
         *_ungraded(signs),
         *_zeros(signs.rewards),
-        *_logprob_gap(signs.logprob_gap),
+        *_logprob_gap(signs),
         *_silent(signs.silent_s),
         *_lag(signs.lag),
     ]
@@ -90,15 +96,9 @@ def _zeros(rewards: Sequence[float]) -> list[Alarm]:
     return [Alarm("zeros", f"every reward of the last {ZERO_UPDATES} updates is 0", remedy)]
 
 
-def _logprob_gap(gap: float | None) -> list[Alarm]:
-    if gap is None or not gap > LOGPROB_GAP_NATS:
-        return []
-    text = f"engine and learner differ by {gap:.3f} nats a token at equal weights (want below {LOGPROB_GAP_NATS:g})"
-    remedy = (
-        "The learner trains on other probabilities than were sampled from: compare dtype, attention kernel and model "
-        "files of producers and learner. Until then the importance ratios correct a bug instead of staleness."
-    )
-    return [Alarm("logprob_gap", text, remedy)]
+def _logprob_gap(signs: Signs) -> list[Alarm]:
+    fault = gap_fault(signs.logprob_gap, signs.logprob_distance)
+    return [Alarm("logprob_gap", fault, REMEDY)] if fault else []
 
 
 def _silent(silent_s: Mapping[str, float]) -> list[Alarm]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.accuracy import Accuracy
-from replay.alarms import Signs, alarms_of
+from replay.alarms import Signs, alarms_of, newest_figure
 from replay.answers import answers_of, warning_of
 from replay.compare import Standing, times_of
 from replay.load import RunData
@@ -178,9 +178,10 @@ def signs_of(data: RunData) -> Signs:
     """What the topics tell of a run's health, whether it goes on or not."""
     counts = np.bincount(data.training["outcome"], minlength=len(OUTCOMES))
     steps = data.lineage.steps
-    gaps = [update.metrics.get("learner/logprob_gap/mean") for update in steps]
+    metrics = [update.metrics for update in steps]
     return Signs(
         outcomes={name: int(count) for name, count in zip(OUTCOMES, counts, strict=True)},
         rewards=[reward for reward in map(mean_reward, steps) if not math.isnan(reward)],
-        logprob_gap=next((gap for gap in reversed(gaps) if gap is not None), None),
+        logprob_gap=newest_figure(metrics, "learner/logprob_gap/mean"),
+        logprob_distance=newest_figure(metrics, "learner/logprob_distance"),
     )

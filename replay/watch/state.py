@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from replay.accuracy import HELDOUT
-from replay.alarms import Alarm, Signs, alarms_of
+from replay.alarms import Alarm, Signs, alarms_of, newest_figure
 from replay.watch.follow import Following
 from replay.watch.index import Index
 from replay.watch.views import Steps, accuracy_points, steps_of
@@ -93,7 +93,7 @@ def alarms_of_run(index: Index, following: Following, steps: Steps) -> list[Alar
         "SELECT outcome, count(*) FROM (SELECT outcome FROM rollouts WHERE train ORDER BY no DESC LIMIT ?) GROUP BY outcome",
         (RECENT_VERDICTS,),
     )
-    gaps = [json.loads(str(step.row["metrics"])).get("learner/logprob_gap/mean") for step in steps.steps[-20:]]
+    recent = [json.loads(str(step.row["metrics"])) for step in steps.steps[-20:]]
     workers = workers_of(index)
     is_on = following.state == "live" and not steps.finished
     newest_s = time.monotonic()
@@ -104,7 +104,8 @@ def alarms_of_run(index: Index, following: Following, steps: Steps) -> list[Alar
             if is_on
             else 0,
             rewards=[float(str(step.row["reward"])) for step in steps.steps if step.row["reward"] is not None],
-            logprob_gap=next((gap for gap in reversed(gaps) if gap is not None), None),
+            logprob_gap=newest_figure(recent, "learner/logprob_gap/mean"),
+            logprob_distance=newest_figure(recent, "learner/logprob_distance"),
             silent_s={
                 worker["worker"]: newest_s - following.heard_s.get(worker["worker"], following.live_s)
                 for worker in workers

@@ -70,6 +70,7 @@ def test_metrics_against_their_definitions() -> None:
         "staleness/share_from_16": (versions <= 14).double().mean().item(),
         "logprob_gap/max": gaps.max().item(),
         "logprob_gap/mean": gaps.mean().item(),
+        "logprob_distance": (current - behavior).abs().mean().item(),
     }
     for name, value in expected.items():
         assert metrics[f"learner/{name}"] == pytest.approx(value), name

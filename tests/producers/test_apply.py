@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,23 @@ import pytest
 import torch
 import unsalted_core
 from engine_bench import PROMPT, Bench, assert_logprobs, load, reference_logprobs, start
+from factories import make_job, make_verdict
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, make_model, make_tokenizer
 
+from learner.role import Learner
 from producers import process
 from producers.engine import Completion
 from producers.weights import INDICES, in_memory, read_header
+from prompts.tokens import load_tokenizer
+from stream.config import Config
 from stream.errors import UserError
+from stream.memory import MemoryBroker
 from stream.patches import BITS, Dtype, TensorPatch
+from stream.run_topics import RunTopics
+from stream.topics import TOPICS, UPDATES, VERDICTS
+from stream.worker import run_loop
 
 CONTEXT = 1100
 BLOCK = 128
@@ -197,8 +206,27 @@ def test_sequences_in_flight_go_on_and_every_token_is_its_versions(bench: PatchB
             assert_logprobs(bench, completion, lambda logits: logits)
 
 
-def test_two_tensors_of_one_shape_that_are_exchanged_show_in_the_logprobs(bench: PatchBench) -> None:
-    """A wrong mapping: what the learner reports as learner/logprob_gap rises within one update."""
+def updated(model: Path, folder: Path, completion: Completion) -> dict[str, float]:
+    """Metrics of the first update of a learner whose weights these are, of a group of this completion and a wrong one."""
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 1)
+    topics = RunTopics(broker, "r", "learner-0")
+    run = {"name": "r", "dir": folder, "model": str(model), "num_updates": 1, "prompts_per_update": 1}
+    job = make_job(num_rollouts=2, prompt_token_ids=np.array(PROMPT, np.int32))
+    fields: dict[str, Any] = {"token_ids": completion.token_ids, "behavior_logprobs": completion.behavior_logprobs}
+    for number in range(2):
+        topics.send_of_group(
+            VERDICTS, job.group_id, make_verdict(rollout_index=number, reward=number, job=job, **fields)
+        )
+    learner = Learner(Config(run=run, learner={"objective": "tis"}), topics, load_tokenizer(model))
+    run_loop(learner, topics, learner.reader, Event())
+    return dict(topics.read_all(UPDATES)[-1].metrics)
+
+
+def test_two_tensors_of_one_shape_that_are_exchanged_are_told_by_the_learner_within_one_update(
+    bench: PatchBench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong mapping: nothing fails, and every digest is right."""
     one, two = (f"model.layers.{layer}.self_attn.k_proj.weight" for layer in (0, 1))
     bits, right = bench.checkpoint.bits, bench.sample(max_tokens=100, seed=1)
     exchanged = [
@@ -212,6 +240,13 @@ def test_two_tensors_of_one_shape_that_are_exchanged_show_in_the_logprobs(bench:
     gaps = [float(np.abs(c.behavior_logprobs - reference_logprobs(bench, c)).mean()) for c in (right, wrong)]
     assert gaps[1] > 0.2 > 4 * gaps[0]
     assert wrong.spans[0].policy_version == version
+    quiet = updated(bench.checkpoint.folder, tmp_path / "right", right)
+    assert (quiet["learner/logprob_gap/alarm"], caplog.messages) == (0, [])
+    loud = updated(bench.checkpoint.folder, tmp_path / "wrong", wrong)
+    assert loud["learner/logprob_gap/alarm"] == 1
+    assert loud["learner/logprob_gap/mean"] == pytest.approx(gaps[1], rel=0.2)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "nats a token at equal weights (want below 0.1) step=1 version=1. The learner trains on other" in line
     bench.run(bench.apply([bench.checkpoint.patch(name, None, bits[name].copy()) for name in (one, two)]))
 
 

@@ -3,9 +3,10 @@
 import pytest
 
 from infra.board import Board
-from replay.alarms import LAG_OVER_S, LOGPROB_GAP_NATS, SILENT_S, Signs, alarms_of
+from replay.alarms import LAG_OVER_S, SILENT_S, Signs, alarms_of
 from replay.load import read_run
 from replay.sections import signs_of, warnings
+from stream.logprob_gap import LOGPROB_GAP_NATS
 from stream.messages import Heartbeat
 
 
@@ -42,6 +43,7 @@ def test_five_updates_without_a_reward_are_silent_zeros():
 def test_a_gap_between_engine_and_learner(gap, loud):
     assert bool(kinds(logprob_gap=gap)) == loud
     assert kinds(logprob_gap=float("nan")) == []
+    assert kinds(logprob_distance=2.0) == ["logprob_gap"]
 
 
 def test_a_silent_worker_is_named_and_if_all_are_silent_the_run_is_down():
