@@ -15,7 +15,7 @@ Offsets = Mapping[TopicPartition, int]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a topic, its message still in bytes."""
+    """One message of a topic, still in bytes, and the record that held it."""
 
     topic: str
     partition: int
@@ -23,6 +23,8 @@ class Record:
     key: bytes
     value: bytes
     timestamp_ms: int
+    index: int = 0
+    """Number of the message in its record, from 0: several may share an offset (`stream.bundles`)."""
 
 
 class Writer(Protocol):
@@ -36,11 +38,16 @@ class Writer(Protocol):
         *,
         partition: int | None = None,
         on_ack: Callable[[], None] | None = None,
+        bundled: bool = False,
     ) -> None:
         """Append without waiting; `on_ack` is called, from any thread, once the record is durable.
 
-        A write that fails for good makes the next call of `send`, `flush` or `transaction` raise BrokerUnavailable.
+        A `bundled` message, whose partition must be given, may wait for others until `push`, `flush` or the end of its
+        transaction, to go with them in one record. A write that fails for good makes the next call of `send`, `flush` or `transaction` raise BrokerUnavailable.
         """
+
+    def push(self) -> None:
+        """Let what waits to be bundled go."""
 
     def flush(self) -> None:
         """Return when all that was sent is durable; raise BrokerUnavailable if it cannot be."""
@@ -61,7 +68,7 @@ class Reader(Protocol):
     """Reads records, only those of committed transactions, each partition in order."""
 
     def poll(self, timeout_s: float, max_records: int = 500) -> list[Record]:
-        """The next records, or [] after `timeout_s`. Keeps the membership of a consumer group alive."""
+        """The next messages, of at most `max_records` records, or [] after `timeout_s`. Keeps the membership of a consumer group alive."""
 
     def commit(self, offsets: Offsets) -> bool:
         """Commit progress for the consumer group; False if it was refused and must be tried again.

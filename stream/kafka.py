@@ -5,7 +5,7 @@ knows Kafka.
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -23,9 +23,10 @@ from kafka.structs import OffsetAndMetadata
 
 import stream.kafka_sockets  # noqa: F401  which makes kafka-python read faster
 from stream.broker import Offsets, Record
+from stream.bundles import Bundle, bundle, unbundle
 from stream.codec import MAX_RECORD_BYTES
 from stream.config.secrets import resolved
-from stream.errors import BrokerUnavailable, Fenced, UserError
+from stream.errors import BrokerUnavailable, Fenced, RucksackError, UserError
 from stream.kafka_errors import Reasons, allowed, answering, fencing, refused
 from stream.topics import Topic
 
@@ -223,6 +224,8 @@ class KafkaWriter:
             settings = {"transaction_timeout_ms": TRANSACTION_TIMEOUT_MS, **settings, "transactional_id": name}
         self._producer = KafkaProducer(**_known_to(KafkaProducer, settings))
         self._failure: BaseException | None = None
+        self._bundles: dict[tuple[str, int], Bundle] = {}
+        """What waits for other messages of its partition."""
         if transactional:
             _keep_requests(self._producer)
             with answering(), fencing():
@@ -236,9 +239,31 @@ class KafkaWriter:
         *,
         partition: int | None = None,
         on_ack: Callable[[], None] | None = None,
+        bundled: bool = False,
     ) -> None:
-        """Append without waiting."""
+        """Append without waiting. Bundled messages are sent by one thread only."""
         self._raise_failure()
+        if not bundled or partition is None:
+            self._append(topic, key, value, partition, on_ack)
+            return
+        waiting = self._bundles.setdefault((topic, partition), Bundle(key))
+        waiting.add(value, on_ack)
+        if waiting.full:
+            self._append_bundle(topic, partition)
+
+    def push(self) -> None:
+        """Let what waits to be bundled go."""
+        for topic, partition in list(self._bundles):
+            self._append_bundle(topic, partition)
+
+    def _append_bundle(self, topic: str, partition: int) -> None:
+        waiting = self._bundles.pop((topic, partition))
+        on_ack = waiting.acknowledge if waiting.acks else None
+        self._append(topic, waiting.key, bundle(waiting.messages), partition, on_ack)
+
+    def _append(
+        self, topic: str, key: bytes, value: bytes, partition: int | None, on_ack: Callable[[], None] | None
+    ) -> None:
         with answering(), fencing():  # else the record being handled would be taken for a bad one
             future = self._producer.send(topic, value=value, key=key, partition=partition)
         future.add_errback(self._fail)
@@ -247,6 +272,7 @@ class KafkaWriter:
 
     def flush(self) -> None:
         """Return when all that was sent is durable."""
+        self.push()
         try:
             self._producer.flush(timeout=120)
         except KafkaError as error:
@@ -262,6 +288,7 @@ class KafkaWriter:
             self._producer.begin_transaction()
         try:
             yield
+            self.push()
             with fencing():
                 self._producer.flush(timeout=60)
                 self._raise_failure()
@@ -271,6 +298,7 @@ class KafkaWriter:
         except BaseException as error:
             with answering(), fencing():
                 self._producer.abort_transaction()
+            self._bundles.clear()
             self._failure = None  # what was aborted has failed, as it should
             if isinstance(error, KafkaError):
                 raise refused(error) or BrokerUnavailable(f"a transaction was not committed: {error}") from error
@@ -278,6 +306,8 @@ class KafkaWriter:
 
     def close(self) -> None:
         """Send what is buffered, and free the connection."""
+        with suppress(RucksackError):  # what was not acknowledged counts as not sent
+            self.push()
         self._producer.close(timeout=10)
 
     def _fail(self, error: BaseException) -> None:
@@ -320,7 +350,7 @@ class KafkaReader:
         self._paused = False
 
     def poll(self, timeout_s: float, max_records: int = 500) -> list[Record]:
-        """The next records, [] after `timeout_s` without any."""
+        """The messages of the next records, [] after `timeout_s` without any."""
         if self._paused:  # also partitions that a rebalance has just brought
             self._consumer.pause(*self._assignment())
         if self._in_group and self._must_join():
@@ -328,9 +358,10 @@ class KafkaReader:
         with allowed():
             batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         return [
-            Record(r.topic, r.partition, r.offset, r.key or b"", r.value or b"", r.timestamp)
+            Record(r.topic, r.partition, r.offset, r.key or b"", value, r.timestamp, index)
             for records in batches.values()
             for r in records
+            for index, value in enumerate(unbundle(r.value or b""))
         ]
 
     def commit(self, offsets: Offsets) -> bool:

@@ -91,6 +91,7 @@ class MemoryWriter:
         *,
         partition: int | None = None,
         on_ack: Callable[[], None] | None = None,
+        bundled: bool = False,
     ) -> None:
         """Append one record."""
         if self._pending is not None:
@@ -99,6 +100,9 @@ class MemoryWriter:
         self._broker.append(topic, key, value, partition)
         if on_ack:
             on_ack()
+
+    def push(self) -> None:
+        """Nothing waits."""
 
     def flush(self) -> None:
         """Everything is durable at once."""

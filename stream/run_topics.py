@@ -36,10 +36,13 @@ class RunTopics:
         partition: int | None = None,
         on_ack: Callable[[], None] | None = None,
     ) -> None:
-        """Append a message without waiting."""
+        """Append a message without waiting; one of a bundled topic goes with the others that are there at the next `push`."""
         if partition is None and not topic.partitioned:
             partition = 0  # else the key would be hashed, in Python, to find the only partition
-        self.writer.send(topic.of(self.run), key.encode(), encode(message), partition=partition, on_ack=on_ack)
+        bundled = topic.bundled and partition is not None
+        self.writer.send(
+            topic.of(self.run), key.encode(), encode(message), partition=partition, on_ack=on_ack, bundled=bundled
+        )
 
     def send_of_group(
         self, topic: Topic, group_id: str, message: object, on_ack: Callable[[], None] | None = None

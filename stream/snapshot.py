@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 STALL_S = 30.0
 """A broker that hands out nothing for this long, with records still to come, is taken for dead."""
-_POLL_RECORDS = 2000
+_POLL_RECORDS = 500
 
 
 class Snapshot:

@@ -38,6 +38,8 @@ class Topic:
     """Roles that read it, comma between. `up` is the supervisor."""
     partitioned: bool = False
     """Partitioned topics have the run's number of partitions (broker.partitions), the others one."""
+    bundled: bool = False
+    """Its records may hold several messages; the key is that of the first."""
     compacted: bool = False
     retention_ms: int = FOREVER_MS
     segment_bytes: int | None = None
@@ -55,6 +57,7 @@ JOBS = Topic(
     writers="allocator, evaluator",
     readers="producer, allocator",
     partitioned=True,
+    bundled=True,
     retention_ms=24 * HOUR_MS,
 )
 TRAJECTORIES = Topic(
@@ -64,6 +67,7 @@ TRAJECTORIES = Topic(
     writers="producer",
     readers="verifier",
     partitioned=True,
+    bundled=True,
 )
 VERDICTS = Topic(
     name="verdicts",
@@ -72,6 +76,7 @@ VERDICTS = Topic(
     writers="verifier, allocator",
     readers="learner, allocator, evaluator",
     partitioned=True,
+    bundled=True,
 )
 POLICIES = Topic(
     name="policies",

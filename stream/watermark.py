@@ -1,4 +1,7 @@
-"""Tells how far a role has come when it finishes records out of order: the offset below which all are finished."""
+"""Tells how far a role has come when it finishes messages out of order: the offset below which all are finished.
+
+An offset is passed once all messages of its record are finished.
+"""
 
 from collections import defaultdict
 
@@ -6,36 +9,37 @@ from stream.broker import Offsets, TopicPartition
 
 
 class Watermark:
-    """Tracks the records under way: each is started when polled, and finished once its result is durable.
+    """Tracks the messages under way: each is started when polled, and finished once its result is durable.
 
-    A record that is delivered again (a rebalance gave its partition away and back) counts as under way again.
+    A message that is delivered again (a rebalance gave its partition away and back) counts as under way again.
     """
 
     def __init__(self) -> None:
-        self._pending: dict[TopicPartition, set[int]] = defaultdict(set)
+        self._pending: dict[TopicPartition, set[tuple[int, int]]] = defaultdict(set)
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
 
-    def start(self, partition: TopicPartition, offset: int) -> None:
-        """A record was polled."""
-        self._pending[partition].add(offset)
+    def start(self, partition: TopicPartition, offset: int, index: int = 0) -> None:
+        """A message was polled; `index` is its number in the record."""
+        self._pending[partition].add((offset, index))
         self._next[partition] = max(self._next.get(partition, 0), offset + 1)
         if offset < self._committed.get(partition, 0):
             del self._committed[partition]
 
-    def finish(self, partition: TopicPartition, offset: int) -> None:
+    def finish(self, partition: TopicPartition, offset: int, index: int = 0) -> None:
         """Its result is durable, or it needs none."""
-        self._pending[partition].discard(offset)
+        self._pending[partition].discard((offset, index))
 
     @property
     def num_pending(self) -> int:
-        """Records under way."""
+        """Messages under way."""
         return sum(map(len, self._pending.values()))
 
     def offsets(self) -> Offsets:
         """For every partition the offset to start from after a crash: the lowest unfinished, or behind the last."""
         return {
-            partition: min(self._pending[partition], default=following) for partition, following in self._next.items()
+            partition: min(self._pending[partition], default=(following, 0))[0]
+            for partition, following in self._next.items()
         }
 
     def moved(self) -> Offsets:

@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 COMMIT_S = 0.5
-MAX_RECORDS = 500
-"""Most records of one poll."""
+MAX_RECORDS = 100
+"""Most records of one poll; a record may hold 32 messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One decoded record; `done` tells the loop that its result is durable (callable from any thread)."""
+    """One decoded message; `done` tells the loop that its result is durable (callable from any thread)."""
 
     topic: Topic
     message: Any
@@ -109,6 +109,7 @@ def run_loop(
                 hand_over(role, topics, record, progress)
             while role.work() and time.monotonic() - polled < poll_s:
                 pass
+            topics.writer.push()
             pulse.beat("running", figures)
             if commits and time.monotonic() - last_commit >= COMMIT_S:
                 _commit(reader, progress)
@@ -136,14 +137,14 @@ def _commit(reader: Reader, progress: Watermark | None) -> None:
 
 def hand_over(role: Role, topics: RunTopics, record: Record, progress: Watermark | None = None) -> None:
     """Decode one record and let the role handle it; one that cannot be used goes to `deadletters` (law 8)."""
-    partition, offset = (record.topic, record.partition), record.offset
+    partition, offset, index = (record.topic, record.partition), record.offset, record.index
 
     def done() -> None:  # holds no more than it needs: a role may keep it for long
         if progress is not None:
-            progress.finish(partition, offset)
+            progress.finish(partition, offset, index)
 
     if progress is not None:
-        progress.start(partition, offset)
+        progress.start(partition, offset, index)
     topic = topic_of(record.topic)
     try:
         role.handle(Delivery(topic, decode(record.value, topic.message_type), record, done))

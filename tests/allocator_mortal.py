@@ -55,6 +55,9 @@ class MortalWriter:
                 raise
         self._operation()
 
+    def push(self) -> None:
+        self._writer.push()
+
     def flush(self) -> None:
         self._writer.flush()
 

@@ -2,15 +2,19 @@
 
 import threading
 import uuid
+from functools import partial
 from typing import ClassVar
 
 import pytest
 from kafka.errors import KafkaTimeoutError
 
-from stream.broker import Broker
+from stream import bundles
+from stream.broker import Broker, Record
+from stream.codec import encode
 from stream.errors import BrokerUnavailable, Fenced, UserError
-from stream.kafka import KafkaWriter
+from stream.kafka import KafkaBroker, KafkaWriter
 from stream.memory import MemoryBroker
+from stream.messages import Position
 from stream.snapshot import Snapshot
 from stream.topics import JOBS, TOPICS, UPDATES, WEIGHTS
 
@@ -20,8 +24,6 @@ def broker(request: pytest.FixtureRequest):
     if request.param == "memory":
         yield MemoryBroker()
         return
-    from stream.kafka import KafkaBroker
-
     made = KafkaBroker(request.getfixturevalue("kafka"))
     yield made
     made.close()
@@ -32,6 +34,11 @@ def run(broker: Broker) -> str:
     name = f"run-{uuid.uuid4().hex[:8]}"
     broker.create_topics(name, TOPICS, 3)
     return name
+
+
+def named(name: str) -> Position:
+    """Any message."""
+    return Position(topic=name, partition=0, offset=0)
 
 
 def read(reader, num_records: int) -> list[bytes]:
@@ -76,6 +83,58 @@ def test_acknowledgements_come_when_the_record_is_durable(broker, run):
     assert acknowledged.wait(60)
     assert broker.end_offsets(UPDATES.of(run)) == {0: 1}
     writer.close()
+
+
+def test_bundled_messages_come_one_by_one_in_their_order(broker, run):
+    values = [encode(named(f"w-{number}")) for number in range(100)]
+    acknowledged: list[int] = []
+    writer = broker.writer(name="w")
+    for number, value in enumerate(values):
+        writer.send(JOBS.of(run), b"k", value, partition=1, bundled=True, on_ack=partial(acknowledged.append, number))
+    writer.push()
+    reader = broker.reader([JOBS.of(run)])
+    assert read(reader, 100) == values
+    writer.flush()
+    assert acknowledged == list(range(100))
+    reader.close()
+    writer.close()
+
+
+def test_what_waits_to_be_bundled_belongs_to_its_transaction(broker, run):
+    writer = broker.writer(name=f"{run}.t", transactional=True)
+    message = encode(named("w"))
+    with pytest.raises(ZeroDivisionError), writer.transaction():
+        writer.send(JOBS.of(run), b"k", b"aborted", partition=0, bundled=True)
+        raise ZeroDivisionError
+    with writer.transaction():
+        writer.send(JOBS.of(run), b"k", message, partition=0, bundled=True)
+        writer.send(JOBS.of(run), b"k", message, partition=0, bundled=True)
+    reader = broker.reader([JOBS.of(run)])
+    assert read(reader, 2) == [message, message]
+    reader.close()
+    writer.close()
+
+
+def test_kafka_keeps_a_bundle_in_one_record(kafka: str):
+    broker = KafkaBroker(kafka)
+    run = f"run-{uuid.uuid4().hex[:8]}"
+    broker.create_topics(run, TOPICS, 1)
+    message = encode(named("w"))
+    writer = broker.writer(name="w")
+    for _ in range(bundles.MAX_MESSAGES + 3):
+        writer.send(JOBS.of(run), b"k", message, partition=0, bundled=True)
+    writer.flush()
+    assert broker.end_offsets(JOBS.of(run)) == {0: 2}
+    reader = broker.reader([JOBS.of(run)])
+    records: list[Record] = []
+    while len(records) < bundles.MAX_MESSAGES + 3:
+        records += reader.poll(0.5)
+    assert [(record.offset, record.index) for record in records] == [
+        *((0, index) for index in range(bundles.MAX_MESSAGES)), (1, 0), (1, 1), (1, 2),
+    ]  # fmt: skip
+    reader.close()
+    writer.close()
+    broker.close()
 
 
 def test_a_reader_that_seeks_reads_from_there(broker, run):
@@ -178,15 +237,11 @@ def test_deleted_records_are_gone_and_those_behind_keep_their_offsets(broker, ru
 
 
 def test_a_broker_that_is_not_there_is_named_with_the_remedy():
-    from stream.kafka import KafkaBroker
-
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1 .*rucksack broker start"):
         KafkaBroker("127.0.0.1:1", timeout_s=1)
 
 
 def test_a_setting_that_no_client_knows_is_refused():
-    from stream.kafka import KafkaBroker
-
     with pytest.raises(UserError, match="sasl_mechanismus"):
         KafkaBroker("127.0.0.1:1", {"sasl_mechanismus": "PLAIN"})
 
@@ -202,8 +257,6 @@ def test_a_new_groups_only_member_always_gets_all_partitions(broker, run):
 
 def test_a_join_that_kafka_python_forgot_is_taken_up_again(kafka):
     from kafka.structs import MemberState
-
-    from stream.kafka import KafkaBroker
 
     run_name, broker = f"run-{uuid.uuid4().hex[:8]}", KafkaBroker(kafka)
     broker.create_topics(run_name, TOPICS, 3)

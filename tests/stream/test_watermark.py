@@ -40,6 +40,19 @@ def test_a_record_delivered_again_holds_the_offset_back() -> None:
     assert watermark.moved() == {PLACE: 5}
 
 
+def test_an_offset_is_passed_once_all_messages_of_its_record_are_finished() -> None:
+    watermark = Watermark()
+    for index in range(3):
+        watermark.start(PLACE, 0, index)
+    watermark.start(PLACE, 1)
+    for index in (2, 0):
+        watermark.finish(PLACE, 0, index)
+    watermark.finish(PLACE, 1)
+    assert watermark.offsets() == {PLACE: 0}
+    watermark.finish(PLACE, 0, 1)
+    assert watermark.offsets() == {PLACE: 2}
+
+
 @given(st.permutations(range(8)), st.integers(0, 8))
 def test_nothing_unfinished_is_ever_passed(order: list[int], num_finished: int) -> None:
     watermark = Watermark()
