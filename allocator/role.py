@@ -49,6 +49,11 @@ from stream.worker import Delivery, run_loop
 
 log = logging.getLogger(__name__)
 
+POLL_S = 0.05
+"""How often it reads: rounds and groups last longer."""
+LEASE_CHECK_S = 1.0
+"""How often it looks for leases that have run out, by the stream's clock."""
+
 
 class Allocator:
     """Owns every group from its admission to its end."""
@@ -75,6 +80,7 @@ class Allocator:
         self._newest_plan = Plan(groups={})
         self._counters = {"reissued_rollouts": 0, "abandoned_rollouts": 0}
         self._clock = StreamClock()
+        self._leases_checked_s = 0.0
         self.watermark = Watermark()
         self.reader = topics.reader(VERDICTS, UPDATES, EVALUATIONS, HEARTBEATS)
         self.reader.seek(self._recovery.offsets)
@@ -112,7 +118,9 @@ class Allocator:
     def work(self) -> bool:
         """Renew the leases that have run out; admit what there is room for."""
         self._clock.advance(time.monotonic())
-        self.renew_leases(self._clock.now_s)
+        if self._clock.now_s - self._leases_checked_s >= LEASE_CHECK_S:
+            self._leases_checked_s = self._clock.now_s
+            self.renew_leases(self._clock.now_s)
         if not self._admission.ready(self.state):
             return False
         plan = self._admission.plan(self.state)
@@ -247,4 +255,4 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     pool, _heldout = load_prompts(config)
     role = Allocator(config, topics, pool, tokenize(pool, config), admission_of(config))
     gc.freeze()  # beliefs stay as long as the process: no search for garbage needs to look at them
-    run_loop(role, topics, role.reader, stop, watermark=role.watermark)
+    run_loop(role, topics, role.reader, stop, watermark=role.watermark, poll_s=POLL_S)

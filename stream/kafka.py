@@ -41,7 +41,7 @@ JOIN_S = 1.0
 _LARGEST = MAX_RECORD_BYTES + (1 << 20)
 # Batching as in librdkafka: measured here, it raised 800-byte records from 4,600 to 24,000 a second.
 _WRITER = {
-    "linger_ms": 20,
+    "linger_ms": 5,
     "batch_size": 262_144,
     "max_request_size": _LARGEST,
     "acks": "all",
