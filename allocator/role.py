@@ -49,8 +49,6 @@ from stream.worker import Delivery, run_loop
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.05
-"""How often it reads: rounds and groups last longer."""
 LEASE_CHECK_S = 1.0
 """How often it looks for leases that have run out, by the stream's clock."""
 
@@ -255,4 +253,4 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     pool, _heldout = load_prompts(config)
     role = Allocator(config, topics, pool, tokenize(pool, config), admission_of(config))
     gc.freeze()  # beliefs stay as long as the process: no search for garbage needs to look at them
-    run_loop(role, topics, role.reader, stop, watermark=role.watermark, poll_s=POLL_S)
+    run_loop(role, topics, role.reader, stop, watermark=role.watermark)

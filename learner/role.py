@@ -50,8 +50,6 @@ from stream.worker import Delivery, Pulse, run_loop
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.05
-"""How often it reads: an update takes many verdicts."""
 MAX_READY_UPDATES = 4
 """Complete groups for this many updates may wait in memory before reading pauses."""
 
@@ -287,4 +285,4 @@ def follow(config: Config) -> None:
 def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the learner to its end."""
     role = Learner(config, topics, load_tokenizer(config.run.model))
-    run_loop(role, topics, role.reader, stop, poll_s=POLL_S)
+    run_loop(role, topics, role.reader, stop)

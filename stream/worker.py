@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 COMMIT_S = 0.5
+POLL_S = 0.05
 MAX_RECORDS = 100
 """Most records of one poll; a record may hold 32 messages."""
 
@@ -77,7 +78,7 @@ def run_loop(
     *,
     commits: bool = False,
     watermark: Watermark | None = None,
-    poll_s: float = 0.02,
+    poll_s: float = POLL_S,
 ) -> None:
     """Run a role until it has finished or `stop` is set.
 
@@ -85,8 +86,8 @@ def run_loop(
         commits: note progress for the reader's consumer group, as far as deliveries are `done`.
         watermark: where deliveries are tracked for a role that keeps its offsets itself. Without it and without
             `commits` nothing is tracked, and `Delivery.done` does nothing.
-        poll_s: records are asked for this often, unless many came at once: what arrives meanwhile is taken together, as an
-            empty or short poll costs about as much as a long one (.4 ms with kafka-python). It bounds what the loop adds to a
+        poll_s: records are asked for this often, unless many came at once, and what the role has sent meanwhile goes out: an
+            empty or short poll of kafka-python costs a core about a millisecond, as a long one does. It bounds what the loop adds to a
             record's latency.
 
     """
