@@ -78,6 +78,15 @@ def each_merged(model: Any) -> Iterator[tuple[str, Tensor]]:
         yield name.replace(".base_layer.", "."), full
 
 
+def each_adapter(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """The adapters alone, `LAYER.lora_A.weight` [rank, in] and `LAYER.lora_B.weight` [out, rank], whole, one at a time; on all
+    ranks.
+    """
+    for name, tensor in model.state_dict().items():
+        if "lora_" in name:
+            yield name.replace(f".{ADAPTER}.", "."), ranks.gathered(tensor)
+
+
 def merged_weights(model: Any) -> dict[str, Tensor]:
     """`each_merged`, on the CPU."""
     return {name: tensor.cpu().contiguous() for name, tensor in each_merged(model)}

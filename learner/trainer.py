@@ -13,7 +13,7 @@ from torch import Tensor
 from learner import ranks
 from learner.batches import MicroBatch, Sample, collate, empty, micro_batches, minibatches_of
 from learner.groups import Group
-from learner.lora import add_adapters, base_policy, each_merged, merged_weights
+from learner.lora import add_adapters, base_policy, each_adapter, each_merged, merged_weights
 from learner.model import Policy, save_activations
 from learner.objectives import policy_loss
 from learner.overlong import Overlong
@@ -153,15 +153,21 @@ class Trainer:
         return merged_weights(self.model)
 
     def each_weight(self) -> Iterator[tuple[str, Tensor]]:
-        """The same, tensor by tensor, on the trainer's device. Not to be left half read: it is on all ranks."""
+        """What producers get, tensor by tensor, on the trainer's device: the same, or, with `lora_publish` adapter, the adapters.
+
+        Not to be left half read: it is on all ranks.
+        """
         if ranks.rank() == 0:
             ranks.announce("gather")
-        return each_merged(self.model)
+        return self._each_published()
 
     def gather(self) -> None:
         """The other ranks' part of `each_weight`."""
-        for _ in each_merged(self.model):
+        for _ in self._each_published():
             pass
+
+    def _each_published(self) -> Iterator[tuple[str, Tensor]]:
+        return each_adapter(self.model) if self._table.lora_publish == "adapter" else each_merged(self.model)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What training has changed: parameters, and the optimizer's state, both by parameter; on all ranks."""

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from producers.adapters import Adapter, check_adapter, request
 from producers.process import import_vllm, kill, on_cpu, prepare_environment, require_vllm, start_llm
 from producers.spans import version_spans
-from producers.weights import check_fit, check_patches, in_memory, model_folder, read_tensors
+from producers.weights import check_fit, check_in_place, in_memory, model_folder, read_tensors
 from stream.errors import RucksackError, UserError
 from stream.messages import FinishReason, Span
 from stream.patches import TensorPatch
@@ -81,11 +82,13 @@ class Engine:
         hang_s: float,
         load_s: float,
         in_place: Collection[str] = (),
+        adapter: Adapter | None = None,
     ) -> None:
         self._llm = llm
         self._tensors = read_tensors(folder)
         self._in_place = frozenset(in_place)
-        """Tensors that can be written where vLLM has them."""
+        """Tensors that can be written where vLLM has them; with an adapter, layers that it can change."""
+        self._adapter, self._lora = adapter, None if adapter is None else request()
         self._max_num_seqs = max_num_seqs
         self._slots = asyncio.Semaphore(max_num_seqs)
         self._running: set[str] = set()
@@ -111,6 +114,7 @@ class Engine:
         enforce_eager: bool = False,
         prefix_caching: bool = True,
         policy_version: int = 0,
+        adapter: Adapter | None = None,
         hang_s: float = 300.0,
         load_s: float = 600.0,
     ) -> Self:
@@ -121,6 +125,7 @@ class Engine:
             enforce_eager: no compilation, no CUDA graphs; on a CPU always so.
             prefix_caching: prompts that begin alike are read once by each version of the weights.
             policy_version: version of the weights in model_path.
+            adapter: serve an adapter of this kind beside them, of zeros at first; `apply` then takes adapters.
             hang_s: an engine that does not answer for so long is killed.
             load_s: an engine that needs longer to load weights is killed.
 
@@ -143,6 +148,7 @@ class Engine:
             "enforce_eager": enforce_eager or on_cpu(),
             "enable_prefix_caching": prefix_caching,
             "kv_cache_memory_bytes": int(kv_cache_gib * 2**30) if on_cpu() else None,
+            **({} if adapter is None else adapter.settings()),
         }
         forked = prepare_environment()
         await asyncio.to_thread(import_vllm)
@@ -150,10 +156,11 @@ class Engine:
             llm = start_llm(settings, forked)
         except RuntimeError as error:
             raise EngineDied(f"vLLM did not start: {error}") from error
-        located = await llm.collective_rpc("locate_weights")
+        changing = ("locate_weights", ()) if adapter is None else ("serve_adapter", (adapter.rank, adapter.alpha))
+        found = set.intersection(*map(set, await llm.collective_rpc(changing[0], args=changing[1])))
         engine = cls(
             llm, folder, max_num_seqs=max_num_seqs, policy_version=policy_version, hang_s=hang_s, load_s=load_s,
-            in_place=set.intersection(*map(set, located)),
+            in_place=found, adapter=adapter,
         )  # fmt: skip
         await llm.update_weight_version(str(policy_version))
         gc.collect()
@@ -218,7 +225,7 @@ class Engine:
         self._running.add(request_id)
         try:
             salted = tokens_input(prompt, cache_salt=str(self.policy_version))
-            async for output in self._llm.generate(salted, params, request_id):
+            async for output in self._llm.generate(salted, params, request_id, lora_request=self._lora):
                 if output.finished:
                     return output
             raise EngineDied(f"vLLM ended request {request_id} without an output")
@@ -244,7 +251,7 @@ class Engine:
     @property
     def patchable(self) -> bool:
         """Whether some elements of the weights can be changed; if not, only all of them together."""
-        return self._in_place >= self._tensors.keys()
+        return self._adapter is None and self._in_place >= self._tensors.keys()
 
     async def swap(self, weights_dir: str | Path, version: int) -> float:
         """Sample every token from now on from other weights; returns the seconds for which sampling was paused.
@@ -257,13 +264,15 @@ class Engine:
             EngineDied: loading broke off, so that it is unknown what is loaded.
 
         """
+        if self._adapter is not None:
+            raise UserError(f"{str(weights_dir)!r} holds a whole model; this engine serves an adapter")
         offered = await asyncio.to_thread(read_tensors, weights_dir)
         check_fit(self._tensors, offered, weights_dir)
         files = [str(file) for file in Path(weights_dir).glob("*.safetensors")]
         return await self._replace(version, str(weights_dir), lambda: self._write(files, version))
 
     async def apply(self, patches: Sequence[TensorPatch], version: int) -> float:
-        """Sample every token from now on from patched weights; returns the seconds for which sampling was paused.
+        """Sample every token from now on from patched weights, or from another whole adapter; returns the seconds of pause.
 
         Sequences in flight continue. The caller has checked the digest of what the patches make of the weights served.
 
@@ -273,15 +282,16 @@ class Engine:
             EngineDied: writing broke off, so that it is unknown what is served.
 
         """
-        await asyncio.to_thread(check_patches, self._tensors, patches)
-        whole = {patch.name for patch in patches if patch.indices is None} == self._tensors.keys()
-        if not (self.patchable or whole):
-            kept = sorted(self._tensors.keys() - self._in_place)
-            form = f"vLLM keeps {len(kept)} tensors of this model in a form of its own, first {kept[0]}"
-            raise UserError(f"{form}, so only the whole model can be loaded; {len(patches)} patches are not all of it")
+        await asyncio.to_thread(self._check, patches)
         with contextlib.ExitStack() as stack:
             path = await asyncio.to_thread(stack.enter_context, in_memory(patches))
             return await self._replace(version, "patches", lambda: self._write([path], version))
+
+    def _check(self, patches: Sequence[TensorPatch]) -> None:
+        if self._adapter is not None:
+            check_adapter(self._adapter, self._tensors, self._in_place, patches)
+        else:
+            check_in_place(self._tensors, self._in_place, patches)
 
     async def _replace(self, version: int, source: str, load: Callable[[], Awaitable[float]]) -> float:
         """Load other weights, alone; a load that breaks off is the end of the engine."""
@@ -301,9 +311,10 @@ class Engine:
 
     async def _write(self, files: list[str], version: int) -> float:
         """Write tensors in place: they are prepared while sampling goes on. If they cannot be, reload them all."""
-        if not self.patchable:
+        if not self.patchable and self._adapter is None:
             return await self._switch(version, "reload_files", {"files": files})
-        await self._llm.collective_rpc("prepare_weights", args=(files,))
+        prepare = "prepare_weights" if self._adapter is None else "prepare_adapter"
+        await self._llm.collective_rpc(prepare, args=(files,))
         while not all(await self._llm.collective_rpc("weights_prepared")):
             await asyncio.sleep(POLL_S)
         return await self._switch(version, "switch_weights", {})

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from producers import adapters
 from producers.regions import Region, locate
 from producers.weights import INDICES, read_entries
 
@@ -191,6 +192,7 @@ class PatchingWorker:
     """What vLLM's worker can do besides; its methods are called by name through `collective_rpc`."""
 
     _regions: dict[str, list[Region]]
+    _adapter: adapters.Adapter
     _model: CpuModel | GpuModel
     _preparing: threading.Thread
     _switch: Callable[[], None] | None
@@ -228,6 +230,23 @@ class PatchingWorker:
             self._switch = self._model.prepare(self._regions, read_writes(files, self._regions))
         except Exception as error:
             self._failure = error
+
+    def serve_adapter(self, rank: int, alpha: int) -> list[str]:
+        """Put an adapter of zeros into the slot; returns the layers that adapters can change. Nothing is sampled meanwhile."""
+        self._adapter = adapters.Adapter(rank, alpha)
+        adapters.serve_zeros(self._adapter_manager, self._adapter)
+        return adapters.adaptable_layers(self._adapter_manager)
+
+    def prepare_adapter(self, files: list[str]) -> None:
+        """Read an adapter, which is small; `switch_weights` puts it into the slot."""
+        shapes = {name: entry["shape"] for file in files for name, entry in read_entries(Path(file))[0].items()}
+        tensors = {name: values.view(shapes[name]).clone() for name, values, _ in read_writes(files, shapes)}
+        self._failure, self._switch = None, adapters.prepare(self._adapter_manager, self._adapter, tensors)
+
+    @property
+    def _adapter_manager(self) -> Any:
+        worker: Any = self
+        return worker.model_runner.lora_manager._adapter_manager
 
     def weights_prepared(self) -> bool:
         """Whether `switch_weights` may be called; raises what broke the preparation off."""

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from producers.adapters import Adapter
 from producers.engine import Completion, Engine, EngineDied
 from producers.follower import Offer, PolicyFollower
 from producers.process import default_signals
@@ -322,7 +323,7 @@ def _start_engine(
     config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop, follower: PolicyFollower
 ) -> Engine:
     """Start the engine and warm it up; meanwhile send heartbeats, and read the weights that it will begin with."""
-    table, started_at = config.producer, time.monotonic()
+    table, learner, started_at = config.producer, config.learner, time.monotonic()
     pulse = Pulse(topics)
 
     async def start() -> Engine:
@@ -338,6 +339,7 @@ def _start_engine(
             enforce_eager=table.enforce_eager,
             hang_s=table.hang_s,
             load_s=table.load_s,
+            adapter=Adapter(learner.lora_rank, learner.lora_alpha) if learner.lora_publish == "adapter" else None,
         )
         await engine.warm_up()
         return engine

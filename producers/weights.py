@@ -6,7 +6,7 @@ failure cannot be undone (a half-loaded layer keeps what it has buffered, and th
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -120,6 +120,20 @@ def check_patches(served: Tensors, patches: Sequence[TensorPatch]) -> None:
         if wrong:
             raise UserError(f"patch of tensor {patch.name!r} does not fit the served model: {wrong}")
         names.add(patch.name)
+
+
+def check_in_place(served: Tensors, in_place: Collection[str], patches: Sequence[TensorPatch]) -> None:
+    """`check_patches`, and that patches are the whole model unless all of its tensors can be written `in_place`.
+
+    Raises:
+        UserError: a patch does not fit, or is of some tensors of a model that can only be loaded whole.
+
+    """
+    check_patches(served, patches)
+    kept = sorted(served.keys() - in_place)
+    if kept and {patch.name for patch in patches if patch.indices is None} != served.keys():
+        form = f"vLLM keeps {len(kept)} tensors of this model in a form of its own, first {kept[0]}"
+        raise UserError(f"{form}, so only the whole model can be loaded; {len(patches)} patches are not all of it")
 
 
 def _fault_of(patch: TensorPatch, shape: tuple[int, ...] | None) -> str:

@@ -160,11 +160,11 @@ def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
 
 def rebuild_policy(arguments: argparse.Namespace, console: Console) -> None:
     """Write the weights of a version as a model folder."""
-    from replay.policy import base_model, write_policy
+    from replay.policy import alpha_of, base_model, write_policy
 
     with open_run(location_of(arguments), arguments.run) as (broker, name, path):
         model = arguments.model or base_model(path)
-        digest = write_policy(broker, name, arguments.version, model, arguments.out)
+        digest = write_policy(broker, name, arguments.version, model, arguments.out, alpha_of(path))
     console.print(f"version {arguments.version} of run {escape(name)}: {escape(str(arguments.out))}", soft_wrap=True)
     console.print(f"digest {digest}", soft_wrap=True)
 

@@ -52,6 +52,9 @@ class LearnerTable(ObjectiveParts):
     """Adapters are scaled by lora_alpha / lora_rank."""
     lora_targets: tuple[str, ...] = ()
     """Names of the layers that get an adapter; empty takes all linear ones but the output."""
+    lora_publish: Literal["merged", "adapter"] = "merged"
+    """What producers get: the weights with the adapters merged into them, or the adapters alone, which vLLM serves beside
+    run.model."""
     gradient_checkpointing: bool = False
     """Keep only each block's input for the backward pass: less memory, about a third more time."""
     stale_after: Positive = 16

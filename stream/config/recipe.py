@@ -123,6 +123,16 @@ class Config(Table):
         return self
 
     @model_validator(mode="after")
+    def _there_is_an_adapter_to_publish(self) -> "Config":
+        learner = self.learner
+        if learner.lora_publish == "adapter" and not (learner.lora_rank and learner.weights == "log"):
+            raise ValueError(
+                f"learner.lora_publish is adapter, with learner.lora_rank {learner.lora_rank} and learner.weights "
+                f"{learner.weights}; want a rank above 0 and weights log, or lora_publish merged"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bounds_meet_the_budget(self) -> "Config":
         if not self.by_groups:
             return self

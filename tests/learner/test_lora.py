@@ -8,11 +8,18 @@ from learner_groups import random_groups
 
 from learner import checkpoint
 from learner.batches import collate, samples_of
+from learner.changes import ChangeFinder
 from learner.lora import base_policy
 from learner.model import load_model
+from learner.publisher import LogPublisher
 from learner.trainer import Trainer
-from stream.config import LearnerTable
+from replay.policy import write_policy
+from stream.config import Config, LearnerTable
 from stream.errors import UserError
+from stream.memory import MemoryBroker
+from stream.messages import Policy
+from stream.run_topics import RunTopics
+from stream.topics import POLICIES, TOPICS
 
 pytest.importorskip("peft")
 CPU = torch.device("cpu")
@@ -71,3 +78,29 @@ def test_the_reference_is_the_model_without_its_adapters(tiny_model: Path) -> No
 def test_targets_that_are_not_there_are_a_users_mistake(tiny_model: Path) -> None:
     with pytest.raises(UserError, match="lora_targets is \\['nothing'\\]"):
         make_trainer(tiny_model, lora_targets=("nothing",))
+
+
+def test_an_adapter_that_travels_alone_is_written_as_peft_reads_it(tiny_model: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    trainer = make_trainer(tiny_model, lora_publish="adapter")
+    trainer.update(random_groups(), version=0, step=0)
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 1)
+    topics = RunTopics(broker, "r", "learner-0")
+    publisher = LogPublisher(Config(run={"name": "r"}), topics)
+    place = publisher.publish(ChangeFinder("float32").take(trainer.each_weight()), 3)
+    topics.send(POLICIES, "policy", Policy(version=3, digest=place.digest, step=3))
+    assert write_policy(broker, "r", 3, tiny_model, tmp_path / "out", lora_alpha=32) == place.digest
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path / "out")
+    tokens = torch.tensor([[1, 2, 3, 4]])
+    assert torch.allclose(adapted.eval()(tokens).logits, trainer.model(tokens).logits, atol=1e-5)
+    with pytest.raises(UserError, match=r"whose scale is in its folder's config\.json"):
+        write_policy(broker, "r", 3, tiny_model, tmp_path / "other")
+
+
+@pytest.mark.parametrize("table", [{}, {"lora_rank": 8, "weights": "files"}])
+def test_an_adapter_can_be_published_alone_only_if_there_is_one_and_by_the_log(table: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"lora_publish is adapter.*want a rank above 0 and weights log"):
+        Config.model_validate({"run": {"name": "r"}, "learner": {"lora_publish": "adapter", **table}})
