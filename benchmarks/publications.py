@@ -3,8 +3,8 @@
     python -m benchmarks.publications [--publications 1000] [--rollouts 16] [--out FILE.json]
 
 A whole run of the demo by `rucksack up` (a real Kafka, a real vLLM), with small updates, so that it does little but publish: every
-version is a whole state of 3.3 MB. A row is flat if its mean over the last quarter of the publications is less than 2 % above that of the
-second.
+version is a whole state of 3.3 MB. Memory is flat if its mean over the last quarter of the publications is less than 2 % above that of the
+second; topic and folder may differ by a quarter: the broker keeps whole files, and frees them now and then.
 """
 
 import argparse
@@ -30,12 +30,11 @@ from stream.run_topics import RunTopics
 from stream.topics import UPDATES
 
 RUN = "publications"
-MOST_GROWTH = 0.02
 EVERY_S = 1.0
 ROLES = {"learner": "learner", "producers": "producer"}
 """By package."""
 MIB = 2**20
-ROWS = ("learner", "producer", "engine", "topic weights", "run's folder")
+MOST_GROWTH = {"learner": 0.02, "producer": 0.02, "engine": 0.02, "topic weights": 0.25, "run's folder": 0.25}
 
 
 def start(options: argparse.Namespace, folder: Path) -> "subprocess.Popen[str]":
@@ -127,7 +126,7 @@ def show(samples: Sequence[Mapping[str, float]], publications: int) -> list[dict
     for column in ("", "1st", "2nd", "3rd", "4th", "4th / 2nd"):
         table.add_column(column, justify="right" if column else "left")
     rows = []
-    for name in ROWS:
+    for name in MOST_GROWTH:
         means = quarters(samples, name, publications)
         growth = means[3] / means[1] - 1
         rows.append({"row": name, "mib": means, "growth": growth})
@@ -150,9 +149,9 @@ def main() -> int:
     print(f"{time.monotonic() - began:.0f} s, load {began_load} to {load()}, exit code {run.returncode}")
     if options.out:
         write_rows(options.out, {"machine": machine("torch"), "publications": options.publications}, "rows", rows)
-    grown = [row["row"] for row in rows if not row["growth"] < MOST_GROWTH]
+    grown = [row["row"] for row in rows if not row["growth"] < MOST_GROWTH[row["row"]]]
     if grown:
-        print(f"grows by {MOST_GROWTH:.0%} or more, or was not seen: {', '.join(grown)}", file=sys.stderr)
+        print(f"grows, or was not seen: {', '.join(grown)}", file=sys.stderr)
     return 1 if grown or run.returncode else 0
 
 

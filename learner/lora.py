@@ -60,6 +60,11 @@ def base_policy(model: Any) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
+def published_name(name: str) -> str:
+    """What a parameter of an adapter is called where it travels alone; other names stay as they are."""
+    return name.replace(f".{ADAPTER}.", ".")
+
+
 @torch.no_grad()
 def each_merged(model: Any) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers under transformers' names, whole, on the model's device, one at a time; on all ranks.
@@ -84,7 +89,7 @@ def each_adapter(model: Any) -> Iterator[tuple[str, Tensor]]:
     """
     for name, tensor in model.state_dict().items():
         if "lora_" in name:
-            yield name.replace(f".{ADAPTER}.", "."), ranks.gathered(tensor)
+            yield published_name(name), ranks.gathered(tensor)
 
 
 def merged_weights(model: Any) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from learner.checkpoint import Progress
+from learner.lora import published_name
 from learner.trainer import Trainer
 from stream.config import Config
 from stream.errors import UserError
@@ -80,8 +81,9 @@ def surviving(updates: Iterable[Update]) -> list[Update]:
 
 def load(trainer: Trainer, state: State) -> None:
     """Set the trained parameters to a published state's values."""
-    names = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
-    trainer.load_state({name: _tensor(state.tensors[name]) for name in names & state.tensors.keys()}, {})
+    trained = [name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad]
+    published = {name: state.tensors.get(published_name(name)) for name in trained}
+    trainer.load_state({name: _tensor(tensor) for name, tensor in published.items() if tensor is not None}, {})
 
 
 def _tensor(tensor: HostTensor) -> Tensor:
@@ -90,7 +92,9 @@ def _tensor(tensor: HostTensor) -> Tensor:
 
 
 def _require_possible(config: Config, newest: Update, folder: Path) -> None:
-    for key, value, without in (("lora_rank", config.learner.lora_rank, 0), ("ranks", config.learner.ranks, 1)):
+    table = config.learner
+    merged_rank = 0 if table.lora_publish == "adapter" else table.lora_rank
+    for key, value, without in (("lora_rank", merged_rank, 0), ("ranks", table.ranks, 1)):
         if value != without:
             raise UserError(
                 f"{_missing(folder, newest)}, and with learner.{key} = {value} they cannot be made up for from the log; "

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from factories import make_job, make_verdict
@@ -164,8 +165,9 @@ def several_updates(tiny_model: Path, tmp_path: Path, **learner: object) -> Worl
     return world
 
 
-def test_a_run_without_its_folder_goes_on_from_the_log(tiny_model: Path, tmp_path: Path) -> None:
-    world = several_updates(tiny_model, tmp_path)
+@pytest.mark.parametrize("table", [{}, {"lora_rank": 2, "lora_publish": "adapter"}])
+def test_a_run_without_its_folder_goes_on_from_the_log(tiny_model: Path, tmp_path: Path, table: Any) -> None:
+    world = several_updates(tiny_model, tmp_path, **table)
     before = world.topics.read_all(UPDATES)
     second = world.learner()
     resumed = world.topics.read_all(UPDATES)[-1]
@@ -181,6 +183,12 @@ def test_a_run_whose_log_cannot_make_up_for_the_folder_is_refused(tiny_model: Pa
     world = several_updates(tiny_model, tmp_path)
     world.broker.delete_records(dict.fromkeys([(WEIGHTS.of("r"), 0)], 10**6))
     with pytest.raises(UserError, match=r"has no checkpoint, and its weights cannot be rebuilt: .* copy the run's"):
+        world.learner()
+
+
+def test_merged_weights_cannot_make_up_for_lost_adapters(tiny_model: Path, tmp_path: Path) -> None:
+    world = several_updates(tiny_model, tmp_path, lora_rank=2)
+    with pytest.raises(UserError, match=r"with learner\.lora_rank = 2 they cannot be made up for from the log; copy"):
         world.learner()
 
 
