@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from producers.weights import Tensors, check_patches
 from stream.errors import UserError
 from stream.patches import TensorPatch
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from vllm.lora.request import LoRARequest
 
 SLOT = 1
@@ -94,7 +93,7 @@ def adaptable_layers(manager: Any) -> list[str]:
     return sorted(name for layer in manager.modules for name in packed.get(layer, [layer]))
 
 
-def prepare(manager: Any, adapter: Adapter, tensors: Mapping[str, Tensor]) -> Callable[[], None]:
+def prepare(manager: Any, adapter: Adapter, tensors: "Mapping[str, Tensor]") -> Callable[[], None]:
     """Make an adapter of whole tensors; returns what puts it into the slot."""
     from vllm.lora.lora_model import LoRAModel
     from vllm.lora.peft_helper import PEFTHelper

@@ -124,8 +124,11 @@ def test_one_place_knows_kafka() -> None:
     assert users == {"stream/kafka.py", "stream/kafka_errors.py", "stream/kafka_sockets.py", "localkafka/ready.py"}
 
 
-@pytest.mark.parametrize("module", ["allocator.role", "verifier.role", "replay.cli", "infra.up", "evaluator.role"])
+@pytest.mark.parametrize(
+    "module", ["allocator.role", "verifier.role", "replay.cli", "infra.up", "evaluator.role", "producers.role"]
+)
 def test_roles_without_a_model_start_without_torch(module: str) -> None:
+    """A producer's engine is forked only from a process that has not run torch."""
     blocked = f"import sys\nfor name in {WITHOUT_TORCH!r}: sys.modules[name] = None\nimport {module}"
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
