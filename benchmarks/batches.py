@@ -81,6 +81,7 @@ def measure(layers: int, tokens: int, dtype: str, chunked: bool, checkpointing: 
     """One pass; puts (seconds, peak MiB above the start, loss, gradient norm) into `result`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from learner import head
     from learner import model as network
 
     torch.set_num_threads(1)
@@ -95,7 +96,7 @@ def measure(layers: int, tokens: int, dtype: str, chunked: bool, checkpointing: 
     if checkpointing:
         network.save_activations(model)
     if not chunked:
-        network.LOGITS_PER_CHUNK = 1 << 62
+        head.LOGITS_PER_CHUNK = 1 << 62
     policy = network.Policy(model, dtype)
     rows = 8
     ids = torch.randint(0, VOCABULARY, (rows, tokens // rows))

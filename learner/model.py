@@ -1,8 +1,7 @@
 """Computes log-probabilities of sampled tokens under a causal language model, in bounded memory.
 
-Logits are float32 whatever the precision of the body, and are computed for completion tokens only, a chunk at a time: a
-chunk's logits are dropped and computed again in the backward pass, so that no [tokens, V] tensor lives for long.
-Legend: B sequences of a micro-batch, L positions, T completion tokens, flat; D width, V vocabulary.
+The body computes hidden states of all positions; logits are computed for completion tokens only (`learner.head`).
+Legend: B sequences of a micro-batch, L positions, T completion tokens, flat.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -10,16 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from learner.head import chosen_logprobs, weight_of
 from stream.errors import UserError
 
 # Settings of models that change the logits after the output embedding. The learner calls that embedding directly, so as
 # never to hold logits of prompt and padding tokens, and would compute other probabilities than the engine.
 _LOGIT_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-
-LOGITS_PER_CHUNK = 1 << 24
-"""Float32 logits computed at a time: 64 MiB."""
 
 
 def load_model(path: str, device: torch.device) -> Any:
@@ -61,10 +57,19 @@ def save_activations(model: Any) -> None:
 class Policy(nn.Module):
     """A causal language model as the objective sees it."""
 
-    def __init__(self, model: Any, dtype: str = "float32") -> None:
+    def __init__(self, model: Any, dtype: str = "float32", head_dtype: str = "auto") -> None:
+        """Wrap a model.
+
+        Args:
+            model: a transformers causal language model.
+            dtype: precision of the body's products, `float32` or `bfloat16`.
+            head_dtype: the same of the output layer; `auto` is that of the body.
+
+        """
         super().__init__()
         self.model = model
         self._dtype: torch.dtype = getattr(torch, dtype)
+        self._head_dtype: torch.dtype = self._dtype if head_dtype == "auto" else getattr(torch, head_dtype)
 
     def forward(
         self,
@@ -90,35 +95,8 @@ class Policy(nn.Module):
             hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         head = self.model.get_output_embeddings()
         with torch.autocast(input_ids.device.type, enabled=False):
-            return chosen_logprobs(hidden[rows, columns].float(), head, token_ids, temperature, with_entropy)
+            chosen = hidden[rows, columns].to(self._head_dtype)
+            return chosen_logprobs(chosen, weight_of(head), head.bias, token_ids, temperature, with_entropy)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self._dtype == torch.float32 else torch.autocast(device.type, dtype=self._dtype)
-
-
-def chosen_logprobs(
-    hidden: Tensor, head: nn.Linear, token_ids: Tensor, temperature: Tensor, with_entropy: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """Log softmax(head(hidden) / temperature) of the chosen tokens, and the entropy. [T, D], [T], [T] -> [T], [T]"""
-    size = max(LOGITS_PER_CHUNK // head.out_features, 1)
-    if len(token_ids) <= size:
-        return _logprobs_and_entropy(hidden, head, token_ids, temperature, with_entropy)
-    parts = [
-        checkpoint(_logprobs_and_entropy, *chunk, with_entropy, use_reentrant=False)
-        for chunk in zip(
-            hidden.split(size), [head] * len(token_ids), token_ids.split(size), temperature.split(size), strict=False
-        )
-    ]
-    logprobs = torch.cat([part[0] for part in parts])
-    return logprobs, torch.cat([part[1] for part in parts]) if with_entropy else None
-
-
-def _logprobs_and_entropy(
-    hidden: Tensor, head: nn.Linear, token_ids: Tensor, temperature: Tensor, with_entropy: bool
-) -> tuple[Tensor, Tensor | None]:
-    logits = head(hidden).float() / temperature.unsqueeze(-1)
-    normaliser = torch.logsumexp(logits, dim=-1)
-    chosen = logits.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1) - normaliser
-    if not with_entropy:
-        return chosen, None
-    return chosen, normaliser - ((logits - normaliser.unsqueeze(-1)).exp() * logits).sum(-1)

@@ -46,13 +46,17 @@ class Trainer:
             add_adapters(model, table)
         if table.gradient_checkpointing:
             save_activations(model)
-        self.policy = Policy(model, table.dtype)
-        self._reference = None if reference is None else Policy(reference, table.dtype)
+        self.policy = Policy(model, table.dtype, table.head_dtype)
+        self._reference = None if reference is None else Policy(reference, table.dtype, table.head_dtype)
         if ranks.world_size() > 1:
             ranks.shard(self.policy)
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self._trained.values(), lr=table.lr, betas=(table.beta1, table.beta2), weight_decay=table.weight_decay
+            self._trained.values(),
+            lr=table.lr,
+            betas=(table.beta1, table.beta2),
+            weight_decay=table.weight_decay,
+            fused=True,  # one pass over weights and moments instead of a dozen
         )
 
     # -- updates ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ class LearnerTable(ObjectiveParts):
     """GPUs of its ranks, by their names in CUDA_VISIBLE_DEVICES; left out, the first ones."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of forward and backward (weights and optimizer stay float32)."""
+    head_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the output layer's products; auto takes `dtype`. Their sums and the softmax are float32."""
     lr: PositiveFloat = 2e-4
     """Learning rate of AdamW."""
     warmup_updates: NonNegative = 0

@@ -75,6 +75,18 @@ def test_the_reference_is_the_model_without_its_adapters(tiny_model: Path) -> No
     assert all(p.requires_grad == ("lora_" in name) for name, p in trainer.model.named_parameters())
 
 
+def test_an_adapter_of_the_output_layer_is_in_the_logprobs(tiny_model: Path) -> None:
+    trainer = make_trainer(tiny_model, lora_targets=("lm_head",))
+    for step in range(2):
+        trainer.update(random_groups(step), version=step, step=step)
+    batch = collate(samples_of(random_groups(9), trainer.objective), CPU)
+    logits = trainer.model(batch.input_ids).logits[batch.rows, batch.columns] / batch.temperature[:, None]
+    expected = torch.log_softmax(logits, -1).gather(-1, batch.token_ids[:, None]).squeeze(-1)
+    assert torch.allclose(trainer.current_logprobs(batch)[0], batch.padded(expected), atol=1e-5)
+    with base_policy(trainer.model):
+        assert not torch.allclose(trainer.current_logprobs(batch)[0], batch.padded(expected), atol=1e-4)
+
+
 def test_targets_that_are_not_there_are_a_users_mistake(tiny_model: Path) -> None:
     with pytest.raises(UserError, match="lora_targets is \\['nothing'\\]"):
         make_trainer(tiny_model, lora_targets=("nothing",))
