@@ -142,6 +142,8 @@ class Evaluator:
             self._queue_final(policy)
         elif policy.step == 0:
             self._queue_base(policy)
+        elif policy.step >= self._config.run.num_updates:
+            return  # it comes again as the final one
         elif policy.step >= self._last_step + table.every and self._scoreboard is None and not self._queue:
             self._last_step = policy.step - policy.step % table.every
             for name in self._regular_sets:

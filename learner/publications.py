@@ -10,7 +10,8 @@ What blocks it, and what unblocks it:
       newest has a policy, all have their update;
     - announcing raises Fenced once a newer learner of the run is active.
 
-An update is announced together with a policy that holds it, after the last part of that policy's state is durable.
+An update is announced together with a policy that holds it, after the last part of that policy's state is durable. The
+last policy is announced once more, as the final one, when it is in a checkpoint: before that a crash may roll it back.
 """
 
 import time
@@ -48,6 +49,8 @@ class Publications:
         self._under_way: list[Update] = []
         self._published: Future[_Published] | None = None
         self._tidied: Future[None] | None = None
+        self._newest: Policy | None = None
+        """The policy that was announced last."""
 
     def add(self, update: Update) -> None:
         """A version is made, and not published yet."""
@@ -88,7 +91,6 @@ class Publications:
             step=newest.step,
             offset=done.place.offset,
             uri=done.place.uri,
-            final=newest.final,
             created_s=time.time(),
         )
         updates = [*updates[:-1], replace(newest, digest=policy.digest, metrics={**newest.metrics, **_figures(done)})]
@@ -97,7 +99,7 @@ class Publications:
                 if update.version:  # the base policy was made by no update
                     self._lineage.send(UPDATES, "update", update)
             self._lineage.send(POLICIES, "policy", policy)
-        self._published, self._under_way = None, []
+        self._published, self._under_way, self._newest = None, [], policy
         self._tidied = self._thread.submit(self._publisher.tidy, newest.version)
 
     def settle(self, training: ThreadPoolExecutor, while_waiting: Callable[[], None]) -> None:
@@ -109,6 +111,18 @@ class Publications:
                 while_waiting()
                 _wait(future)
             self.announce()
+
+    def announce_final(self) -> None:
+        """Make known that no version follows the newest, which is announced and in a checkpoint.
+
+        Raises:
+            Fenced: a newer learner of this run is active.
+
+        """
+        assert self.settled and self._newest is not None
+        self._newest = replace(self._newest, final=True, created_s=time.time())
+        with self._lineage.writer.transaction():
+            self._lineage.send(POLICIES, "policy", self._newest)
 
     def close(self) -> None:
         """Wait for what is under way, and free the connection."""

@@ -150,6 +150,7 @@ class Learner:
         if self._step > self._saved_step:
             self._save()
         if self.finished:
+            self._publications.announce_final()
             facts = {"run": self._topics.run, "step": self._step, "version": self._version}
             facts["base"] = self._config.run.model
             weights = self._trainer.weights()

@@ -308,6 +308,7 @@ class Policy:
     uri: str = ""
     """Folder of a transformers model, as a path that producers can read, where weights travel by files and not by `weights`."""
     final: bool = False
+    """No version follows, and a checkpoint holds this one. Such a policy has come before, not final."""
     created_s: float = 0.0
 
 

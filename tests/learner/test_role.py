@@ -4,12 +4,16 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+from allocator_mortal import KilledError
 from factories import make_job, make_verdict
 
+from learner import checkpoint
 from learner.recovery import surviving
 from learner.role import Learner
+from learner.trainer import Trainer
 from replay.load import read_run
 from replay.summary import summarize
 from stream.codec import decode
@@ -43,7 +47,7 @@ class World:
                 self.topics.send_of_group(VERDICTS, group, verdict)
 
     def learner(self) -> Learner:
-        return Learner(self.config, self.topics, tokenizer=None)
+        return Learner(self.config, self.topics, tokenizer=MagicMock())
 
     def heartbeats(self) -> list[str]:
         return [decode(r.value, Heartbeat).state for r in self.broker.logs[HEARTBEATS.of("r")][0]]
@@ -200,6 +204,59 @@ def test_a_learner_that_was_killed_before_its_first_checkpoint_begins_again(tiny
 
 
 # -- beliefs as the baseline ------------------------------------------------------------------------------------------
+
+
+def ending_world(tiny_model: Path, tmp_path: Path) -> World:
+    """Three groups for three updates, with a checkpoint after the second and at the end."""
+    world = World(tiny_model, tmp_path, dict.fromkeys("abc", ("wrong", "correct")))
+    world.config = Config(
+        run={"name": "r", "dir": tmp_path, "model": str(tiny_model), "num_updates": 3, "prompts_per_update": 1},
+        learner={"objective": "tis", "checkpoint_every": 2, "lr": 1e-2},
+    )
+    return world
+
+
+def test_the_final_policy_is_announced_once_its_checkpoint_is_written(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = ending_world(tiny_model, tmp_path)
+    killed = world.learner()
+    save = checkpoint.save
+
+    def save_or_die(folder: Path, trainer: Trainer, progress: checkpoint.Progress, keep: int) -> None:
+        if progress.step == 3:
+            raise KilledError
+        save(folder, trainer, progress, keep)
+
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        patched.setattr(checkpoint, "save", save_or_die)
+        run_loop(killed, world.topics, killed.reader, threading.Event())
+    assert world.topics.read_all(UPDATES)[-1].final
+    assert newest_checkpoint(world) == 2
+    assert not any(policy.final for policy in world.topics.read_all(POLICIES))
+    resumed = world.learner()
+    run_loop(resumed, world.topics, resumed.reader, threading.Event())
+    *others, final = world.topics.read_all(POLICIES)
+    assert (final.final, final.step) == (True, 3)
+    assert not any(policy.final for policy in others)
+    assert (others[-1].version, others[-1].digest) == (final.version, final.digest)
+    assert newest_checkpoint(world) == 3
+
+
+def newest_checkpoint(world: World) -> int:
+    """Its updates."""
+    return max(int(folder.name.removeprefix("step")) for folder in (world.config.run.path / "checkpoints").iterdir())
+
+
+def test_a_run_that_ended_in_its_checkpoint_still_announces_the_final_policy(tiny_model: Path, tmp_path: Path) -> None:
+    world = ending_world(tiny_model, tmp_path)
+    learner = world.learner()
+    run_loop(learner, world.topics, learner.reader, threading.Event())
+    world.broker.logs[POLICIES.of("r")][0].pop()  # as if killed before the last announcement
+    assert not world.topics.read_all(POLICIES)[-1].final
+    resumed = world.learner()
+    run_loop(resumed, world.topics, resumed.reader, threading.Event())
+    assert world.topics.read_all(POLICIES)[-1].final
 
 
 def belief_world(tiny_model: Path, tmp_path: Path) -> World:
