@@ -132,6 +132,10 @@ class LocalKafka:
         """The nodes that do not run: what a supervisor has to restart."""
         return [node for node in self.nodes if self.pid(node) is None]
 
+    def stopped_nodes(self) -> list[int]:
+        """The nodes that a SIGSTOP holds: they run, and answer nobody."""
+        return [node for node in self.nodes if self._processes[node].stopped]
+
     def last_error(self, node: int = 1) -> str:
         """What a node that has ended gives as its reason, and where it says more."""
         process = self._processes[node]

@@ -49,6 +49,15 @@ class BrokerProcess:
         except (OSError, ValueError, psutil.Error):
             return None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it runs and is held by a SIGSTOP."""
+        process = self.find()
+        try:
+            return process is not None and process.status() == psutil.STATUS_STOPPED
+        except psutil.Error:  # it has just ended
+            return False
+
     def _is_ours(self, process: psutil.Process) -> bool:
         if self._child is not None and self._child.pid == process.pid:
             return self._child.poll() is None  # reaps it: a killed child is not taken for a running one

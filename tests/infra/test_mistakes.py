@@ -141,6 +141,9 @@ class DyingKafka:
     def dead_nodes(self) -> list[int]:
         return [1]
 
+    def stopped_nodes(self) -> list[int]:
+        return []
+
     def restart(self, node: int, wait: bool) -> None:
         self.num_starts += 1
 
