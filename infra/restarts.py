@@ -3,6 +3,8 @@
 from collections import deque
 
 MAX_BACKOFF_S = 30.0
+HEALTHY_S = 60.0
+"""A worker that ran for so long was well: what befell it then is no reason to wait."""
 
 
 class Restarts:
@@ -13,18 +15,25 @@ class Restarts:
         self._window_s = window_s
         self._backoff_s = backoff_s
         self._recent: deque[float] = deque()
+        self._in_a_row = 0
+        """Restarts since it last ran for HEALTHY_S."""
+        self._started_at = float("inf")
+        """When it was last started again."""
         self.total = 0
 
     def delay_s(self, now: float) -> float | None:
         """Seconds to wait before the next start, None where there were too many in the window.
 
-        The wait doubles with every restart in the window, up to 30 s, so a worker that dies rarely is back at once.
+        The wait doubles with every restart, up to 30 s, and begins anew once the worker has run for a minute.
         """
         while self._recent and now - self._recent[0] > self._window_s:
             self._recent.popleft()
         if len(self._recent) >= self._max_restarts:
             return None
-        delay = min(MAX_BACKOFF_S, self._backoff_s * 2.0 ** len(self._recent))
+        if now - self._started_at >= HEALTHY_S:
+            self._in_a_row = 0
+        delay = min(MAX_BACKOFF_S, self._backoff_s * 2.0**self._in_a_row)
+        self._in_a_row, self._started_at = self._in_a_row + 1, now + delay
         self._recent.append(now)
         self.total += 1
         return delay

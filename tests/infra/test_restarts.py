@@ -14,7 +14,15 @@ def test_the_wait_doubles_up_to_half_a_minute():
 def test_restarts_that_lie_behind_the_window_are_forgotten():
     restarts = Restarts(max_restarts=2, window_s=10, backoff_s=0.5)
     assert [restarts.delay_s(now) for now in (0, 1, 2)] == [0.5, 1.0, None]
-    assert restarts.delay_s(11.5) == 0.5
+    assert restarts.delay_s(11.5) == 2.0  # it may start again; it has not run for a minute since
+
+
+def test_a_worker_that_ran_for_a_minute_is_back_at_once():
+    restarts = Restarts(max_restarts=100, window_s=3600, backoff_s=1)
+    assert [restarts.delay_s(now) for now in (0, 2, 5)] == [1, 2, 4]  # started again at 1, 4 and 9
+    assert restarts.delay_s(68.9) == 8
+    assert restarts.delay_s(76.9 + 60) == 1
+    assert restarts.delay_s(138.0) == 2
 
 
 @given(st.lists(st.floats(0, 50), max_size=60), st.integers(0, 5))
