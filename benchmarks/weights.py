@@ -106,6 +106,10 @@ def _stored(folder: Path, device: str) -> Iterator[tuple[str, Tensor]]:
         yield name, bits.view(getattr(torch, tensor.dtype)).view(tensor.shape).float().to(device)
 
 
+MAX_MODEL_LEN = 64
+"""Of the engine: what the demo's model can do."""
+
+
 class Served:
     """What the producer's side does with an offer: an engine that samples, or none. Its versions grow from run to run."""
 
@@ -117,7 +121,7 @@ class Served:
     async def _start(self, folder: Path, dtype: Dtype) -> Any:
         from producers.engine import Engine
 
-        engine = await Engine.start(folder, max_model_len=256, max_num_seqs=4, dtype=dtype, kv_cache_gib=0.25)
+        engine = await Engine.start(folder, max_model_len=MAX_MODEL_LEN, max_num_seqs=4, dtype=dtype, kv_cache_gib=0.25)
         await engine.warm_up()
         return engine
 
@@ -129,7 +133,8 @@ class Served:
         return self._loop.run_until_complete(self._load(offer))
 
     async def _load(self, offer: Offer) -> dict[str, float]:
-        sampling = asyncio.create_task(self._sample(f"old/{offer.version}", 200))
+        is_loaded = asyncio.Event()
+        sampling = asyncio.create_task(self._keep_sampling(offer.version, is_loaded))
         await asyncio.sleep(0.2)
         started = time.monotonic()
         if offer.folder:
@@ -139,10 +144,18 @@ class Served:
         loaded = time.monotonic()
         completion = await self._sample(f"new/{offer.version}", 1)
         first_s = time.monotonic() - loaded
+        is_loaded.set()
         if [span.policy_version for span in completion.spans] != [offer.version]:
             raise RuntimeError(f"the first token is labelled {completion.spans}; want version {offer.version}")
         await sampling
         return {"apply_s": loaded - started, "first_s": first_s, "paused_s": paused_s}
+
+    async def _keep_sampling(self, version: int, is_loaded: asyncio.Event) -> None:
+        """One completion after the other, so that weights are always put in while something is sampled."""
+        for number in itertools.count():
+            if is_loaded.is_set():
+                return
+            await self._sample(f"old/{version}/{number}", MAX_MODEL_LEN - 8)
 
     async def _sample(self, name: str, max_tokens: int) -> Any:
         return await self._engine.generate([1] * 8, request_id=f"bench/{name}", max_tokens=max_tokens)
