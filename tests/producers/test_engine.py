@@ -206,7 +206,7 @@ def test_closing_aborts_what_is_in_flight_and_fails_what_waits(model_folder):
         def __init__(self) -> None:
             self.aborted = asyncio.Event()
 
-        async def generate(self, *_: object):
+        async def generate(self, *_: object, **__: object):
             await self.aborted.wait()
             completion = SimpleNamespace(
                 token_ids=[5], logprobs=SimpleNamespace(logprobs=[-0.5]), finish_reason="abort"
