@@ -201,9 +201,7 @@ def main() -> None:
     console = make_console()
     console.print(as_line(facts), highlight=False)
     console.print(as_line(settings), highlight=False)
-    table = Table(
-        "tokens", "ours, tokens/s", "bare vLLM, tokens/s", "ratio", "of pairs: median", "lowest to highest", "load"
-    )
+    table = Table("tokens", "ours, tokens/s", "bare vLLM, tokens/s", "ratio", "of pairs", "by CPU time", "load")
     for row in rows:
         span = f"{min(row['pairs'])} to {max(row['pairs'])}"
         columns = ("max_tokens", "ours_tokens_per_s", "bare_tokens_per_s", "ratio")
