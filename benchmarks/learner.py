@@ -17,7 +17,7 @@ import argparse
 import gc
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.results import as_line, load, machine, write_rows
-from learner.batches import Sample
+from learner.batches import Sample, samples_of
 from learner.groups import Group
 from learner.trainer import Trainer
 from stream.config import LearnerTable
@@ -164,8 +164,6 @@ def timed(step: Callable[[], object], device: torch.device) -> float:
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for the plain loop and one for the learner."""
-    from learner.batches import samples_of
-
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
     torch.set_num_threads(arguments.threads)
     table = LearnerTable(
@@ -178,7 +176,6 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     seconds: dict[str, list[float]] = {"plain loop": [], "learner": []}
     peaks: dict[str, float] = {}
     model = make_model(arguments.shape, device, arguments.gradient_checkpointing)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
     trainer = Trainer(model, table)
     samples = samples_of(groups, trainer.objective)
     steps: dict[str, Callable[[], object]] = {"learner": lambda: trainer.update(groups, 0, 0)}
@@ -204,6 +201,18 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             if number:  # the first round allocates
                 seconds[name].append(elapsed_s)
             peaks[name] = peak_gib(device)
+    return figures_of(model, lengths, {name: times for name, times in seconds.items() if times}, peaks, device)
+
+
+def figures_of(
+    model: Any,
+    lengths: Sequence[tuple[int, int]],
+    seconds: Mapping[str, Sequence[float]],
+    peaks: Mapping[str, float],
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """A row for each way, of the seconds that its updates took and of its peak memory in GiB."""
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_tokens = sum(prompt + tokens for prompt, tokens in lengths)
     attention = 12 * model.config.num_hidden_layers * model.config.hidden_size
     work = 6.0 * num_parameters * num_tokens
@@ -224,7 +233,6 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "sum_s": sum(times),
         }
         for name, times in seconds.items()
-        if times
     ]
 
 

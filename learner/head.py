@@ -4,7 +4,8 @@
 
 What autograd would keep are several [T, V] tensors. Here the gradient is written down, one chunk of logits is alive at a
 time, and only the newest is kept for the backward pass; the others are computed again there. Products are of the dtype of
-`hidden`; sums over D, the softmax, and sums of gradients over chunks are float32.
+`hidden`; sums over D, the softmax, and sums of gradients over chunks are float32. (On a CPU a bfloat16 product is rounded to
+bfloat16 once it is summed.)
 
     z = (h W' + b) / temperature,  p = softmax(z),  logprob = z_c - log sum e^z,  entropy H = -sum p log p
     d logprob / dz = 1_c - p,      dH / dz = -p (log p + H)
@@ -56,6 +57,8 @@ def chosen_logprobs(
 
 
 class _ChosenLogprobs(torch.autograd.Function):
+    """`chosen_logprobs` with its gradient; the entropy is undefined where none is asked for."""
+
     @staticmethod
     def forward(
         ctx: Any,

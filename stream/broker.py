@@ -43,7 +43,8 @@ class Writer(Protocol):
         """Append without waiting; `on_ack` is called, from any thread, once the record is durable.
 
         A `bundled` message, whose partition must be given, may wait for others until `push`, `flush` or the end of its
-        transaction, to go with them in one record. A write that fails for good makes the next call of `send`, `flush` or `transaction` raise BrokerUnavailable.
+        transaction, to go with them in one record. A write that fails for good makes the next call of `send`, `flush` or
+        `transaction` raise BrokerUnavailable.
         """
 
     def push(self) -> None:
