@@ -34,6 +34,7 @@ from producers.adapters import Adapter
 from producers.engine import Completion, Engine, EngineDied
 from producers.follower import Offer, PolicyFollower
 from producers.process import default_signals
+from producers.sampler import Sampler, StartEngine
 from prompts.tokens import load_tokenizer
 from stream.config import Config
 from stream.errors import BadRecord
@@ -83,7 +84,7 @@ class Producer:
         config: Config,
         topics: RunTopics,
         loop: asyncio.AbstractEventLoop,
-        engine: Engine,
+        engine: Sampler,
         follower: PolicyFollower | None = None,
     ) -> None:
         """`follower` may have read already; None makes one."""
@@ -298,14 +299,35 @@ class Producer:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
 
-def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
-    """Start the engine, warm it up, and run until stopped."""
+async def start_vllm(config: Config) -> Sampler:
+    """Start vLLM with the model and the settings of the recipe, warmed up."""
+    table, learner = config.producer, config.learner
+    engine = await Engine.start(
+        config.run.model,
+        max_model_len=table.max_model_len,
+        max_num_seqs=table.max_num_seqs,
+        dtype=table.dtype,
+        seed=config.run.seed,
+        gpu_memory_utilization=table.gpu_memory_utilization,
+        kv_cache_gib=table.kv_cache_gib,
+        tensor_parallel_size=table.tensor_parallel_size,
+        enforce_eager=table.enforce_eager,
+        hang_s=table.hang_s,
+        load_s=table.load_s,
+        adapter=Adapter(learner.lora_rank, learner.lora_alpha) if learner.lora_publish == "adapter" else None,
+    )
+    await engine.warm_up()
+    return engine
+
+
+def run(config: Config, topics: RunTopics, stop: threading.Event, start: StartEngine = start_vllm) -> None:
+    """Start the engine, and run until stopped."""
     sys.setswitchinterval(SWITCH_S)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="engine", daemon=True).start()
     with default_signals():
         follower = PolicyFollower(topics)
-        engine = None if stop.is_set() else _start_engine(config, topics, loop, follower)
+        engine = None if stop.is_set() else _await_engine(config, topics, loop, follower, start)
     if engine is None:
         return
     try:
@@ -319,32 +341,12 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
         loop.call_soon_threadsafe(loop.stop)
 
 
-def _start_engine(
-    config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop, follower: PolicyFollower
-) -> Engine:
-    """Start the engine and warm it up; meanwhile send heartbeats, and read the weights that it will begin with."""
-    table, learner, started_at = config.producer, config.learner, time.monotonic()
-    pulse = Pulse(topics)
-
-    async def start() -> Engine:
-        engine = await Engine.start(
-            config.run.model,
-            max_model_len=table.max_model_len,
-            max_num_seqs=table.max_num_seqs,
-            dtype=table.dtype,
-            seed=config.run.seed,
-            gpu_memory_utilization=table.gpu_memory_utilization,
-            kv_cache_gib=table.kv_cache_gib,
-            tensor_parallel_size=table.tensor_parallel_size,
-            enforce_eager=table.enforce_eager,
-            hang_s=table.hang_s,
-            load_s=table.load_s,
-            adapter=Adapter(learner.lora_rank, learner.lora_alpha) if learner.lora_publish == "adapter" else None,
-        )
-        await engine.warm_up()
-        return engine
-
-    future = asyncio.run_coroutine_threadsafe(start(), loop)
+def _await_engine(
+    config: Config, topics: RunTopics, loop: asyncio.AbstractEventLoop, follower: PolicyFollower, start: StartEngine
+) -> Sampler:
+    """Start the engine; meanwhile send heartbeats, and read the weights that it will begin with."""
+    started_at, pulse = time.monotonic(), Pulse(topics)
+    future = asyncio.run_coroutine_threadsafe(start(config), loop)
     while not future.done():
         pulse.beat("starting", dict)
         # What it offers is not taken yet, but the state is put together and checked. Files are read when they are taken.
