@@ -169,6 +169,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     table = LearnerTable(
         lr=1e-6, dtype=arguments.dtype, objective="belief", micro_batch_tokens=arguments.micro_batch_tokens,
         gradient_checkpointing=arguments.gradient_checkpointing, threads=arguments.threads,
+        compile=arguments.compile,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     groups = make_groups(arguments.rollouts, SHAPES[arguments.shape]["vocab_size"], arguments.max_tokens, rng)
@@ -267,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-tokens", type=int, default=256, help="of a completion; the median is a quarter of it")
     parser.add_argument("--micro-batch-tokens", type=int, default=1024, help="positions of one pass, of both")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="of both")
+    parser.add_argument("--compile", action="store_true", help="the learner's blocks, not the plain loop's")
     parser.add_argument("--rounds", type=int, default=3, help="measured updates of each")
     parser.add_argument("--alone", action="store_true", help="without the plain loop, where memory is short")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")

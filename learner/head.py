@@ -19,7 +19,10 @@ import torch
 from torch import Tensor
 
 LOGITS_PER_CHUNK = 1 << 24
-"""Float32 logits computed at a time: 64 MiB."""
+"""Float32 logits computed at a time on a CPU: 64 MiB."""
+LOGITS_PER_CUDA_CHUNK = 1 << 27
+"""The same on a GPU: 512 MiB. Each chunk reads the weight once and the sum of its gradients twice, so a chunk must have hundreds
+of tokens, or memory traffic takes longer than the products."""
 
 
 def weight_of(layer: Any) -> Tensor:
@@ -69,7 +72,7 @@ class _ChosenLogprobs(torch.autograd.Function):
         temperature: Tensor,
         with_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
-        size = max(LOGITS_PER_CHUNK // weight.shape[0], 1)
+        size = max((LOGITS_PER_CUDA_CHUNK if hidden.is_cuda else LOGITS_PER_CHUNK) // weight.shape[0], 1)
         product_weight = weight.to(hidden.dtype)
         logprobs, normaliser, entropy = (hidden.new_empty(len(token_ids), dtype=torch.float32) for _ in range(3))
         logits = None
@@ -158,6 +161,6 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     if left.dtype == torch.float32:
         total.addmm_(left, right)
     elif left.is_cuda:
-        total += torch.mm(left, right, out_dtype=torch.float32)
+        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
     else:
         total += torch.mm(left, right)

@@ -54,6 +54,12 @@ def save_activations(model: Any) -> None:
         layer.training = True  # of the block alone: transformers checkpoints in training only; its parts stay in eval
 
 
+def compile_layers(model: Any, backend: str = "inductor") -> None:
+    """Let torch.compile fuse what is between the products of each block, for any number of sequences and positions."""
+    for layer in decoder_layers(model):
+        layer.compile(dynamic=True, backend=backend)
+
+
 class Policy(nn.Module):
     """A causal language model as the objective sees it."""
 

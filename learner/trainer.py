@@ -14,7 +14,7 @@ from learner import ranks
 from learner.batches import MicroBatch, Sample, collate, empty, micro_batches, minibatches_of
 from learner.groups import Group
 from learner.lora import add_adapters, base_policy, each_adapter, each_merged, merged_weights
-from learner.model import Policy, save_activations
+from learner.model import Policy, compile_layers, save_activations
 from learner.objectives import policy_loss
 from learner.overlong import Overlong
 from learner.presets import objective_of
@@ -46,6 +46,8 @@ class Trainer:
             add_adapters(model, table)
         if table.gradient_checkpointing:
             save_activations(model)
+        if table.compile:
+            compile_layers(model)
         self.policy = Policy(model, table.dtype, table.head_dtype)
         self._reference = None if reference is None else Policy(reference, table.dtype, table.head_dtype)
         if ranks.world_size() > 1:

@@ -59,6 +59,8 @@ class LearnerTable(ObjectiveParts):
     run.model."""
     gradient_checkpointing: bool = False
     """Keep only each block's input for the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Compile the model's blocks (torch.compile): the first updates take up to a minute more, the others less."""
     stale_after: Positive = 16
     """Groups whose oldest token is more versions behind are dropped as `stale`: the last resort, pacing comes first."""
     checkpoint_every: Positive = 10

@@ -22,6 +22,11 @@ class Inputs:
         self.temperature = torch.rand(T) + 0.5
         self.by_logprob, self.by_entropy = torch.randn(T), torch.randn(T)
 
+    def to(self, device: str) -> None:
+        """Move everything there."""
+        for name, tensor in vars(self).items():
+            setattr(self, name, tensor.detach().to(device).requires_grad_(tensor.requires_grad))
+
     def ours(self, *, with_entropy: bool, biased: bool = True) -> list[Tensor]:
         bias = self.bias if biased else None
         logprobs, entropy = chosen_logprobs(
@@ -108,3 +113,22 @@ def test_bfloat16_products_stay_close_to_the_exact_path() -> None:
     assert rough[2].dtype == torch.bfloat16
     for one, other in zip(rough, exact, strict=True):
         assert (one.float() - other.float()).abs().max() <= 2**-6 * max(1.0, other.float().abs().max().item())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("chunk", [3, 1000])
+@pytest.mark.parametrize("with_entropy", [False, True])
+def test_on_a_gpu_bfloat16_products_give_autograds_values_and_gradients(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, with_entropy: bool
+) -> None:
+    """Logits are float32 sums of bfloat16 products, so values are exact; the gradient by logits is rounded to bfloat16."""
+    monkeypatch.setattr(head, "LOGITS_PER_CUDA_CHUNK", chunk * V)
+    inputs = Inputs(torch.bfloat16)
+    expected = inputs.autograd(with_entropy=with_entropy)
+    inputs.to("cuda")
+    found = [tensor.cpu().float() for tensor in inputs.ours(with_entropy=with_entropy)]
+    num_values = 2 if with_entropy else 1
+    for one, other in zip(found[:num_values], expected[:num_values], strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    for one, other in zip(found[num_values:], expected[num_values:], strict=True):
+        assert (one - other.float()).norm() < 2**-6 * other.float().norm()

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from learner.batches import collate, micro_batches, samples_of
 from learner.changes import ChangeFinder
 from learner.groups import Group
 from learner.lora import merged_weights
-from learner.model import load_model
+from learner.model import compile_layers, load_model
 from learner.presets import PRESETS
 from learner.publisher import FolderPublisher
 from learner.trainer import Trainer
@@ -248,3 +249,18 @@ def test_published_weights_load_in_transformers_with_the_announced_digest(tmp_pa
 def test_models_that_do_not_load_are_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not load"):
         load_model(str(tmp_path), CPU)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile trips over those of torch that are made errors
+def test_compiled_blocks_give_the_same_gradient_at_every_size_of_a_batch(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the graphs of torch.compile, but not its kernels, which take a C++ compiler half a minute."""
+    monkeypatch.setattr("learner.trainer.compile_layers", partial(compile_layers, backend="aot_eager"))
+    plain = make_trainer(tiny_model)
+    compiled = make_trainer(tiny_model, compile=True, gradient_checkpointing=True)
+    groups = random_groups(num_groups=6)
+    for max_tokens in (10_000, 40):
+        expected, found = gradient(plain, groups, max_tokens), gradient(compiled, groups, max_tokens)
+        assert expected.abs().max() > 1e-3
+        assert torch.allclose(found, expected, atol=1e-6)
