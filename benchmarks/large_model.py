@@ -7,6 +7,7 @@ Llama's layers at the size of Qwen2.5-1.5B, the vocabulary of the tokenizer; bfl
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,8 +28,8 @@ def main() -> None:
         eos_token_id=small.eos_token_id, pad_token_id=small.pad_token_id,
     )  # fmt: skip
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = LlamaForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(options.folder)
+        model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(options.folder)
     tokenizer.save_pretrained(options.folder)
 
 
