@@ -42,6 +42,7 @@ FIRST_SHARE = 0.25
 MODULES = {
     "infra.cli": "supervisor",
     "producers": "producer",
+    "benchmarks.stand_in": "producer",
     "verifier": "verifier",
     "learner": "learner",
     "allocator": "allocator",

@@ -120,12 +120,12 @@ def _stop(options: argparse.Namespace) -> int:
 def _topics(options: argparse.Namespace) -> int:
     from stream.config import load
     from stream.launch import connect
-    from stream.topics import TOPICS
+    from stream.topics import TOPICS, kept_for
 
     config = load(options.recipe, options.overrides)
     broker = connect(config)
     try:
-        broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
+        broker.create_topics(config.run.name, kept_for(config.broker.answers_hours, TOPICS), config.broker.partitions)
     finally:
         broker.close()
     print(

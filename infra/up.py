@@ -24,7 +24,7 @@ from stream.config import Config, load
 from stream.errors import RucksackError, UserError
 from stream.launch import ADDRESS_FILE, KAFKA_FOLDER, connect, stop_on_signals
 from stream.snapshot import messages
-from stream.topics import EVALUATIONS, TOPICS, UPDATES
+from stream.topics import EVALUATIONS, TOPICS, UPDATES, kept_for
 
 
 def up(recipe: Path, overrides: Sequence[str], console: Console, *, web: bool = False) -> int:
@@ -49,7 +49,7 @@ def up(recipe: Path, overrides: Sequence[str], console: Console, *, web: bool = 
         kafka = stack.enter_context(local_broker(config, folder, console))
         broker = connect(config)
         stack.callback(broker.close)
-        broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
+        broker.create_topics(config.run.name, kept_for(config.broker.answers_hours, TOPICS), config.broker.partitions)
         if is_done(config, broker):
             text = f"run {config.run.name} is done already: nothing is started; choose another run.name to train again"
             console.print(text, markup=False, highlight=False, soft_wrap=True)

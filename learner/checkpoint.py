@@ -14,6 +14,7 @@ import msgspec
 import torch
 from safetensors.torch import load_file, save_file
 
+from learner.group_ids import GroupIds
 from learner.trainer import Trainer
 from stream.broker import TopicPartition
 from stream.codec import decode, encode
@@ -38,8 +39,8 @@ class Progress:
     """Of `verdicts`, the next to read."""
     pending: list[Verdict]
     """Verdicts of groups that have not ended."""
-    seen: set[str]
-    """Ids of groups that have ended."""
+    seen: GroupIds
+    """Groups that have ended."""
     num_rollouts: int
     """In groups that have ended."""
 
@@ -49,7 +50,8 @@ class _Stored(msgspec.Struct):
     version: int
     offsets: list[tuple[str, int, int]]
     pending: list[bytes]
-    seen: list[str]
+    seen: dict[str, int]
+    seen_apart: list[str]
     num_rollouts: int
 
 
@@ -102,7 +104,8 @@ def _store(progress: Progress) -> _Stored:
         version=progress.version,
         offsets=[(topic, partition, offset) for (topic, partition), offset in sorted(progress.offsets.items())],
         pending=[encode(verdict) for verdict in progress.pending],
-        seen=sorted(progress.seen),
+        seen=progress.seen.counts,
+        seen_apart=sorted(progress.seen.apart),
         num_rollouts=progress.num_rollouts,
     )
 
@@ -113,6 +116,6 @@ def _restore(stored: _Stored) -> Progress:
         version=stored.version,
         offsets={(topic, partition): offset for topic, partition, offset in stored.offsets},
         pending=[decode(data, Verdict) for data in stored.pending],
-        seen=set(stored.seen),
+        seen=GroupIds(stored.seen, set(stored.seen_apart)),
         num_rollouts=stored.num_rollouts,
     )

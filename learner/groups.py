@@ -7,6 +7,7 @@ The first verdict of a rollout counts (law 2); a group is complete when every ro
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from learner.group_ids import GroupIds
 from learner.overlong import KEEP, Overlong
 from stream.messages import GroupEnd, GroupEnding, Verdict
 from stream.sequential import progress_of
@@ -53,8 +54,8 @@ class Assembler:
     def __init__(self) -> None:
         self.open: dict[str, Group] = {}
         self.ready: list[Group] = []
-        self.seen: set[str] = set()
-        """Ids of groups that have been complete, 100 bytes each. Never forgotten: a duplicate may come however late (law 2)."""
+        self.seen = GroupIds()
+        """Groups that have been complete. Never forgotten: a duplicate may come however late (law 2)."""
         self.num_duplicates = 0
 
     def add(self, verdict: Verdict) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from learner.checkpoint import Progress
+from learner.group_ids import GroupIds
 from learner.lora import published_name
 from learner.trainer import Trainer
 from stream.config import Config
@@ -60,7 +61,7 @@ def recover(config: Config, topics: RunTopics, trainer: Trainer) -> Progress | N
         version=newest.version,
         offsets={},  # all verdicts are read again: those of groups that have ended are passed over
         pending=[],
-        seen={end.group_id for end in ends},
+        seen=GroupIds.of(end.group_id for end in ends),
         num_rollouts=sum(end.num_rollouts for end in ends),
     )
 

@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 
 MAX_READY_UPDATES = 4
 """Complete groups for this many updates may wait in memory before reading pauses."""
+NEWEST_RECORDS = 64
+"""Of `updates` and `policies`, those that are read at the start for the highest version: some offsets hold no record."""
 
 
 class Learner:
@@ -233,7 +235,7 @@ class Learner:
             version=self._version,
             offsets=self.reader.positions(),
             pending=self._assembler.pending_verdicts(),
-            seen=self._assembler.seen - {group.group_id for group in self._assembler.ready},
+            seen=self._assembler.seen.without([group.group_id for group in self._assembler.ready]),
             num_rollouts=self._num_rollouts,
         )
         checkpoint.save(self._checkpoints, self._trainer, progress, self._config.learner.keep_checkpoints)
@@ -244,12 +246,12 @@ class Learner:
         progress = checkpoint.load_newest(self._checkpoints, self._trainer)
         if progress is None:
             progress = recover(self._config, self._topics, self._trainer)
-        used = [message.version for topic in (UPDATES, POLICIES) for message in self._topics.read_each(topic)]
+        used = [m.version for topic in (UPDATES, POLICIES) for m in self._topics.read_each(topic, NEWEST_RECORDS)]
         parent = 0
         if progress is not None:
             self._step, parent, self._num_rollouts = progress.step, progress.version, progress.num_rollouts
             self._saved_step = self._step
-            self._assembler.seen = set(progress.seen)
+            self._assembler.seen = progress.seen
             for verdict in progress.pending:
                 self._assembler.add(verdict)
             self.reader.seek(progress.offsets)

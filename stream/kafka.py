@@ -98,6 +98,7 @@ class KafkaBroker:
                     "retention.ms": str(topic.retention_ms),
                     "max.message.bytes": str(_LARGEST),
                     **({"segment.bytes": str(topic.segment_bytes)} if topic.segment_bytes else {}),
+                    **({"segment.ms": str(topic.segment_ms)} if topic.segment_ms else {}),
                 },
             }
             for topic in topics

@@ -18,7 +18,7 @@ from stream.config import Config, help_text, load
 from stream.errors import BrokerUnavailable, UserError
 from stream.metrics import serve
 from stream.run_topics import RunTopics
-from stream.topics import topics_of
+from stream.topics import kept_for, topics_of
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> i
         raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")
     config = load(arguments[0], arguments[1:])
     broker = connect(config)
-    broker.create_topics(config.run.name, topics_of(role), config.broker.partitions)
+    broker.create_topics(
+        config.run.name, kept_for(config.broker.answers_hours, topics_of(role)), config.broker.partitions
+    )
     topics = RunTopics(broker, config.run.name, worker)
     if METRICS_VARIABLE in os.environ:
         topics.metrics = serve(int(os.environ[METRICS_VARIABLE]), worker, config.up.hang_s)

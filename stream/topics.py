@@ -4,7 +4,8 @@
 """
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stream.messages import (
@@ -43,7 +44,9 @@ class Topic:
     compacted: bool = False
     retention_ms: int = FOREVER_MS
     segment_bytes: int | None = None
-    """Size of the files that the broker keeps it in, where records are deleted: only whole files go."""
+    """Size of the files that the broker keeps it in, where records are deleted or compacted: only whole files are."""
+    segment_ms: int | None = None
+    """Age at which such a file is ended, however small."""
 
     def of(self, run: str) -> str:
         """Name on the broker."""
@@ -85,6 +88,7 @@ POLICIES = Topic(
     writers="learner",
     readers="producer, evaluator, learner",
     compacted=True,
+    segment_bytes=8 << 20,
 )
 WEIGHTS = Topic(
     name="weights",
@@ -115,6 +119,7 @@ BELIEFS = Topic(
     writers="allocator",
     readers="allocator",
     compacted=True,
+    segment_bytes=8 << 20,
 )
 HEARTBEATS = Topic(
     name="heartbeats",
@@ -123,6 +128,7 @@ HEARTBEATS = Topic(
     writers="every role",
     readers="allocator, up",
     compacted=True,
+    segment_bytes=8 << 20,
 )
 DEADLETTERS = Topic(
     name="deadletters",
@@ -134,6 +140,18 @@ DEADLETTERS = Topic(
 
 TOPICS = (JOBS, TRAJECTORIES, VERDICTS, WEIGHTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, HEARTBEATS, DEADLETTERS)
 """All topics of a run."""
+ANSWERS = (TRAJECTORIES, VERDICTS)
+"""The topics that hold every answer: they are most of a run's bytes."""
+
+
+def kept_for(hours: float, topics: Iterable[Topic]) -> list[Topic]:
+    """Topics whose answers are deleted once they are so old; 0 keeps them for ever."""
+    if not hours:
+        return list(topics)
+    age_ms = round(hours * HOUR_MS)
+    segment_ms = max(1000, age_ms // 8)
+    return [replace(t, retention_ms=age_ms, segment_ms=segment_ms) if t in ANSWERS else t for t in topics]
+
 
 CONSUMER_GROUPS = {"producer": "producers", "verifier": "verifiers", "tracker": "tracker"}
 """Role to the consumer group in which its workers share partitions; on the broker it is called `RUN.GROUP`."""

@@ -9,6 +9,7 @@ import torch
 from learner_groups import random_groups
 
 from learner import checkpoint
+from learner.group_ids import GroupIds
 from learner.model import load_model
 from learner.trainer import Trainer
 from stream.config import LearnerTable
@@ -41,7 +42,7 @@ def make_trainer(model: str) -> Trainer:
 
 def save(folder: Path, trainer: Trainer, step: int) -> None:
     """A checkpoint of which nothing older is kept."""
-    progress = checkpoint.Progress(step=step, version=step, offsets={}, pending=[], seen=set(), num_rollouts=0)
+    progress = checkpoint.Progress(step=step, version=step, offsets={}, pending=[], seen=GroupIds(), num_rollouts=0)
     checkpoint.save(folder, trainer, progress, keep=1)
 
 

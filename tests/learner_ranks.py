@@ -12,6 +12,7 @@ import torch
 from learner_groups import random_groups
 
 from learner import checkpoint, ranks
+from learner.group_ids import GroupIds
 from learner.model import load_model
 from learner.trainer import Trainer
 from stream.config import LearnerTable
@@ -31,7 +32,7 @@ def train(model: str, folder: Path, first: int, last: int, **options: Any) -> li
         ranks.follow(trainer)
         return []
     metrics = [trainer.update(random_groups(step, 5), version=step, step=step) for step in range(first, last)]
-    progress = checkpoint.Progress(step=last, version=last, offsets={}, pending=[], seen=set(), num_rollouts=0)
+    progress = checkpoint.Progress(step=last, version=last, offsets={}, pending=[], seen=GroupIds(), num_rollouts=0)
     checkpoint.save(folder, trainer, progress, keep=9)
     weights, each = trainer.weights(), dict(trainer.each_weight())
     assert all(type(tensor) is torch.Tensor and torch.equal(tensor, each.pop(name)) for name, tensor in weights.items())

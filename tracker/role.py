@@ -21,6 +21,9 @@ from stream.topics import CONSUMER_GROUPS, EVALUATIONS, UPDATES
 from stream.worker import Delivery, run_loop
 from tracker.sinks import Sinks
 
+NEWEST_UPDATES = 64
+"""Those that are looked at for the last one at the start: some offsets hold no record."""
+
 
 class Tracker:
     """Sends every update's and evaluation's figures on, once unless it is killed."""
@@ -33,7 +36,7 @@ class Tracker:
         table = config.evaluator
         self._awaited = {"heldout", *table.sets, *(["pool"] if table.pool else [])} if table.enabled else set[str]()
         self._awaited -= {evaluation.name for evaluation in topics.read_all(EVALUATIONS) if evaluation.final}
-        self._is_over = any(update.final for update in topics.read_each(UPDATES))
+        self._is_over = any(update.final for update in topics.read_each(UPDATES, NEWEST_UPDATES))
         self.reader = topics.reader(UPDATES, EVALUATIONS, consumer_group=CONSUMER_GROUPS["tracker"])
 
     @property

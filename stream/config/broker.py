@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_serializer, field_validator
 
 from stream.config.secrets import KINDS, is_reference, is_secret, shown
-from stream.config.table import Positive, PositiveFloat, Table
+from stream.config.table import NonNegativeFloat, Positive, PositiveFloat, Table
 
 
 class BrokerTable(Table):
@@ -20,6 +20,10 @@ class BrokerTable(Table):
     """Nodes of a local cluster; with three, one may die without a pause of more than a few seconds."""
     partitions: Positive = 4
     """Partitions of jobs, trajectories and verdicts: the most producers or verifiers that can share the work."""
+    answers_hours: NonNegativeFloat = 0
+    """Hours after which the broker deletes trajectories and verdicts, most of a run's bytes; 0 keeps them for ever. Want
+    much more than anything will ever be away: a role that comes back later misses what was deleted. Takes effect when the
+    topics are created."""
     timeout_s: PositiveFloat = 60.0
     """How long a role waits for a broker that does not answer."""
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from learner import checkpoint
 from learner.batches import collate, micro_batches, samples_of
 from learner.changes import ChangeFinder
+from learner.group_ids import GroupIds
 from learner.groups import Group
 from learner.lora import merged_weights
 from learner.model import compile_layers, load_model
@@ -188,13 +189,18 @@ def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tiny_model: Path,
         broken.update(random_groups(step), version=step, step=step)
     pending = [make_verdict("open", 0, num_rollouts=2)]
     progress = checkpoint.Progress(
-        step=2, version=5, offsets={("r.verdicts", 1): 17}, pending=pending, seen={"a", "b"}, num_rollouts=9
+        step=2,
+        version=5,
+        offsets={("r.verdicts", 1): 17},
+        pending=pending,
+        seen=GroupIds.of(["a", "p.0000"]),
+        num_rollouts=9,
     )
     checkpoint.save(tmp_path, broken, progress, keep=2)
     resumed = make_trainer(tiny_model, lr=1e-2)
     back = checkpoint.load_newest(tmp_path, resumed)
     assert back is not None
-    assert (back.step, back.version, back.offsets, back.seen) == (2, 5, {("r.verdicts", 1): 17}, {"a", "b"})
+    assert (back.step, back.version, back.offsets, back.seen) == (2, 5, {("r.verdicts", 1): 17}, progress.seen)
     assert [v.trajectory.job.group_id for v in back.pending] == ["open"]
     for step in range(2, 4):
         resumed.update(random_groups(step), version=step, step=step)
@@ -205,7 +211,7 @@ def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tiny_model: Path,
 def test_checkpoints_that_were_cut_off_are_passed_over_and_old_ones_dropped(tiny_model: Path, tmp_path: Path) -> None:
     trainer = make_trainer(tiny_model)
     for step in (1, 2, 3):
-        progress = checkpoint.Progress(step=step, version=step, offsets={}, pending=[], seen=set(), num_rollouts=0)
+        progress = checkpoint.Progress(step=step, version=step, offsets={}, pending=[], seen=GroupIds(), num_rollouts=0)
         checkpoint.save(tmp_path, trainer, progress, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step00000002", "step00000003"]
     (tmp_path / "step00000003" / checkpoint.COMPLETE).unlink()
