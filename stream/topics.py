@@ -145,12 +145,12 @@ ANSWERS = (TRAJECTORIES, VERDICTS)
 
 
 def kept_for(hours: float, topics: Iterable[Topic]) -> list[Topic]:
-    """Topics whose answers are deleted once they are so old; 0 keeps them for ever."""
+    """Topics whose jobs and answers are deleted once they are so old; 0 keeps answers for ever, and jobs for a day."""
     if not hours:
         return list(topics)
     age_ms = round(hours * HOUR_MS)
     segment_ms = max(1000, age_ms // 8)
-    return [replace(t, retention_ms=age_ms, segment_ms=segment_ms) if t in ANSWERS else t for t in topics]
+    return [replace(t, retention_ms=age_ms, segment_ms=segment_ms) if t in (JOBS, *ANSWERS) else t for t in topics]
 
 
 CONSUMER_GROUPS = {"producer": "producers", "verifier": "verifiers", "tracker": "tracker"}

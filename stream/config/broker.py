@@ -21,9 +21,9 @@ class BrokerTable(Table):
     partitions: Positive = 4
     """Partitions of jobs, trajectories and verdicts: the most producers or verifiers that can share the work."""
     answers_hours: NonNegativeFloat = 0
-    """Hours after which the broker deletes trajectories and verdicts, most of a run's bytes; 0 keeps them for ever. Want
-    much more than anything will ever be away: a role that comes back later misses what was deleted. Takes effect when the
-    topics are created."""
+    """Hours after which the broker deletes trajectories and verdicts, most of a run's bytes, and jobs; 0 keeps them for ever,
+    and jobs for 24 hours. Want much more than anything will ever be away: a role that comes back later misses what was
+    deleted. Takes effect when the topics are created."""
     timeout_s: PositiveFloat = 60.0
     """How long a role waits for a broker that does not answer."""
 
