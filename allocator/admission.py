@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from allocator.modes import MODES, VALUES
-from allocator.plan import Plan, are_free, new_groups, partial_groups
+from allocator.plan import Plan, are_free, fill_rounds, new_groups, partial_groups
 from allocator.pool_admission import PoolAdmission
 from allocator.price import Pacer
 from allocator.sequential_admission import SequentialAdmission
@@ -60,14 +60,12 @@ class RoundAdmission:
         self._max_tokens = config.sampling.max_tokens
 
     def ready(self, state: State) -> bool:
-        """Open rollouts stay within (max_staleness + 1) x one update's."""
+        """Open groups stay within (rounds_ahead + 1) x one update's."""
         if state.partial_groups:
             return are_free(state, self._first_partial_groups(state))
         if state.awaited_evaluations or state.next_round >= self._run.num_updates:
             return False
-        if self._budget_tokens:  # rounds differ in rollouts, not in groups
-            return state.ledger.num_open_groups <= self._run.max_staleness * self._run.prompts_per_update
-        return state.ledger.num_open_rollouts <= self._run.max_staleness * self._run.budget
+        return state.ledger.num_open_groups <= self._run.rounds_ahead * self._run.prompts_per_update
 
     def plan(self, state: State) -> Plan:
         """The rest of the round that is under way."""
@@ -131,7 +129,7 @@ class StreamAdmission:
         self._run, self._table, self._mode = config.run, config.allocator, config.mode
 
     def ready(self, state: State) -> bool:
-        """Open groups stay within (max_staleness + 1) x one update's."""
+        """Open groups stay within (rounds_ahead + 1) x one update's."""
         if state.partial_groups:
             return are_free(state, state.partial_groups)
         return not state.awaited_evaluations and self._room(state) > 0
@@ -160,8 +158,12 @@ class StreamAdmission:
             )
             for i, prompt_id in enumerate(chosen)
         ]
-        first = state.num_admitted + len(partial)
-        rounds = [(first + i) // self._run.prompts_per_update for i in range(len(chosen))]
+        _, rounds = fill_rounds(
+            [1] * len(chosen),
+            state.num_admitted,
+            self._run.prompts_per_update,
+            [(group.round, 1) for group in partial.values()],
+        )
         return Plan(
             groups=partial | new_groups(state, chosen, rollouts, rounds, reasons),
             value=float(values.sum()),
@@ -171,7 +173,7 @@ class StreamAdmission:
 
     def _room(self, state: State) -> int:
         """Groups that may be admitted now."""
-        most_open = (self._run.max_staleness + 1) * self._run.prompts_per_update
+        most_open = (self._run.rounds_ahead + 1) * self._run.prompts_per_update
         num_left = self._run.num_updates * self._run.prompts_per_update - state.num_admitted
         return min(most_open - state.ledger.num_open_groups, num_left)
 

@@ -34,6 +34,33 @@ def partial_groups(state: State) -> dict[str, OpenGroup]:
     return {prompt_id: partial.group for prompt_id, partial in state.partial_groups.items()}
 
 
+def fill_rounds(
+    sizes: Sequence[int], first: int, per_round: int, partial: Iterable[tuple[int, int]]
+) -> tuple[list[int], list[int]]:
+    """Sizes and rounds of new groups, in their order, so that each round holds exactly so much: staleness is counted in rounds.
+
+    A group that reaches over the end of a round is cut off there.
+
+    Args:
+        sizes: rollouts of each group; 1 each where rounds are of so many groups. [M]
+        first: how much is admitted.
+        per_round: what a round holds.
+        partial: round and size of each group that is admitted beside them.
+
+    """
+    left: dict[int, int] = {first // per_round: per_round - first % per_round}
+    for number, size in partial:
+        left[number] = left.get(number, per_round) - size
+    number, cut, rounds = first // per_round, [], []
+    for size in sizes:
+        while left.setdefault(number, per_round) <= 0:
+            number += 1
+        cut.append(min(size, left[number]))
+        rounds.append(number)
+        left[number] -= cut[-1]
+    return cut, rounds
+
+
 def new_groups(
     state: State, chosen: Sequence[str], rollouts: Sequence[int], rounds: Sequence[int], reasons: Sequence[Budgeting]
 ) -> dict[str, OpenGroup]:

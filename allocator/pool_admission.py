@@ -12,7 +12,7 @@ import numpy as np
 
 from allocator.budget import Floats, Ints
 from allocator.neyman import drawn, expected_rollouts, within_cost
-from allocator.plan import Plan, are_free, new_groups, partial_groups
+from allocator.plan import Plan, are_free, fill_rounds, new_groups, partial_groups
 from allocator.state import State
 from stream.config import Config
 from stream.messages import Budgeting
@@ -53,7 +53,11 @@ def draw(
 
 
 class PoolAdmission:
-    """Keeps open what (max_staleness + 1) updates take. A prompt has one open group, mostly of one rollout."""
+    """Keeps open what (rounds_ahead + 1) updates take. A prompt has one open group, mostly of one rollout.
+
+    A round is what an update takes, in the order of admission. No group is in two, so the learner can tell when all that was
+    admitted before is there.
+    """
 
     def __init__(self, config: Config) -> None:
         self._run, self._mode = config.run, config.mode
@@ -85,9 +89,14 @@ class PoolAdmission:
             rng = np.random.default_rng([self._run.seed, first])
             each, price = draw(variance, room, self._most, rng, costs, self._tokens * room / self._per_update)
         taken = np.flatnonzero(each)
-        rollouts, worth = each[taken], each[taken] * variance[taken]
+        rollouts, rounds = fill_rounds(
+            each[taken].tolist(),
+            state.num_admitted_rollouts,
+            self._per_update,
+            [(group.round, group.num_rollouts) for group in partial.values()],
+        )
+        worth = np.array(rollouts) * variance[taken]
         chosen = [state.evidence.prompt_ids[i] for i in free[taken]]
-        rounds = (first + np.cumsum(rollouts) - rollouts) // self._per_update
         each_cost = np.zeros(taken.size) if costs is None else costs[taken]
         reasons = [
             Budgeting(
@@ -102,16 +111,16 @@ class PoolAdmission:
             )
             for i, prompt_id, value, cost in zip(taken, chosen, worth, each_cost, strict=True)
         ]
-        new = new_groups(state, chosen, rollouts.tolist(), rounds.tolist(), reasons)
-        return Plan(
-            groups=partial | new, value=float(worth.sum()), spent=float(room if costs is None else rollouts @ each_cost)
-        )
+        new = new_groups(state, chosen, rollouts, rounds, reasons)
+        spent = float(sum(rollouts) if costs is None else rollouts @ each_cost)
+        return Plan(groups=partial | new, value=float(worth.sum()), spent=spent)
 
     def _room(self, state: State) -> int:
         """Rollouts that may be admitted now."""
-        most_open = (self._run.max_staleness + 1) * self._per_update
-        num_left = self._run.num_updates * self._per_update - state.num_admitted_rollouts
-        return min(most_open - state.ledger.num_open_rollouts, num_left)
+        num_ended = state.num_admitted_rollouts - state.ledger.num_open_rollouts
+        # In whole rounds: what an update took too many, as its last group reached over, lets no round in early.
+        num_rounds = min(num_ended // self._per_update + self._run.rounds_ahead + 1, self._run.num_updates)
+        return num_rounds * self._per_update - state.num_admitted_rollouts
 
     @staticmethod
     def _by_turns(state: State, free: Ints, room: int, without: Container[str]) -> Ints:

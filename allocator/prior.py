@@ -119,7 +119,7 @@ def _strength(rate: Floats, size: Floats, parent: Ints, num_parents: int) -> flo
         if pairs <= 1e-9 or pairs_differ <= 1e-9:
             return UNKNOWN_STRENGTH
         between = pairs_differ / pairs
-        evidence = _ratio(weight * (size - 1.0), size)
+        evidence = _ratio(weight * np.maximum(size - 1.0, 0.0), size)  # less than one rollout tells nothing of it
         doubt = DOUBT * between * UNKNOWN_STRENGTH / (UNKNOWN_STRENGTH + 1.0)
         inside = (float(evidence @ differ) + doubt) / (float(evidence.sum()) + DOUBT)
         correlation = np.clip(1.0 - inside / between, 1.0 / (MAX_STRENGTH + 1.0), 1.0 / (MIN_STRENGTH + 1.0))

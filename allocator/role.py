@@ -8,7 +8,7 @@
 
 What blocks it, and what unblocks it:
     - the first round waits for the evaluations of the base policy (`allocator.await_evaluation`);
-    - a round waits until what is open is within (run.max_staleness + 1) updates; `updates` end groups;
+    - a round waits until what is open is within (run.rounds_ahead + 1) updates; `updates` end groups;
     - a group of mode `sequential` is asked for another slice, or is over, when all that it was asked for has a verdict;
     - a group's verdicts count in its belief once all are there; of a rollout without one for `allocator.lease_s` another is
       issued, and after `allocator.max_attempts` it is given up as `abandoned`, so no group waits for ever. Leases count

@@ -68,13 +68,13 @@ def _alike(a: Floats, b: Floats, size: int) -> Floats:
 
 
 class SequentialAdmission:
-    """Keeps open what (max_staleness + 1) updates take, as far as that can be known."""
+    """Keeps open what (rounds_ahead + 1) updates take, as far as that can be known."""
 
     def __init__(self, config: Config) -> None:
         self._run = config.run
         self._mean = config.run.rollouts_per_prompt
         self._total = config.run.num_updates * config.run.budget
-        self._most_open = (config.run.max_staleness + 1) * config.run.budget
+        self._most_open = (config.run.rounds_ahead + 1) * config.run.budget
         most = math.ceil(MOST_MEANS * self._mean)
         self._cap = min(config.allocator.max_rollouts, most, config.run.budget)  # no group is more than an update
 

@@ -2,7 +2,7 @@
 
 An arm is a recipe: configs/demo.toml with some keys replaced. Each is trained with several seeds, of which the pool and the
 held-out prompts follow, so arms are compared seed by seed. Two ways to train: `memory` (the product's allocator, its group
-assembly and trainer in one process; sampling is a loop of its own; staleness is exactly run.max_staleness) and `kafka`
+assembly and trainer in one process; sampling is a loop of its own; staleness is exactly --staleness) and `kafka`
 (`rucksack up`: all roles, a real broker, real vLLM). Accuracy is exact either way: the mean probability of the right answer,
 from the weights.
 
@@ -176,7 +176,7 @@ def train(cell: dict[str, Any], options: argparse.Namespace, folder: Path) -> di
     keys = {
         **arms_of(options.rollouts)[cell["arm"]],
         "run.name": "arm", "run.dir": str(folder), "run.seed": cell["seed"], "run.num_updates": options.updates,
-        "run.rollouts_per_update": options.rollouts, "run.max_staleness": options.staleness,
+        "run.rollouts_per_update": options.rollouts, "run.max_staleness": 2 * options.staleness,
         "learner.lr": cell["lr"], "evaluator.enabled": "false",
     }  # fmt: skip
     arguments = [f"--{key}={value}" for key, value in keys.items()]
@@ -279,7 +279,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--rollouts", type=int, default=480, help="of an update")
     parser.add_argument("--updates", type=int, default=40)
-    parser.add_argument("--staleness", type=int, default=0, help="run.max_staleness")
+    parser.add_argument(
+        "--staleness", type=int, default=0, help="rounds ahead of the update: half of run.max_staleness"
+    )
     parser.add_argument("--points", type=int, default=20, help="measurements of the accuracy in a run")
     parser.add_argument("--log", type=Path, default=Path("arms.jsonl"), help="a line for each finished run")
     parser.add_argument("--only-tables", action="store_true", help="train nothing: show what is in the log")

@@ -40,7 +40,7 @@ MOST_GROWTH = {"learner": 0.02, "producer": 0.02, "engine": 0.02, "topic weights
 def start(options: argparse.Namespace, folder: Path) -> "subprocess.Popen[str]":
     """The run."""
     settings = {
-        "run.name": RUN, "run.dir": folder, "run.num_updates": options.publications, "run.max_staleness": 1,
+        "run.name": RUN, "run.dir": folder, "run.num_updates": options.publications, "run.max_staleness": 2,
         "run.rollouts_per_update": options.rollouts, "evaluator.every": options.publications, "evaluator.base_samples": 0,
         "evaluator.pool": "false", "prompts.num_heldout": 8, "learner.checkpoint_every": 50,
     }  # fmt: skip

@@ -7,7 +7,7 @@ state. Only safetensors and msgpack; nothing is unpickled (law 7).
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -43,6 +43,8 @@ class Progress:
     """Groups that have ended."""
     num_rollouts: int
     """In groups that have ended."""
+    early: dict[int, int] = field(default_factory=dict)
+    """Of groups that have ended before they were due (`learner.order`), by round."""
 
 
 class _Stored(msgspec.Struct):
@@ -53,6 +55,7 @@ class _Stored(msgspec.Struct):
     seen: dict[str, int]
     seen_apart: list[str]
     num_rollouts: int
+    early: dict[int, int]
 
 
 def save(folder: Path, trainer: Trainer, progress: Progress, keep: int) -> Path:
@@ -107,6 +110,7 @@ def _store(progress: Progress) -> _Stored:
         seen=progress.seen.counts,
         seen_apart=sorted(progress.seen.apart),
         num_rollouts=progress.num_rollouts,
+        early=progress.early,
     )
 
 
@@ -118,4 +122,5 @@ def _restore(stored: _Stored) -> Progress:
         pending=[decode(data, Verdict) for data in stored.pending],
         seen=GroupIds(stored.seen, set(stored.seen_apart)),
         num_rollouts=stored.num_rollouts,
+        early=stored.early,
     )

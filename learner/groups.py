@@ -24,6 +24,11 @@ class Group:
     """By rollout index."""
 
     @property
+    def round(self) -> int:
+        """In which it was admitted; of a group with a verdict."""
+        return next(iter(self.verdicts.values())).trajectory.job.round
+
+    @property
     def complete(self) -> bool:
         """Every rollout has a verdict, and no more are asked for."""
         return self.progress()[1]

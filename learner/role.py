@@ -6,12 +6,13 @@
 
 What blocks it, and what unblocks it:
     - an update waits for `prompts_per_update` complete groups (with the advantage `belief` and in mode `sequential`, for as many
-      as hold `rollouts_per_update` rollouts); the one before it is published meanwhile, or together with it where
+      as hold `rollouts_per_update` rollouts), and for those that would be older than `max_staleness` in the next one
+      (`learner.order`); the one before it is published meanwhile, or together with it where
       publishing is the slower;
     - a checkpoint, and the end of the run, wait until every version made is announced;
     - a group waits for its last verdict; of a rollout that is lost the allocator issues another, or gives it up
       (`abandoned`), so no group waits for ever;
-    - reading pauses while groups for MAX_READY_UPDATES updates are complete, until the next update takes some;
+    - reading pauses while groups for MAX_READY_UPDATES updates are complete and the next one is among them;
     - publishing raises Fenced once a newer learner of the run is active: this one ends.
 
 What has been consumed is in the checkpoint, not in Kafka: after a crash the learner resumes from the newest one, reads on
@@ -33,6 +34,7 @@ from learner.changes import ChangeFinder, published_dtype
 from learner.groups import Assembler, Group, group_end
 from learner.metrics import batch_metrics
 from learner.model import load_model
+from learner.order import TrainingOrder
 from learner.presets import objective_of
 from learner.publications import Publications
 from learner.publisher import publisher_of
@@ -45,6 +47,7 @@ from stream.errors import BadRecord
 from stream.logprob_gap import REMEDY, gap_fault
 from stream.messages import TRAINING, GroupEnd, Update, Verdict
 from stream.run_topics import RunTopics
+from stream.sequential import SEQUENTIAL
 from stream.topics import POLICIES, TRANSACTIONAL_IDS, UPDATES, VERDICTS
 from stream.worker import Delivery, Pulse, run_loop
 
@@ -68,6 +71,12 @@ class Learner:
         self._by_groups = config.by_groups
         self._most_groups = run.budget if config.counts_rollouts else run.prompts_per_update
         self._assembler = Assembler()
+        slack = run.max_staleness - run.rounds_ahead
+        self._order = TrainingOrder(
+            self._most_groups,
+            None if config.mode == SEQUENTIAL else slack,  # how many rollouts its rounds have is known in the end
+            counts_rollouts=config.counts_rollouts,
+        )
         self._pulse = Pulse(topics)
         # Transactional for its fence: of two learners at once only the newer one makes versions known (law 2).
         writer = topics.broker.writer(name=f"{topics.run}.{TRANSACTIONAL_IDS['learner']}", transactional=True)
@@ -92,8 +101,9 @@ class Learner:
 
     @property
     def wants_input(self) -> bool:
-        """False while groups for the next few updates are complete."""
-        return len(self._assembler.ready) < MAX_READY_UPDATES * self._most_groups
+        """False while groups for the next few updates are complete, and nothing that is due is missing."""
+        ready = self._assembler.ready
+        return len(ready) < MAX_READY_UPDATES * self._most_groups or not self._order.arrange(ready)
 
     @property
     def finished(self) -> bool:
@@ -166,16 +176,18 @@ class Learner:
 
     def _take_batch(self) -> list[Group]:
         """The groups of the next update; [] while it has too few."""
-        run = self._config.run
-        if not self._config.counts_rollouts:
-            return self._assembler.take(run.prompts_per_update)
-        # What one update takes too many of, as its last group was not over, the next one takes less of.
-        return self._assembler.take_rollouts(max(1, run.budget * (self._step + 1) - self._num_rollouts))
+        if not self._order.arrange(self._assembler.ready):
+            return []
+        # Of rollouts, what one update takes too many of, as its last group was not over, the next one takes less of.
+        take = self._assembler.take_rollouts if self._config.counts_rollouts else self._assembler.take
+        return take(self._order.num_wanted)
 
     def _start_update(self, batch: list[Group]) -> None:
         self._idle_s = time.monotonic() - self._idle_since
         self._batch = batch
-        stale_after, overlong = self._config.learner.stale_after, self._trainer.overlong
+        self._order.note(batch)
+        run, overlong = self._config.run, self._trainer.overlong
+        stale_after = run.max_staleness + self._config.learner.stale_after
         self._ends = [
             group_end(group, self._version, stale_after, overlong, group_mean=self._by_groups) for group in batch
         ]
@@ -237,6 +249,7 @@ class Learner:
             pending=self._assembler.pending_verdicts(),
             seen=self._assembler.seen.without([group.group_id for group in self._assembler.ready]),
             num_rollouts=self._num_rollouts,
+            early=dict(self._order.early),
         )
         checkpoint.save(self._checkpoints, self._trainer, progress, self._config.learner.keep_checkpoints)
         self._saved_step, self._save_due = self._step, False
@@ -251,6 +264,8 @@ class Learner:
         if progress is not None:
             self._step, parent, self._num_rollouts = progress.step, progress.version, progress.num_rollouts
             self._saved_step = self._step
+            num_taken = self._num_rollouts if self._config.counts_rollouts else self._step * self._most_groups
+            self._order.resume(self._step, num_taken, progress.early)
             self._assembler.seen = progress.seen
             for verdict in progress.pending:
                 self._assembler.add(verdict)

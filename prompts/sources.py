@@ -223,9 +223,9 @@ def _plain(prompt: Prompt) -> str:
 
 def _check_size(config: Config, pool: list[Prompt]) -> None:
     keys, per_update = config.least_prompts
-    wanted = per_update * (config.run.max_staleness + 1)
+    wanted = per_update * (config.run.rounds_ahead + 1)
     if len(pool) < wanted:
         raise UserError(
-            f"the pool has {len(pool)} prompts; want at least {wanted} = {keys} x (run.max_staleness + 1), "
+            f"the pool has {len(pool)} prompts; want at least {wanted} = {keys} x (1 + half of run.max_staleness), "
             "as a prompt has one open group at a time: add prompts, or lower either"
         )

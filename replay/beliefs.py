@@ -224,7 +224,7 @@ def print_scores(run: str, scores: Sequence[Score], console: Console) -> None:
     console.print(table)
     console.print(
         "All but the run's own know every update before; the run's own were fixed when the rollouts were admitted, up to "
-        "1 + run.max_staleness updates earlier.",
+        "run.max_staleness + 1 updates earlier.",
         soft_wrap=True,
     )
 

@@ -106,12 +106,19 @@ class World:
             numbers[prompt_id].append(int(number))
         assert all(sorted(found) == list(range(len(found))) for found in numbers.values())
         assert set(self.caps) == set(self.sizes)
+        rounds = {job.group_id: job.round for job in self.jobs}
+        if not self.config.by_groups:
+            spent = Counter[int]()
+            for group_id, size in self.sizes.items():
+                spent[rounds[group_id]] += size
+            assert spent == dict.fromkeys(range(run.num_updates), run.budget)
         if self.config.counts_rollouts:
             # A group needs two rollouts to teach: with groups there may be one rollout more.
             over = sum(self.sizes.values()) - run.num_updates * run.budget
             assert over in ((0, 1) if self.config.by_groups else (0,))
             return
-        rounds = {job.group_id: job.round for job in self.jobs}
+        num_groups = Counter(rounds[group_id] for group_id in self.sizes)
+        assert num_groups == dict.fromkeys(range(run.num_updates), run.prompts_per_update)
         spent = Counter(dict.fromkeys(range(run.num_updates), 0))
         for group_id, size in self.sizes.items():
             spent[rounds[group_id]] += size

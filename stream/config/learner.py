@@ -62,7 +62,8 @@ class LearnerTable(ObjectiveParts):
     compile: bool = False
     """Compile the model's blocks (torch.compile): the first updates take up to a minute more, the others less."""
     stale_after: Positive = 16
-    """Groups whose oldest token is more versions behind are dropped as `stale`: the last resort, pacing comes first."""
+    """Groups whose oldest token is more versions behind than run.max_staleness and this are dropped as `stale`. It happens only
+    after a crash of the learner: versions that are rolled back count."""
     checkpoint_every: Positive = 10
     """Updates between checkpoints."""
     keep_checkpoints: Annotated[int, Ge(1)] = 2

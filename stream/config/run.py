@@ -27,14 +27,21 @@ class RunTable(Table):
     """Mean number of rollouts of a prompt: a round's budget is this times prompts_per_update."""
     rollouts_per_update: NonNegative = 0
     """Rollouts of an update; 0 is prompts_per_update x rollouts_per_prompt. With learner.objective `belief`, which needs no
-    groups, they are those that come first, whatever their prompts."""
-    max_staleness: NonNegative = 1
-    """Rounds that may be under way beyond the one being trained; 0 is synchronous, exactly on-policy."""
+    groups, they are those that come first, whatever their prompts, as far as max_staleness lets them."""
+    max_staleness: NonNegative = 2
+    """Versions that the oldest token of what is trained may be behind the weights; 0 is synchronous, exactly on-policy. Half of
+    them, rounded up, are rounds under way beyond the one being trained; by the others a long rollout may be overtaken, and
+    then the learner waits for it. Higher where the longest answers take many updates' time."""
 
     @property
     def path(self) -> Path:
         """Folder of this run."""
         return self.dir / self.name
+
+    @property
+    def rounds_ahead(self) -> int:
+        """Rounds that may be under way beyond the one being trained."""
+        return -(-self.max_staleness // 2)
 
     @property
     def budget(self) -> int:
