@@ -27,8 +27,18 @@ from stream.snapshot import messages
 from stream.topics import EVALUATIONS, TOPICS, UPDATES, kept_for
 
 
-def up(recipe: Path, overrides: Sequence[str], console: Console, *, web: bool = False) -> int:
+def up(
+    recipe: Path,
+    overrides: Sequence[str],
+    console: Console,
+    *,
+    web: bool = False,
+    placement: type[Placement] = Placement,
+) -> int:
     """Run a recipe to its end; returns the exit code (0 done, 1 given up, 130 or 143 stopped by a signal).
+
+    Args:
+        placement: says how workers are started; benchmarks start other producers.
 
     Raises:
         UserError: something that the recipe names is not there or not as it must be.
@@ -57,8 +67,7 @@ def up(recipe: Path, overrides: Sequence[str], console: Console, *, web: bool = 
             return 0
         if web:
             stack.enter_context(web_page(config, recipe, console))
-        placement = Placement(config, recipe, overrides, gpus)
-        run = Run(config, broker, kafka, placement, folder, screen_for(console))
+        run = Run(config, broker, kafka, placement(config, recipe, overrides, gpus), folder, screen_for(console))
         code = run.until_over(stop)
         if code == 0:
             report(config, broker, folder, console)

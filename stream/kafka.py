@@ -4,9 +4,10 @@ knows Kafka.
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
@@ -36,6 +37,7 @@ SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 900_000
 """How long a transaction may stay open: the most that brokers allow, so that it outlives a broker that is away. What a
 dead writer left open its successor ends at once."""
+ASK_AGAIN_S = 0.5
 JOIN_S = 1.0
 """How long a poll may wait for the consumer group to be joined."""
 _LARGEST = MAX_RECORD_BYTES + (1 << 20)
@@ -58,12 +60,32 @@ _READER = {
 }
 
 
+T = TypeVar("T")
+
+
 class KafkaBroker:
     """A Kafka cluster. `settings` (SASL, TLS, ...) go to kafka-python's clients, references to passwords looked up."""
 
     def __init__(
-        self, bootstrap_servers: str, settings: Mapping[str, Any] | None = None, timeout_s: float = 30
+        self,
+        bootstrap_servers: str,
+        settings: Mapping[str, Any] | None = None,
+        timeout_s: float = 30,
+        patience_s: float = 0,
     ) -> None:
+        """Connect.
+
+        Args:
+            timeout_s: for a first answer.
+            patience_s: for how long a question is asked again while a node that should answer it is lost: what it led has
+                a new leader in seconds.
+
+        Raises:
+            BrokerUnavailable: nothing answers.
+            UserError: the broker refuses the login, or `settings` has what no client knows.
+
+        """
+        self._patience_s = patience_s
         self._common = {
             "bootstrap_servers": bootstrap_servers.split(","),
             "bootstrap_timeout_ms": int(timeout_s * 1000),
@@ -105,17 +127,42 @@ class KafkaBroker:
             if not known[topic.of(run)]
         }
         if wanted:
-            with answering():
-                try:
-                    self._admin.create_topics(wanted)
-                except TopicAlreadyExistsError:
-                    log.debug("another process created the topics first")
-                except AuthorizationError as error:
-                    raise BrokerUnavailable(
-                        f"topics {', '.join(wanted)} do not exist, and this user may not create them; create them as a user "
-                        "who may, by `rucksack broker topics CONFIG`"
-                    ) from error
-                self._admin.wait_for_topics([topic.of(run) for topic in topics])
+            refusal = self._ask(lambda: self._create(wanted))
+            if refusal is not None:
+                raise BrokerUnavailable(
+                    f"topics {', '.join(wanted)} do not exist, and this user may not create them; create them as a user "
+                    "who may, by `rucksack broker topics CONFIG`"
+                ) from refusal
+            self._ask(lambda: self._admin.wait_for_topics([topic.of(run) for topic in topics]))
+
+    def _create(self, wanted: Mapping[str, Any]) -> AuthorizationError | None:
+        """Create topics; returns the broker's refusal."""
+        try:
+            self._admin.create_topics(wanted)
+        except TopicAlreadyExistsError:
+            log.debug("another process created the topics first")
+        except AuthorizationError as error:
+            return error
+        return None
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """The answer to a question to the cluster, asked again for `patience_s`.
+
+        Raises:
+            BrokerUnavailable: there is none.
+            UserError: the cluster refuses it.
+
+        """
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                with answering():
+                    return question()
+            except BrokerUnavailable as error:
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("asking again error=%s", error)
+                time.sleep(ASK_AGAIN_S)
 
     def partitions(self, topic: str) -> list[int]:
         """Partitions of a topic; [] if it does not exist."""
@@ -125,11 +172,15 @@ class KafkaBroker:
         """Topic to its partitions, [] of one that does not exist. One that may not be seen is an error: a reader without
         partitions would wait for ever.
         """
-        with answering():
+
+        def describe() -> Any:
             found = self._admin.describe_topics(list(topics))
             hidden = {topic["name"] for topic in found if topic["error_code"] == TopicAuthorizationFailedError.errno}
             if hidden:
                 raise TopicAuthorizationFailedError(hidden)
+            return found
+
+        found = self._ask(describe)
         return {topic["name"]: sorted(part["partition_index"] for part in topic["partitions"]) for topic in found}
 
     def end_offsets(self, topic: str) -> dict[int, int]:
@@ -141,8 +192,11 @@ class KafkaBroker:
         wanted = {
             TopicPartition(topic, number): OffsetSpec.LATEST for topic in topics for number in self.partitions(topic)
         }
-        with answering():
-            found = self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED) if wanted else {}
+        found = (
+            self._ask(lambda: self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED))
+            if wanted
+            else {}
+        )
         result: dict[str, dict[int, int]] = {topic: {} for topic in topics}
         for partition, end in found.items():
             result[partition.topic][partition.partition] = end.offset
@@ -151,8 +205,7 @@ class KafkaBroker:
     def delete_records(self, before: Offsets) -> None:
         """Delete the records of each partition before an offset."""
         wanted = {TopicPartition(*partition): offset for partition, offset in before.items()}
-        with answering():
-            self._admin.delete_records(wanted)
+        self._ask(lambda: self._admin.delete_records(wanted))
 
     def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
         """What a consumer group has committed."""

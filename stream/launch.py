@@ -31,6 +31,8 @@ WORKER_VARIABLE = "RUCKSACK_WORKER"
 METRICS_VARIABLE = "RUCKSACK_METRICS_PORT"
 """Environment variable with the port of the worker's Prometheus endpoint; none without it."""
 
+PATIENCE_S = 30.0
+"""For how long a role asks again what a broker that has lost a node does not answer. Not `up`, which has to restart the node."""
 SAME_PRESS_S = 0.5
 """One Ctrl-C may come twice: from the terminal, and from a parent that passes it on."""
 
@@ -60,7 +62,7 @@ def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> i
     if not arguments or arguments[0].startswith("-"):
         raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")
     config = load(arguments[0], arguments[1:])
-    broker = connect(config)
+    broker = connect(config, patience_s=PATIENCE_S)
     broker.create_topics(
         config.run.name, kept_for(config.broker.answers_hours, topics_of(role)), config.broker.partitions
     )
@@ -78,8 +80,11 @@ def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> i
     return 128 + stop.signal if stop.signal else 0
 
 
-def connect(config: Config) -> Broker:
+def connect(config: Config, patience_s: float = 0.0) -> Broker:
     """The run's broker: the configured one, or the local one whose address is in the run's folder.
+
+    Args:
+        patience_s: for how long it is asked again what it does not answer.
 
     Raises:
         BrokerUnavailable: nothing answers within broker.timeout_s, or no local broker was started.
@@ -99,7 +104,9 @@ def connect(config: Config) -> Broker:
     deadline = time.monotonic() + config.broker.timeout_s
     while True:
         try:
-            return KafkaBroker(servers, config.broker.settings, timeout_s=min(10.0, config.broker.timeout_s))
+            return KafkaBroker(
+                servers, config.broker.settings, timeout_s=min(10.0, config.broker.timeout_s), patience_s=patience_s
+            )
         except BrokerUnavailable:
             if time.monotonic() > deadline:
                 raise
