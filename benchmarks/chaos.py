@@ -62,6 +62,7 @@ SETTINGS = (
     "--producer.hang_s=15",
     "--up.hang_s=15",
     "--up.max_restarts=1000000",
+    "--up.healthy_s=5",
     "--up.report=false",
 )
 

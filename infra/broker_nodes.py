@@ -23,7 +23,7 @@ class BrokerNodes:
         self._kafka = kafka
         self._say = say
         self._restarts: dict[int, Restarts] = defaultdict(
-            lambda: Restarts(table.max_restarts, table.restart_window_s, table.backoff_s)
+            lambda: Restarts(table.max_restarts, table.restart_window_s, table.backoff_s, table.healthy_s)
         )
         self._start_at: dict[int, float] = {}
         """Dead node to when it is started again."""
@@ -42,8 +42,8 @@ class BrokerNodes:
                 del self._start_at[node]
                 try:
                     self._kafka.restart(node, wait=False)
-                except OSError as error:  # a full disk
-                    self.failure = f"broker node {node} cannot be started: {error}"
+                except OSError as error:  # a full disk: somebody may make room, and with three nodes the others go on
+                    self._plan_restart(node, f"cannot be started ({error})")
 
     def _kill_stopped(self) -> None:
         stopped, now = self._kafka.stopped_nodes(), time.monotonic()
@@ -60,10 +60,11 @@ class BrokerNodes:
                 del self._kill_at[node]
                 self._kafka.kill(node)
 
-    def _plan_restart(self, node: int) -> None:
+    def _plan_restart(self, node: int, what: str = "died") -> None:
         delay = self._restarts[node].delay_s(time.monotonic())
         if delay is None:  # a full disk, a broken log: restarting would go on for ever
-            self.failure = f"broker node {node} keeps dying; it says: {self._kafka.last_error(node)}"
+            why = f"it says: {self._kafka.last_error(node)}" if what == "died" else f"it {what}"
+            self.failure = f"broker node {node} keeps dying; {why}"
             return
         self._start_at[node] = time.monotonic() + delay
-        self._say(f"broker node {node} died; restarted in {delay:.1f} s")
+        self._say(f"broker node {node} {what}; restarted in {delay:.1f} s")

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from infra.placement import WorkerSpec
 from infra.restarts import Restarts
 from stream.config import UpTable
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 FINAL_EXIT_CODES = (UserError.exit_code, Fenced.exit_code)
 """Exit codes of workers that are not restarted: they would end the same way."""
 NUM_LOG_LINES = 3
+STOPPED_S = 5.0
+"""A stopped worker is killed so much later than one whose heartbeats are missed: they say more."""
 
 
 @dataclass(slots=True)
@@ -37,6 +41,8 @@ class Worker:
     """Exit code of the last process."""
     leaving: bool = False
     """It was told to stop, and is forgotten once it has."""
+    stopped_at: float | None = None
+    """When a SIGSTOP was noticed that holds it."""
     log_start: int = field(default=0)
 
     @property
@@ -79,7 +85,8 @@ class Supervisor:
     def add(self, spec: WorkerSpec) -> None:
         """Start one more worker."""
         table = self._table
-        worker = Worker(spec, Restarts(table.max_restarts, table.restart_window_s, table.backoff_s))
+        restarts = Restarts(table.max_restarts, table.restart_window_s, table.backoff_s, table.healthy_s)
+        worker = Worker(spec, restarts)
         self.workers[spec.name] = worker
         self._start(worker)
 
@@ -119,7 +126,7 @@ class Supervisor:
         ]
 
     def step(self, *, endless: Iterable[str] = ()) -> None:
-        """Notice workers that died, and start those whose back-off is over.
+        """Notice workers that died or are held by a SIGSTOP, and start those whose back-off is over.
 
         Args:
             endless: roles that run until they are told to stop: they are restarted whatever they exit with.
@@ -129,8 +136,19 @@ class Supervisor:
         for worker in list(self.workers.values()):
             if worker.process is not None and worker.process.poll() is not None:
                 self._ended(worker, now, endless=worker.spec.role in endless)
+            self._kill_if_stopped(worker, now)
             if worker.start_at is not None and now >= worker.start_at:
                 self._start(worker)
+
+    def _kill_if_stopped(self, worker: Worker, now: float) -> None:
+        """Its heartbeats tell of most that hang, but not of one that has sent none yet, saves or ends."""
+        if worker.process is None or worker.leaving or not is_stopped(worker.process.pid):
+            worker.stopped_at = None
+            return
+        worker.stopped_at = worker.stopped_at or now
+        if now - worker.stopped_at > self._table.hang_s + STOPPED_S:
+            worker.stopped_at = None
+            self.kill(worker.spec.name, f"is stopped (SIGSTOP) for {self._table.hang_s + STOPPED_S:.0f} s")
 
     def kill(self, name: str, why: str) -> None:
         """SIGKILL to a worker that hangs; `step` then restarts it."""
@@ -197,6 +215,14 @@ class Supervisor:
             return
         worker.start_at = now + delay
         self._say(f"{name} died ({describe(code)}); restarted in {delay:.1f} s, log: {worker.spec.log}")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a SIGSTOP holds a process."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def describe(code: int) -> str:

@@ -59,6 +59,40 @@ def test_a_node_that_goes_on_in_time_is_left_alone(monkeypatch: pytest.MonkeyPat
     assert len(events) == 2
 
 
+class Unstartable(Stopped):
+    """A node that is dead, on a disk that is full for its first starts."""
+
+    def __init__(self, full_for: int) -> None:
+        super().__init__()
+        self.full_for, self.starts = full_for, 0
+
+    def dead_nodes(self) -> list[int]:
+        return [] if self.starts > self.full_for else [2]
+
+    def restart(self, node: int, wait: bool) -> None:
+        self.starts += 1
+        if self.starts <= self.full_for:
+            raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("full_for", "failure"), [(2, None), (9, "broker node 2 keeps dying; it cannot be started")])
+def test_a_node_on_a_full_disk_is_tried_again(
+    full_for: int, failure: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    kafka, events = Unstartable(full_for), []
+    nodes = BrokerNodes(kafka, UpTable(max_restarts=4), events.append)  # type: ignore[arg-type]
+    while nodes.failure is None and kafka.dead_nodes():
+        nodes.step()
+        now += 1.0
+    assert nodes.failure is failure or (failure and nodes.failure and nodes.failure.startswith(failure))
+    assert events[:2] == [
+        "broker node 2 died; restarted in 1.0 s",
+        "broker node 2 cannot be started ([Errno 28] No space left on device); restarted in 2.0 s",
+    ]
+
+
 @pytest.mark.kafka
 def test_a_broker_that_is_stopped_is_noticed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_nodes, "STOPPED_S", 0.2)

@@ -34,3 +34,12 @@ def test_never_more_than_the_limit_in_any_window(waits, limit):
             granted.append(now)
     for start in granted:
         assert sum(start <= at <= start + 100 for at in granted) <= limit
+
+
+def test_how_long_a_worker_has_to_run_to_be_well_can_be_said():
+    restarts = Restarts(max_restarts=100, window_s=3600, backoff_s=1, healthy_s=5)
+    assert [restarts.delay_s(now) for now in (0, 5, 12)] == [
+        1,
+        2,
+        1,
+    ]  # started again at 1, 7: it ran for 4 s, then for 5

@@ -66,6 +66,18 @@ def test_a_killed_worker_comes_back(supervisor, spec, said):
     assert said[0].startswith("learner-0 died (killed by SIGKILL); restarted in 0.0 s")
 
 
+def test_a_worker_that_is_stopped_before_its_first_heartbeat_is_replaced(spec, said, monkeypatch):
+    monkeypatch.setattr("infra.supervisor.STOPPED_S", 0.1)
+    supervisor = Supervisor(UpTable(backoff_s=0.01, hang_s=0.1), said.append)
+    supervisor.add(spec(FOREVER))
+    worker = supervisor.workers["learner-0"]
+    before = worker.process.pid
+    os.kill(before, signal.SIGSTOP)
+    assert stepped_until(supervisor, lambda: worker.process is not None and worker.process.pid != before)
+    assert said[0] == "learner-0 is stopped (SIGSTOP) for 0 s: killed"
+    supervisor.stop(timeout_s=0)
+
+
 def test_an_endless_worker_is_restarted_although_it_ended_well(supervisor, spec):
     supervisor.add(spec("pass", role="verifier"))
     worker = supervisor.workers["verifier-0"]
