@@ -1,35 +1,26 @@
-"""Implements the broker protocol with kafka-python. With `stream.kafka_errors` and `stream.kafka_sockets` the only file that
-knows Kafka.
-"""
+"""Implements the broker protocol with kafka-python. With the other `stream/kafka_*.py` the only file that knows Kafka."""
 
 import logging
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
-    AuthorizationError,
     InvalidProducerEpochError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
-    TopicAlreadyExistsError,
-    TopicAuthorizationFailedError,
 )
-from kafka.protocol.consumer.offsets import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 import stream.kafka_sockets  # noqa: F401  which makes kafka-python read faster
 from stream.broker import Offsets, Record
 from stream.bundles import Bundle, bundle, unbundle
-from stream.codec import MAX_RECORD_BYTES
-from stream.config.secrets import resolved
-from stream.errors import BrokerUnavailable, Fenced, RucksackError, UserError
-from stream.kafka_errors import Reasons, allowed, answering, fencing, refused
-from stream.topics import Topic
+from stream.errors import BrokerUnavailable, Fenced, RucksackError
+from stream.kafka_admin import LARGEST, KafkaAdmin, known_to
+from stream.kafka_errors import allowed, answering, fencing, refused
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +28,13 @@ SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 900_000
 """How long a transaction may stay open: the most that brokers allow, so that it outlives a broker that is away. What a
 dead writer left open its successor ends at once."""
-ASK_AGAIN_S = 0.5
 JOIN_S = 1.0
 """How long a poll may wait for the consumer group to be joined."""
-_LARGEST = MAX_RECORD_BYTES + (1 << 20)
 # Batching as in librdkafka: measured here, it raised 800-byte records from 4,600 to 24,000 a second.
 _WRITER = {
     "linger_ms": 5,
     "batch_size": 262_144,
-    "max_request_size": _LARGEST,
+    "max_request_size": LARGEST,
     "acks": "all",
     "metrics_enabled": False,
 }
@@ -60,163 +49,8 @@ _READER = {
 }
 
 
-T = TypeVar("T")
-
-
-class KafkaBroker:
+class KafkaBroker(KafkaAdmin):
     """A Kafka cluster. `settings` (SASL, TLS, ...) go to kafka-python's clients, references to passwords looked up."""
-
-    def __init__(
-        self,
-        bootstrap_servers: str,
-        settings: Mapping[str, Any] | None = None,
-        timeout_s: float = 30,
-        patience_s: float = 0,
-    ) -> None:
-        """Connect.
-
-        Args:
-            timeout_s: for a first answer.
-            patience_s: for how long a question is asked again while a node that should answer it is lost: what it led has
-                a new leader in seconds.
-
-        Raises:
-            BrokerUnavailable: nothing answers.
-            UserError: the broker refuses the login, or `settings` has what no client knows.
-
-        """
-        self._patience_s = patience_s
-        self._common = {
-            "bootstrap_servers": bootstrap_servers.split(","),
-            "bootstrap_timeout_ms": int(timeout_s * 1000),
-            **resolved(settings or {}, os.environ),
-        }
-        _check(settings or {})
-        with Reasons() as reasons:
-            try:
-                self._admin = KafkaAdminClient(**_known_to(KafkaAdminClient, self._common))
-                self._admin.describe_cluster()
-            except (KafkaError, ValueError, TypeError, OSError) as error:
-                why = next((e for e in reversed(reasons.errors) if not isinstance(e, KafkaTimeoutError)), error)
-                raise reasons.refusal() or BrokerUnavailable(
-                    f"no Kafka broker answers at {bootstrap_servers} ({why}); start one with `rucksack broker start`, "
-                    "or correct broker.bootstrap_servers and broker.settings"
-                ) from error
-
-    def create_topics(self, run: str, topics: Sequence[Topic], num_partitions: int) -> None:
-        """Create the run's topics that do not exist yet, replicated as the cluster does by default.
-
-        Raises:
-            UserError: this user may not see one of them.
-            BrokerUnavailable: one is missing, and this user may not create it.
-
-        """
-        known = self._described([topic.of(run) for topic in topics])
-        wanted = {
-            topic.of(run): {
-                "num_partitions": num_partitions if topic.partitioned else 1,
-                "configs": {
-                    "cleanup.policy": "compact" if topic.compacted else "delete",
-                    "retention.ms": str(topic.retention_ms),
-                    "max.message.bytes": str(_LARGEST),
-                    **({"segment.bytes": str(topic.segment_bytes)} if topic.segment_bytes else {}),
-                    **({"segment.ms": str(topic.segment_ms)} if topic.segment_ms else {}),
-                },
-            }
-            for topic in topics
-            if not known[topic.of(run)]
-        }
-        if wanted:
-            refusal = self._ask(lambda: self._create(wanted))
-            if refusal is not None:
-                raise BrokerUnavailable(
-                    f"topics {', '.join(wanted)} do not exist, and this user may not create them; create them as a user "
-                    "who may, by `rucksack broker topics CONFIG`"
-                ) from refusal
-            self._ask(lambda: self._admin.wait_for_topics([topic.of(run) for topic in topics]))
-
-    def _create(self, wanted: Mapping[str, Any]) -> AuthorizationError | None:
-        """Create topics; returns the broker's refusal."""
-        try:
-            self._admin.create_topics(wanted)
-        except TopicAlreadyExistsError:
-            log.debug("another process created the topics first")
-        except AuthorizationError as error:
-            return error
-        return None
-
-    def _ask(self, question: Callable[[], T]) -> T:
-        """The answer to a question to the cluster, asked again for `patience_s`.
-
-        Raises:
-            BrokerUnavailable: there is none.
-            UserError: the cluster refuses it.
-
-        """
-        deadline = time.monotonic() + self._patience_s
-        while True:
-            try:
-                with answering():
-                    return question()
-            except BrokerUnavailable as error:
-                if time.monotonic() >= deadline:
-                    raise
-                log.warning("asking again error=%s", error)
-                time.sleep(ASK_AGAIN_S)
-
-    def partitions(self, topic: str) -> list[int]:
-        """Partitions of a topic; [] if it does not exist."""
-        return self._described([topic])[topic]
-
-    def _described(self, topics: Sequence[str]) -> dict[str, list[int]]:
-        """Topic to its partitions, [] of one that does not exist. One that may not be seen is an error: a reader without
-        partitions would wait for ever.
-        """
-
-        def describe() -> Any:
-            found = self._admin.describe_topics(list(topics))
-            hidden = {topic["name"] for topic in found if topic["error_code"] == TopicAuthorizationFailedError.errno}
-            if hidden:
-                raise TopicAuthorizationFailedError(hidden)
-            return found
-
-        found = self._ask(describe)
-        return {topic["name"]: sorted(part["partition_index"] for part in topic["partitions"]) for topic in found}
-
-    def end_offsets(self, topic: str) -> dict[int, int]:
-        """Offset behind the last record of each partition."""
-        return self.all_end_offsets([topic])[topic]
-
-    def all_end_offsets(self, topics: Sequence[str]) -> dict[str, dict[int, int]]:
-        """`end_offsets` of several topics in one question."""
-        wanted = {
-            TopicPartition(topic, number): OffsetSpec.LATEST for topic in topics for number in self.partitions(topic)
-        }
-        found = (
-            self._ask(lambda: self._admin.list_partition_offsets(wanted, IsolationLevel.READ_COMMITTED))
-            if wanted
-            else {}
-        )
-        result: dict[str, dict[int, int]] = {topic: {} for topic in topics}
-        for partition, end in found.items():
-            result[partition.topic][partition.partition] = end.offset
-        return result
-
-    def delete_records(self, before: Offsets) -> None:
-        """Delete the records of each partition before an offset."""
-        wanted = {TopicPartition(*partition): offset for partition, offset in before.items()}
-        self._ask(lambda: self._admin.delete_records(wanted))
-
-    def group_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
-        """What a consumer group has committed."""
-        try:
-            with allowed():
-                found = self._admin.list_group_offsets({consumer_group: None})[consumer_group]
-        except KafkaError:  # the coordinator may be loading, or the group is not there yet
-            return {}
-        return {
-            (key.topic, key.partition): committed.offset for key, committed in found.items() if committed.offset >= 0
-        }
 
     def writer(self, *, name: str, transactional: bool = False) -> "KafkaWriter":
         """A writer; a transactional one fences any older writer of the same name."""
@@ -239,7 +73,7 @@ class KafkaBroker:
             if member is not None:
                 # A static member that restarts takes its partitions back at once, without waiting for the session.
                 settings["group_instance_id"] = member
-        consumer = KafkaConsumer(**_known_to(KafkaConsumer, settings))
+        consumer = KafkaConsumer(**known_to(KafkaConsumer, settings))
         if consumer_group is None:
             consumer.assign([TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)])
         else:
@@ -250,24 +84,6 @@ class KafkaBroker:
             consumer.subscribe(list(topics))
         return KafkaReader(consumer, in_group=consumer_group is not None)
 
-    def close(self) -> None:
-        """Free the connections."""
-        self._admin.close()
-
-
-def _known_to(client: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that this client of kafka-python takes: a client refuses those of the others."""
-    return {key: value for key, value in settings.items() if key in client.DEFAULT_CONFIG}
-
-
-def _check(settings: Mapping[str, Any]) -> None:
-    clients = (KafkaAdminClient, KafkaConsumer, KafkaProducer)
-    for key in settings:
-        if not any(key in client.DEFAULT_CONFIG for client in clients):
-            raise UserError(
-                f"broker.settings has {key!r}, which kafka-python does not know; want e.g. security_protocol"
-            )
-
 
 class KafkaWriter:
     """An idempotent producer of kafka-python; failed writes surface at the next call."""
@@ -276,7 +92,7 @@ class KafkaWriter:
         settings: dict[str, Any] = {**common, **_WRITER, "client_id": name}
         if transactional:
             settings = {"transaction_timeout_ms": TRANSACTION_TIMEOUT_MS, **settings, "transactional_id": name}
-        self._producer = KafkaProducer(**_known_to(KafkaProducer, settings))
+        self._producer = KafkaProducer(**known_to(KafkaProducer, settings))
         self._failure: BaseException | None = None
         self._bundles: dict[tuple[str, int], Bundle] = {}
         """What waits for other messages of its partition."""
@@ -455,8 +271,12 @@ class KafkaReader:
             self._consumer.resume(*self._consumer.paused())
 
     def positions(self) -> dict[tuple[str, int], int]:
-        """Next offset of every assigned partition."""
-        return {(key.topic, key.partition): self._consumer.position(key) for key in self._assignment()}
+        """Next offset of every assigned partition, as far as it is known: where none was read yet, a node is asked."""
+        found = {}
+        for key in self._assignment():
+            with allowed(), suppress(KafkaConnectionError, KafkaTimeoutError):
+                found[key.topic, key.partition] = self._consumer.position(key)
+        return found
 
     def lag(self) -> int:
         """Records of the assigned partitions that are still to be handed out; the ends are those of the newest fetch."""

@@ -1,12 +1,14 @@
 """The broker protocol, the same tests against the memory broker and a real Kafka."""
 
 import threading
+import time
 import uuid
 from functools import partial
 from typing import ClassVar
 
 import pytest
-from kafka.errors import KafkaTimeoutError
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 from stream import bundles
 from stream.broker import Broker, Record
@@ -283,3 +285,45 @@ def test_a_write_for_which_there_is_no_room_blames_the_broker_not_the_record(mon
     monkeypatch.setattr("stream.kafka.KafkaProducer", Full)
     with pytest.raises(BrokerUnavailable, match="failed to allocate memory"):
         KafkaWriter({}, "w", transactional=False).send("t", b"k", b"v")
+
+
+@pytest.mark.parametrize(("patience_s", "fails"), [(20.0, False), (0.0, True)])
+def test_a_question_is_asked_again_while_a_node_is_lost(kafka: str, monkeypatch: pytest.MonkeyPatch, patience_s, fails):
+    broker = KafkaBroker(kafka, patience_s=patience_s)
+    run = f"run-{uuid.uuid4().hex[:8]}"
+    broker.create_topics(run, [UPDATES], 1)
+    ask, left = KafkaAdminClient.list_partition_offsets, iter([True, True])
+    clients = [broker._admin]
+
+    def lost_twice(client, *arguments):
+        clients.append(client)
+        if next(left, False):
+            raise KafkaConnectionError("111 ECONNREFUSED")
+        return ask(client, *arguments)
+
+    monkeypatch.setattr(KafkaAdminClient, "list_partition_offsets", lost_twice)
+    if fails:
+        with pytest.raises(BrokerUnavailable, match="ECONNREFUSED"):
+            broker.end_offsets(UPDATES.of(run))
+    else:
+        assert broker.end_offsets(UPDATES.of(run)) == {0: 0}
+        assert len(set(clients)) == 3  # by a new client: the old one asks nodes that it knew
+    broker.close()
+
+
+def test_a_record_from_a_clock_that_is_hours_off_is_taken_and_kept_by_the_brokers_clock(kafka: str):
+    broker = KafkaBroker(kafka)
+    run = f"run-{uuid.uuid4().hex[:8]}"
+    broker.create_topics(run, [JOBS], 1)
+    producer = KafkaProducer(bootstrap_servers=kafka.split(","))
+    now_ms = time.time() * 1000
+    for shift_s in (-200_000, 7200):
+        shifted_ms = int(now_ms + 1000 * shift_s)
+        producer.send(JOBS.of(run), value=b"x", partition=0, timestamp_ms=shifted_ms).get(timeout=30)
+    producer.close()
+    reader = broker.reader([JOBS.of(run)])
+    records = [record for _ in range(2) for record in reader.poll(20.0, max_records=1)]
+    assert all(abs(record.timestamp_ms - now_ms) < 600_000 for record in records)
+    assert len(records) == 2
+    reader.close()
+    broker.close()
