@@ -80,6 +80,25 @@ class Audit:
         return self.num_wasted / self.num_sampled if self.num_sampled else 0.0
 
 
+def figures(found: Audit) -> list[tuple[str, str]]:
+    """The figures as (name, text), for people."""
+    endings = ", ".join(f"{count:,} {ending}" for ending, count in sorted(found.law.endings.items())) or "none"
+    rebuilt = ", ".join(map(str, found.versions_rebuilt)) or "none"
+    return [
+        (
+            "updates",
+            f"{found.num_updates:,} (and {found.num_rolled_back:,} rolled back; {found.num_resumes:,} resumes)",
+        ),
+        ("groups admitted", f"{found.law.num_admitted:,}"),
+        ("groups ended", f"{found.law.num_ended:,} ({endings})"),
+        ("rollouts in them", f"{found.num_rollouts:,}"),
+        ("rollouts sampled", f"{found.num_sampled:,}, {len(found.sampled_twice):,} of them again"),
+        ("rollouts wasted", f"{found.num_wasted:,} ({found.wasted_share:.1%})"),
+        ("dead letters", f"{found.num_dead_letters:,}"),
+        ("versions rebuilt", rebuilt),
+    ]
+
+
 def audit_run(broker: Broker, run: str, expected: Expected) -> Audit:
     """Read a run's topics as they are now, and check them."""
     data, sampled = read_run(broker, run), read_sampled(broker, run)

@@ -1,4 +1,4 @@
-"""Runs the commands that read a run back: `rucksack replay report|export|summary|beliefs|rescore|policy RUN`.
+"""Runs the commands that read a run back: `rucksack replay report|export|summary|audit|beliefs|rescore|policy RUN`.
 
 They read the topics alone, so they work while the run goes on, after it, and on another machine than it ran on.
 """
@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +21,9 @@ from replay.summary import print_summary, summarize
 from stream.console import make_console
 from stream.errors import UserError
 
+if TYPE_CHECKING:
+    from replay.audit import Expected
+
 EXAMPLE_QUERY = """SELECT prompt_level, count(*) AS rollouts, round(avg(reward), 3) AS reward
 FROM '{folder}/verdicts.parquet'
 WHERE counts AND purpose = 'train' AND outcome IN ('correct', 'wrong', 'unparsable')
@@ -28,12 +32,11 @@ GROUP BY prompt_level ORDER BY reward"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0."""
+    """Run one command; returns 0, or 1 after an audit that found a fault."""
     arguments = parser().parse_args(argv)
     console = make_console()
-    command: Callable[[argparse.Namespace, Console], None] = arguments.command
-    command(arguments, console)
-    return 0
+    command: Callable[[argparse.Namespace, Console], int | None] = arguments.command
+    return command(arguments, console) or 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     export = _command(commands, "export", export_topics, "every topic but the weights as a Parquet file")
     export.add_argument("--out", type=Path, help="folder to write (default: export in the run's folder)")
     _command(commands, "summary", show_summary, "key figures, in the terminal")
+    _command(commands, "audit", audit, "whether anything was lost, counted twice or cannot be had again")
     beliefs = _command(
         commands, "beliefs", compare_beliefs, "ways to believe in success rates, scored on a run's rewards"
     )
@@ -65,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 def _command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    command: Callable[[argparse.Namespace, Console], None],
+    command: Callable[[argparse.Namespace, Console], int | None],
     text: str,
 ) -> argparse.ArgumentParser:
     subparser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -96,6 +100,23 @@ def show_summary(arguments: argparse.Namespace, console: Console) -> None:
     """Print the key figures of a run."""
     location = location_of(arguments)
     print_summary(summarize(_read(location, arguments.run, console), location.path_of(arguments.run)), console)
+
+
+def audit(arguments: argparse.Namespace, console: Console) -> int:
+    """Audit a run; returns 1 if something does not add up."""
+    from replay.audit import audit_run, figures
+
+    with open_run(location_of(arguments), arguments.run) as (broker, name, path):
+        found = audit_run(broker, name, expected_of(path))
+    table = Table(show_header=False, title=f"Run {escape(name)}: audit", title_justify="left")
+    for row in figures(found):
+        table.add_row(*row)
+    console.print(table)
+    for fault in found.faults:
+        console.print(f"FAULT: {escape(fault)}", style="bold red", soft_wrap=True)
+    if found.holds:
+        console.print("nothing was lost, nothing was counted twice")
+    return 0 if found.holds else 1
 
 
 def compare_beliefs(arguments: argparse.Namespace, console: Console) -> None:
@@ -167,6 +188,20 @@ def rebuild_policy(arguments: argparse.Namespace, console: Console) -> None:
         digest = write_policy(broker, name, arguments.version, model, arguments.out, alpha_of(path))
     console.print(f"version {arguments.version} of run {escape(name)}: {escape(str(arguments.out))}", soft_wrap=True)
     console.print(f"digest {digest}", soft_wrap=True)
+
+
+def expected_of(folder: Path) -> "Expected":
+    """What the run was to do, by the configuration in its folder; nothing is known without it."""
+    from replay.audit import Expected
+    from stream.config.run import RunTable
+
+    file = folder / "config.json"
+    if not file.is_file():
+        return Expected()
+    tables = json.loads(file.read_text())
+    run, allocator = RunTable.model_validate(tables["run"]), tables["allocator"]
+    exact = not allocator["budget_tokens"] and allocator["pacing"] == "round" and allocator["mode"] != "sequential"
+    return Expected(num_updates=run.num_updates, num_rollouts=run.num_updates * run.budget if exact else None)
 
 
 def location_of(arguments: argparse.Namespace) -> Location:

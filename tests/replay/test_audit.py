@@ -1,13 +1,17 @@
 """The audit of a run: silent where all adds up, one sentence for each way in which a log can be wrong."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from factories import make_job, make_trajectory, make_verdict
 from weights_chain import Chain
 
 from replay.audit import Audit, Expected, audit_run
+from replay.cli import main
 from stream.codec import encode
 from stream.memory import MemoryBroker
 from stream.messages import DeadLetter, GroupEnd, Job, Policy, Update, WeightsPart
@@ -35,6 +39,9 @@ class Run:
     letters: list[DeadLetter] = field(default_factory=list)
 
     def audit(self) -> Audit:
+        return audit_run(self.written(), "r", EXPECTED)
+
+    def written(self) -> MemoryBroker:
         broker = MemoryBroker()
         broker.create_topics("r", TOPICS, 2)
         topics = RunTopics(broker, "r", "test-0")
@@ -53,7 +60,7 @@ class Run:
         for letter in self.letters:
             topics.send(DEADLETTERS, "x", letter)
         topics.writer.flush()
-        return audit_run(broker, "r", EXPECTED)
+        return broker
 
 
 def sound() -> Run:
@@ -187,3 +194,27 @@ def test_what_was_sampled_twice_or_not_used_is_waste():
     assert found.faults == ()
     assert (len(found.sampled_twice), found.num_unused, found.num_sampled) == (2, SIZE, 14)
     assert found.wasted_share == 4 / 14
+
+
+@pytest.mark.parametrize(
+    ("updates", "code", "told"),
+    [
+        (NUM_UPDATES, 0, "nothing was lost, nothing was counted twice"),
+        (4, 1, "FAULT: the surviving updates are not 1 to 4, one after the other: see 4"),
+        (None, 0, "nothing was lost"),  # of a run whose folder is not here
+    ],
+)
+def test_the_command_says_what_it_found_by_the_runs_own_configuration(
+    updates: int | None, code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    @contextmanager
+    def opened(*_: object) -> Iterator[tuple[MemoryBroker, str, Path]]:
+        yield sound().written(), "r", tmp_path
+
+    if updates is not None:
+        run = {"model": "m", "num_updates": updates, "rollouts_per_update": GROUPS_PER_UPDATE * SIZE}
+        allocator = {"budget_tokens": 0, "pacing": "round", "mode": "learnability"}
+        (tmp_path / "config.json").write_text(json.dumps({"run": run, "allocator": allocator}))
+    monkeypatch.setattr("replay.cli.open_run", opened)
+    assert main(["audit", "r"]) == code
+    assert told in capsys.readouterr().out
