@@ -43,8 +43,9 @@ def generate_gym_prompts(
 def _draw(tasks: Sequence[str], most: int, seed: int, options: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     try:
         import reasoning_gym
-    except ImportError:
-        raise UserError("prompts.source = gym:... needs reasoning-gym; run `make smollm2`") from None
+    except ImportError as error:
+        text = f"prompts.source = gym:... needs reasoning-gym, which does not import ({error}); run `make smollm2`"
+        raise UserError(text) from None
     sets = []
     for task in tasks:
         try:
