@@ -20,12 +20,18 @@ class PromptQueue:
     def __init__(self, beliefs: Mapping[str, Belief], seed: int) -> None:
         self._beliefs = beliefs
         self._seed = seed
-        self._heap = [self._item(belief) for belief in beliefs.values() if belief.open_group is None]
-        heapq.heapify(self._heap)
+        self._heap = self._waiting()
 
     def put(self, belief: Belief) -> None:
         """A prompt's group is over."""
         heapq.heappush(self._heap, self._item(belief))
+        if len(self._heap) > 2 * len(self._beliefs):  # where prompts are drawn, nobody takes them from here
+            self._heap = self._waiting()
+
+    def _waiting(self) -> list[_Item]:
+        heap = [self._item(belief) for belief in self._beliefs.values() if belief.open_group is None]
+        heapq.heapify(heap)
+        return heap
 
     def take(self, num: int, without: Container[str] = ()) -> list[str]:
         """The next `num` prompts but those in `without`; none at all if there are not as many."""

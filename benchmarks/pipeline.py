@@ -76,7 +76,9 @@ def role_of(process: psutil.Process) -> str:
         return "engine"
     if Path(command[0]).name == "java":
         return "kafka"
-    module = command[command.index("-m") + 1] if "-m" in command else ""
+    module, *arguments = command[command.index("-m") + 1 :] if "-m" in command else [""]
+    if module == "benchmarks.scale_roles":  # which of them is its first argument
+        module = arguments[0]
     parent = process.parent()
     if module not in MODULES:
         return "other" if parent is None else role_of(parent)

@@ -15,12 +15,14 @@ GPU that waits for its memory: with all slots taken the engine gives R tokens a 
 import argparse
 import asyncio
 import math
+import os
 import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
@@ -30,6 +32,7 @@ from numpy.typing import NDArray
 from infra.placement import THREAD_VARIABLES, WorkerSpec
 from producers.engine import Completion, EngineDied
 from producers.role import run as run_producer
+from producers.sampler import StartEngine
 from producers.spans import version_spans
 from prompts.sources import read_prompts
 from prompts.tokens import load_tokenizer, tokenize
@@ -235,15 +238,13 @@ class StandIn:
         return min(num_tokens, math.ceil(after_s / self._step_s)) if self._step_s else num_tokens
 
 
-def starter(lengths: Lengths, tokens_per_s: float) -> Callable[[Config], Any]:
+def starter(script: Callable[[Config], Script], tokens_per_s: float) -> StartEngine:
     """What `producers.role.run` starts in place of vLLM."""
 
     async def start(config: Config) -> StandIn:
-        seed = zlib.crc32(
-            f"{config.run.seed} {time.time_ns()}".encode()
-        )  # producers differ, and so does one that restarts
-        script = await asyncio.to_thread(Script.of, config, lengths)
-        return StandIn(script, tokens_per_s, config.producer.max_num_seqs, seed)
+        seed = zlib.crc32(f"{os.getpid()} {time.time_ns()}".encode())  # no two sample alike, one that restarts included
+        said = await asyncio.to_thread(script, config)
+        return StandIn(said, tokens_per_s, config.producer.max_num_seqs, seed)
 
     return start
 
@@ -263,16 +264,21 @@ def positive(text: str) -> float:
     return number
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the process; returns its exit code."""
+def options_of(argv: Sequence[str] | None = None) -> tuple[float, Lengths, list[str]]:
+    """Tokens per second, lengths, and the arguments that are the role's."""
     parser = argparse.ArgumentParser(prog="stand_in", add_help=False, allow_abbrev=False)
     parser.add_argument("--tokens-per-s", type=positive, default=2500.0)
     parser.add_argument("--answer-tokens", type=float, default=0.0)
     parser.add_argument("--lengths", choices=get_args(Kind), default="fixed")
     options, rest = parser.parse_known_args(argv)
-    start = starter(Lengths(options.answer_tokens, options.lengths), options.tokens_per_s)
+    return options.tokens_per_s, Lengths(options.answer_tokens, options.lengths), rest
 
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the process; returns its exit code."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # transformers would import it for a tokenizer: 4 s
+    tokens_per_s, lengths, rest = options_of(argv)
+    start = starter(partial(Script.of, lengths=lengths), tokens_per_s)
 
     def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
         run_producer(config, topics, stop, start)

@@ -134,10 +134,8 @@ def test_every_prompt_of_the_demo_has_its_answer_and_another() -> None:
 
 
 def test_producers_that_start_anew_sample_anew() -> None:
-    config = demo()
-
     async def first_tokens() -> list[list[int]]:
-        engine = await starter(Lengths(30), math.inf)(config)
+        engine = await starter(lambda _: script(30), math.inf)(demo())
         completions = [await engine.generate(PROMPT, request_id="", max_tokens=30) for _ in range(3)]
         return [completion.token_ids.tolist() for completion in completions]
 
