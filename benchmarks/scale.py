@@ -4,7 +4,7 @@
                                [--verifiers 1] [--seconds 30] [--out FILE.json]
 
 Producers are real but for vLLM (benchmarks/stand_in.py), each a process forked from one; each gives `--tokens-per-s`, or as
-many as the rest can take (`inf`). Brokers are Apache Kafka with a partition a producer, at least 4; with three every record has three
+many as the rest can take (`1e9`). Brokers are Apache Kafka with a partition a producer, at least 4; with three every record has three
 copies. Allocator and verifiers (grader `math`) are as ever, the learner reads, ends groups and publishes as ever, and its
 gradient is left out (benchmarks/scale_roles.py). Answers have lognormal lengths, of tokens of five characters.
 
