@@ -81,7 +81,7 @@ class Allocator:
         self._leases_checked_s = 0.0
         self.watermark = Watermark()
         self.reader = topics.reader(VERDICTS, UPDATES, EVALUATIONS, HEARTBEATS)
-        self.reader.seek(self._recovery.offsets)
+        topics.seek_all(self.reader, self._recovery.offsets)
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
 

@@ -269,7 +269,7 @@ class Learner:
             self._assembler.seen = progress.seen
             for verdict in progress.pending:
                 self._assembler.add(verdict)
-            self.reader.seek(progress.offsets)
+            self._topics.seek_all(self.reader, progress.offsets)
         self._version = max(used) + 1 if used else 0
         self._add_version(parent, (), {"learner/resumed": 1.0})
         self._settle("starting")

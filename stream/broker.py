@@ -1,6 +1,6 @@
 """Defines what roles see of a broker: records, readers and writers. `stream.kafka` and `stream.memory` implement it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -107,6 +107,9 @@ class Broker(Protocol):
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset behind the last record of each partition."""
+
+    def first_offsets(self, partitions: Iterable[TopicPartition]) -> Offsets:
+        """Offset of the first record that each partition still has, or will have."""
 
     def delete_records(self, before: Offsets) -> None:
         """Delete the records of each partition before an offset, for good; what is behind keeps its offsets.

@@ -6,7 +6,7 @@ Invariant: what a lost node leaves unanswered is asked again for as long as the 
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -185,6 +185,12 @@ class KafkaAdmin:
         for partition, end in found.items():
             result[partition.topic][partition.partition] = end.offset
         return result
+
+    def first_offsets(self, partitions: Iterable[tuple[str, int]]) -> Offsets:
+        """Offset of the first record that each partition still has."""
+        wanted = {TopicPartition(*partition): OffsetSpec.EARLIEST for partition in partitions}
+        found = self._ask(lambda: self._admin.list_partition_offsets(wanted)) if wanted else {}
+        return {(at.topic, at.partition): first.offset for at, first in found.items()}
 
     def delete_records(self, before: Offsets) -> None:
         """Delete the records of each partition before an offset."""

@@ -3,7 +3,7 @@
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from stream.broker import Offsets, Record
@@ -33,6 +33,10 @@ class MemoryBroker:
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset behind the last record of each partition."""
         return {partition: self.starts[topic, partition] + len(log) for partition, log in enumerate(self.logs[topic])}
+
+    def first_offsets(self, partitions: Iterable[tuple[str, int]]) -> Offsets:
+        """Offset of the first record that each partition still has."""
+        return {partition: self.starts[partition] for partition in partitions}
 
     def delete_records(self, before: Offsets) -> None:
         """Delete the records of each partition before an offset."""

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stream.broker import Broker, Reader, Record, Writer
+from stream.broker import Broker, Offsets, Reader, Record, Writer
 from stream.codec import encode
-from stream.errors import BrokerUnavailable
+from stream.errors import BrokerUnavailable, UserError
 from stream.messages import DeadLetter
 from stream.metrics import Metrics
 from stream.snapshot import messages
@@ -68,6 +68,22 @@ class RunTopics:
             member=self.worker if consumer_group else None,
             from_end=from_end,
         )
+
+    def seek_all(self, reader: Reader, offsets: Offsets) -> None:
+        """Let a reader go on where an earlier life has stopped.
+
+        Raises:
+            UserError: some of what it has not read is deleted.
+
+        """
+        for (topic, partition), first in self.broker.first_offsets(offsets).items():
+            if first > offsets[topic, partition]:
+                raise UserError(
+                    f"{self.worker} has read partition {partition} of {topic} up to offset {offsets[topic, partition]}, and what "
+                    f"comes next is deleted up to {first}: it was away for longer than broker.answers_hours, and the run cannot "
+                    "be resumed without loss; start a new run.name from the last model or checkpoint, and give more hours"
+                )
+        reader.seek(offsets)
 
     def read_all(self, topic: Topic, newest: int | None = None) -> list[Any]:
         """Every message that the topic holds now, oldest first; records that cannot be read are left out.

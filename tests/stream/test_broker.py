@@ -17,8 +17,9 @@ from stream.errors import BrokerUnavailable, Fenced, UserError
 from stream.kafka import KafkaBroker, KafkaWriter
 from stream.memory import MemoryBroker
 from stream.messages import Position
+from stream.run_topics import RunTopics
 from stream.snapshot import Snapshot
-from stream.topics import JOBS, TOPICS, UPDATES, WEIGHTS
+from stream.topics import JOBS, TOPICS, UPDATES, VERDICTS, WEIGHTS
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -230,12 +231,29 @@ def test_deleted_records_are_gone_and_those_behind_keep_their_offsets(broker, ru
     records = [record for _ in range(200) for record in fresh.poll(0.01)]
     assert [(record.offset, record.value) for record in records] == [(2, b"2"), (3, b"3"), (4, b"4")]
     assert broker.end_offsets(topic) == {0: 5}
+    assert broker.first_offsets([(topic, 0)]) == {(topic, 0): 2}
     (batch,) = Snapshot(broker, run, [WEIGHTS])
     assert [record.offset for record in batch] == [2, 3, 4]
     broker.delete_records({(topic, 0): 5})
     assert list(Snapshot(broker, run, [WEIGHTS])) == []
     fresh.close()
     stands_before.close()
+
+
+def test_a_reader_goes_on_unless_what_comes_next_is_deleted():
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 1)
+    at = (VERDICTS.of("r"), 0)
+    write(broker, at[0], b"0", b"1", b"2")
+    broker.delete_records({at: 2})
+    topics = RunTopics(broker, "r", "learner")
+    reader = topics.reader(VERDICTS)
+    topics.seek_all(reader, {at: 2})
+    assert read(reader, 1) == [b"2"]
+    with pytest.raises(
+        UserError, match=r"learner has read .* up to offset 1.* deleted up to 2.*answers_hours.*run\.name"
+    ):
+        topics.seek_all(reader, {at: 1})
 
 
 def test_a_broker_that_is_not_there_is_named_with_the_remedy():
