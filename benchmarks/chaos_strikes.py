@@ -3,7 +3,8 @@
     planned --target is at work--> strike --seconds are over--> heal --it answers again--> back
 
 A worker is struck only while it is at work and no other blow at it is under way; a broker node only while all nodes hold all
-replicas in sync, so that never more than one is missing. Blows whose target is not ready let others pass.
+replicas in sync, so that never more than one is missing; both only once the run has made an update since they were back from
+the blow before. Blows whose target is not ready let others pass.
 """
 
 import signal
@@ -84,6 +85,11 @@ class Striker:
         """The process to strike; None while it, or what else a blow needs, is not there."""
         others = [struck.blow for struck in self._under_way()]
         if any(worker_of(other.target) == worker_of(blow.target) for other in others):
+            return None
+        newest_s = self._world.steps[-1].at_s
+        if any(
+            struck.blow.target == blow.target and newest_s < struck.back_s for struck in self.dealt if struck.back_s
+        ):
             return None
         if not blow.on_node:
             return self._world.engine_pid() if blow.target == "engine" else self._world.pid(blow.target)
