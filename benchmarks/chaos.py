@@ -38,12 +38,12 @@ from stream.config import Config, load
 from stream.console import make_console
 from stream.errors import RucksackError
 from stream.launch import ADDRESS_FILE, connect
+from stream.parent_death import command_that_dies_with_parent
 
 RECIPE = "configs/demo.toml"
 RUN = "chaos"
 WORKERS = ("allocator-0", "producer-0", "verifier-0", "learner-0", "evaluator-0", "tracker-0")
-NODES = ("node-1", "node-2", "node-3")
-DISK_SIZES = {"learner-0": "512m", "node-3": "4g"}
+DISK_SIZES = {"learner-0": "512m", "node-1": "4g"}
 TOKENS_PER_S = 1500.0
 """Of the stand-in: an update takes a second and a half, and leaves most of two cores to what has to start again."""
 UPDATES_PER_S = 0.3
@@ -67,20 +67,22 @@ SETTINGS = (
 )
 
 
-def abilities(folder: Path, engine: str, tell: Callable[[str], None]) -> dict[tuple[Any, str], Sequence[str]]:
-    """What can be struck here and how; tells what cannot. Disks are the folders that are small file systems by now."""
+def abilities(config: Config, engine: str, tell: Callable[[str], None]) -> dict[tuple[Any, str], Sequence[str]]:
+    """What can be struck here and how; tells what cannot."""
     workers = (*WORKERS, "engine") if engine == "vllm" else WORKERS
+    nodes = [f"node-{number}" for number in range(1, config.broker.nodes + 1)]
+    folder = config.run.path
     targets: dict[tuple[Any, str], Sequence[str]] = {}
     clocks = folder / CLOCKS_FOLDER
     clocks.mkdir()
     for worker in WORKERS:
         machine.set_clock(clocks / worker, 0)
     for kind in ("kill", "stop", "hang"):
-        targets |= {(kind, "worker"): workers, (kind, "node"): NODES}
+        targets |= {(kind, "worker"): workers, (kind, "node"): nodes}
     if reason := machine.why_no_cuts():
         tell(f"left out: cut: {reason}")
     else:
-        targets |= {("cut", "worker"): WORKERS, ("cut", "node"): NODES}
+        targets |= {("cut", "worker"): WORKERS, ("cut", "node"): nodes}
     if machine.build_clock(clocks) is None:
         tell("left out: clock: there is no C compiler (cc)")
     else:
@@ -88,21 +90,21 @@ def abilities(folder: Path, engine: str, tell: Callable[[str], None]) -> dict[tu
     if reason := machine.why_no_mounts(folder):
         tell(f"left out: disk: {reason}")
     else:
-        targets |= {("disk", "worker"): ["learner-0"], ("disk", "node"): ["node-3"]}
+        targets |= {("disk", "worker"): ["learner-0"], ("disk", "node"): ["node-1"]}
     return targets
 
 
 @contextmanager
-def running(arguments: Sequence[str], folder: Path, engine: str) -> Iterator["subprocess.Popen[bytes]"]:
+def running(arguments: Sequence[str], folder: Path, options: argparse.Namespace) -> Iterator["subprocess.Popen[bytes]"]:
     """`rucksack up` while inside; its output goes to `up.txt` beside the run's folder."""
     environment = dict(os.environ)
-    if engine == "stand-in":
-        environment[TOKENS_VARIABLE] = str(TOKENS_PER_S)
+    if options.engine == "stand-in":
+        environment[TOKENS_VARIABLE] = str(options.tokens_per_s)
     clocks = folder / CLOCKS_FOLDER
     if (clocks / "clock.so").is_file():
         environment[LIBRARY_VARIABLE] = str(clocks / "clock.so")
     with (folder.parent / "up.txt").open("wb") as output:
-        command = [sys.executable, "-m", "benchmarks.chaos_up", RECIPE, *arguments]
+        command = command_that_dies_with_parent([sys.executable, "-m", "benchmarks.chaos_up", RECIPE, *arguments])
         up = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     try:
         yield up
@@ -242,6 +244,9 @@ def options_of(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     parser.add_argument("--finish", type=float, default=1800, metavar="S", help="most seconds behind the last")
     parser.add_argument("--updates", type=int, help="of the run (default: enough for the blows)")
     parser.add_argument("--engine", choices=("stand-in", "vllm"), default="stand-in")
+    parser.add_argument(
+        "--tokens-per-s", type=float, default=TOKENS_PER_S, help="of the stand-in (default: %(default)s)"
+    )
     parser.add_argument("--dir", type=Path, help="folder that keeps the run (default: one that is removed)")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options, keys = parser.parse_known_args(arguments)
@@ -264,13 +269,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = [*SETTINGS, f"--run.dir={folder}", f"--run.num_updates={options.updates}", *keys]
         config = load(RECIPE, arguments)
         config.run.path.mkdir(parents=True)
-        targets = abilities(config.run.path, options.engine, tell)
+        targets = abilities(config, options.engine, tell)
         if ("disk", "node") in targets:
             for target, size in DISK_SIZES.items():
                 machine.mount(config.run.path / DISKS[target], size)
                 stack.callback(machine.unmount, config.run.path / DISKS[target])
         try:
-            with running(arguments, config.run.path, options.engine) as up:
+            with running(arguments, config.run.path, options) as up:
                 striker, world = disturb(config, options, targets, up, tell)
             tell("the run is over; reading its log")
             found = audit(config)

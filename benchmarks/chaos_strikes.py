@@ -24,7 +24,7 @@ CUT_AGAIN_S = 0.5
 """A connection that is made again is closed again this soon."""
 LOST_S = 300.0
 """What is not back by then is given up."""
-DISKS = {"learner-0": "checkpoints", "node-3": "kafka/node-3"}
+DISKS = {"learner-0": "checkpoints", "node-1": "kafka/node-1"}
 """What writes to a small file system of its own, in the run's folder."""
 
 
