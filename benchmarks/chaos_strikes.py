@@ -86,10 +86,9 @@ class Striker:
         others = [struck.blow for struck in self._under_way()]
         if any(worker_of(other.target) == worker_of(blow.target) for other in others):
             return None
-        newest_s = self._world.steps[-1].at_s
-        if any(
-            struck.blow.target == blow.target and newest_s < struck.back_s for struck in self.dealt if struck.back_s
-        ):
+        newest_s, worker = self._world.steps[-1].at_s, worker_of(blow.target)
+        before = (struck.back_s for struck in reversed(self.dealt) if worker_of(struck.blow.target) == worker)
+        if newest_s < (next(before, None) or 0.0):
             return None
         if not blow.on_node:
             return self._world.engine_pid() if blow.target == "engine" else self._world.pid(blow.target)
