@@ -10,6 +10,8 @@ What blocks it, and what unblocks it:
       been issued again;
     - putting new weights in pauses sampling for its own time; policies that come meanwhile are read, and only the newest
       is loaded next;
+    - a job of a prompt that was being sampled at the last two deaths waits until no other such one is sampled; at three
+      it is a dead letter (`producers.suspects`);
     - an engine that is dead, or silent for `hang_s`, raises EngineDied: the process ends, and the supervisor starts
       another.
 
@@ -35,6 +37,7 @@ from producers.engine import Completion, Engine, EngineDied
 from producers.follower import Offer, PolicyFollower
 from producers.process import default_signals
 from producers.sampler import Sampler, StartEngine
+from producers.suspects import GIVEN_UP_AFTER, Suspects
 from prompts.tokens import load_tokenizer
 from stream.config import Config
 from stream.errors import BadRecord
@@ -86,8 +89,9 @@ class Producer:
         loop: asyncio.AbstractEventLoop,
         engine: Sampler,
         follower: PolicyFollower | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
-        """`follower` may have read already; None makes one."""
+        """`follower` may have read already; None makes one. `suspects` remember the lives before; None starts anew."""
         self._config = config
         self._topics = topics
         self._loop = loop
@@ -104,6 +108,9 @@ class Producer:
         self._swap: tuple[Offer, Future[float]] | None = None
         self._version = -1
         self._in_flight = 0
+        self._suspects = suspects or Suspects()
+        self._waiting: deque[Delivery] = deque()
+        """Jobs of suspects, which are sampled one at a time."""
         self._held: list[tuple[float, Delivery]] = []
         """Jobs that wait for newer weights, each with the time since when."""
         # Numbers behind one random name: os.urandom lets go of the GIL, and gets it back late beside the engine's thread.
@@ -145,6 +152,17 @@ class Producer:
 
     def _begin(self, delivery: Delivery) -> None:
         job: Job = delivery.message
+        prompt_id = job.prompt.prompt_id
+        if self._suspects.is_given_up(prompt_id):
+            self._in_flight -= job.stop - job.start
+            error = (
+                f"job of group {job.group_id}: prompt {prompt_id} was being sampled at {GIVEN_UP_AFTER} deaths in a row"
+            )
+            self._topics.send_to_deadletters(delivery.record, f"{error}: it is given up", delivery.done)
+            return
+        if self._suspects.must_wait(prompt_id):
+            self._waiting.append(delivery)
+            return
         assignment = Assignment(delivery, job.stop - job.start)
         for rollout_index in range(job.start, job.stop):
             key = (job.group_id, rollout_index)
@@ -152,6 +170,7 @@ class Producer:
             assignments.append(assignment)
             if len(assignments) > 1:  # already being sampled: a second request would only add delay
                 continue
+            self._suspects.begin(prompt_id, time.monotonic())
             future = self._spawn(
                 self._engine.generate(
                     job.prompt_token_ids,
@@ -175,9 +194,21 @@ class Producer:
             EngineDied: this process is of no use any more; the supervisor starts another.
 
         """
-        self._engine.require_alive()
-        self._follow_policies()
-        self._give_up_overdue_jobs()
+        try:
+            self._engine.require_alive()
+            self._follow_policies()
+            self._give_up_overdue_jobs()
+            self._publish_finished()
+        except EngineDied:
+            self._suspects.die()
+            raise
+        self._suspects.note(time.monotonic())
+        for _ in range(len(self._waiting)):
+            self._begin(self._waiting.popleft())
+        self._idle.note(idle=self._in_flight == 0)
+        return False
+
+    def _publish_finished(self) -> None:
         while self._finished:
             key, future = self._finished.popleft()
             assignments = self._sampling.pop(key)
@@ -187,8 +218,7 @@ class Producer:
             except ValueError as error:  # a prompt, a parameter, or weights that give no trajectory: law 8
                 for assignment in assignments:
                     self._refuse(assignment, str(error))
-        self._idle.note(idle=self._in_flight == 0)
-        return False
+            self._suspects.end(assignments[0].delivery.message.prompt.prompt_id)
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
@@ -204,6 +234,7 @@ class Producer:
 
     def close(self) -> None:
         """Free the reader of the policies; `run`, which has started the engine, closes it."""
+        self._suspects.close()
         self._following.shutdown(wait=True)
         self._follower.close()
 
@@ -331,7 +362,8 @@ def run(config: Config, topics: RunTopics, stop: threading.Event, start: StartEn
     if engine is None:
         return
     try:
-        role = Producer(config, topics, loop, engine, follower)
+        suspects = Suspects(config.run.path / "producers" / f"{topics.worker}.json")
+        role = Producer(config, topics, loop, engine, follower, suspects)
         run_loop(role, topics, topics.reader(JOBS, consumer_group=CONSUMER_GROUPS["producer"]), stop, commits=True)
     except EngineDied:
         if not stop.is_set():  # Ctrl-C in a terminal goes to the engine as well

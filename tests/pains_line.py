@@ -52,9 +52,19 @@ class Line:
         *,
         slots: int = 10**9,
         waits: bool = True,
+        loses: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`seconds` that a rollout is sampled for; infinite: it never ends. `waits`: as the learner does, for what is due."""
-        self.config, self._pool, self._seconds, self._slots, self._waits = config, pool, seconds, slots, waits
+        """A run that has not begun.
+
+        Args:
+            seconds: that a rollout is sampled for; infinite: it never ends.
+            slots: rollouts that are sampled at once.
+            waits: as the learner does, for what is due.
+            loses: whether what comes of the next rollout is lost on the way.
+
+        """
+        self.config, self._pool, self._seconds, self._slots = config, pool, seconds, slots
+        self._loses = loses
         self.broker = MemoryBroker()
         self.broker.create_topics("r", TOPICS, 2)
         self.world = RunTopics(self.broker, "r", "world")
@@ -70,18 +80,29 @@ class Line:
         self.version = 0
         self.updates: list[tuple[list[Group], tuple[GroupEnd, ...]]] = []
         """The groups of each, and how they ended."""
-        self.assembler = Assembler()
-        run = config.run
-        slack = run.max_staleness - run.rounds_ahead if waits else None
-        per_update = run.budget if config.counts_rollouts else run.prompts_per_update
-        self._order = TrainingOrder(per_update, slack, counts_rollouts=config.counts_rollouts)
-        self.start_allocator()
+        self.num_lost = 0
+        self._slack = config.run.max_staleness - config.run.rounds_ahead if waits else None
+        self._start()
 
-    def start_allocator(self) -> None:
-        """A new one, as after a crash: it knows what the log holds."""
+    def _start(self) -> None:
+        self.assembler = Assembler()
+        run, counts_rollouts = self.config.run, self.config.counts_rollouts
+        per_update = run.budget if counts_rollouts else run.prompts_per_update
+        self._order = TrainingOrder(per_update, self._slack, counts_rollouts=counts_rollouts)
         tokens = {prompt.prompt_id: np.array([1], np.int32) for prompt in self._pool}
         self._topics = RunTopics(self.broker, "r", "allocator-0")
         self.allocator = Allocator(self.config, self._topics, self._pool, tokens, admission_of(self.config))
+
+    def resume(self) -> None:
+        """All processes are killed, and start again: what was being sampled is sampled anew, as a producer's jobs are."""
+        lost = [(job, rollout) for _, _, job, rollout, _ in sorted(self._sampling)]
+        self._queue, self._sampling = deque([*lost, *self._queue]), []
+        early, num_taken = self._order.early, sum(end.num_rollouts for end in self.ends)
+        self._start()
+        for end in self.ends:
+            self.assembler.seen.add(end.group_id)
+        self._verdicts = self.world.reader(VERDICTS)
+        self._order.resume(len(self.updates), num_taken, early)
 
     def run(self, num_updates: int | None = None) -> None:
         """Go on until so many updates are made, or all."""
@@ -126,10 +147,9 @@ class Line:
             return
         self.now_s, _, job, rollout, version = heapq.heappop(self._sampling)
         self.under_way.discard((job.group_id, rollout))
-        self.answer(job, rollout, version)
-
-    def answer(self, job: Job, rollout: int, version: int) -> None:
-        """A rollout ends, and is graded."""
+        if self._loses():
+            self.num_lost += 1
+            return
         reward = float(zlib.crc32(f"{job.group_id}/{rollout}".encode()) % 2)
         verdict = Verdict(trajectory=make_trajectory(job, rollout, version), outcome="correct", reward=reward)
         self.world.send_of_group(VERDICTS, job.group_id, verdict)
@@ -144,7 +164,8 @@ class Line:
         if not batch:
             return False
         self._order.note(batch)
-        ends = tuple(group_end(g, self.version, 10**9, group_mean=self.config.by_groups) for g in batch)
+        stale_after = self.config.run.max_staleness + self.config.learner.stale_after
+        ends = tuple(group_end(g, self.version, stale_after, group_mean=self.config.by_groups) for g in batch)
         self.updates.append((batch, ends))
         self.version += 1
         update = Update(step=self.version, version=self.version, parent_version=self.version - 1, groups=ends)
