@@ -51,6 +51,23 @@ _UNTRUE_LABEL = re.compile(
     r"\b(?:wrong|incorrect|false|placeholder|intermediate|previous\w*|initial\w*|format|example)\s*(?:answer|result|value|solution|guess|count)?\s*:\s*(?:[a-z]\s*=)?\W*$",
     re.IGNORECASE,
 )
+_SUPPOSED = re.compile(
+    r"\b(?:(?:differs?|different|differing)\s+from|by\s+no\s+means|says|said|claims?|claimed|gave(?:\s+me)?|suggested|partial\s+result|auxiliary|rule[ds]?\s+out|"
+    r"possible\s+answers?|would\s+(?:write|answer|say)|answer\s+key)\b"
+    rf"|\b(?:half\s+of|exceeding|among|é|est\s+pas){_OPEN}|\\[dt]frac\{{?{_OPEN}|\d-{_OPEN}",
+    re.IGNORECASE,
+)
+"""What others say, what is one of several, and what is only on the way, in the clause that leads to a box."""
+_CONDITION = re.compile(
+    r"\W*(?:had\b|ignoring|first\s+attempt|upper\s+bound|lower\s+bound|let(?:'s|\s+us)\s+try)\b", re.IGNORECASE
+)
+_RETRACTS = re.compile(
+    r"\b(?:retract|withdraw|take\s+back|(?:please\s+)?(?:disregard|ignore)\s+(?:this|that|it|the\s+above|my)|scratch\s+(?:that|this|it)|strike\s+(?:that|this|it)|replace\s+(?:this|that|it)|"
+    r"(?:don't|do\s+not)\s+trust|no\s+longer\s+stand|(?:is|are)n't\s+done|not\s+done\s+yet|not\s+finished\s+yet|to\s+be\s+continued|as\s+scratch\s+work|the\s+check\s+fails|my\s+bad|just\s+(?:a\s+)?(?:random\s+)?guess\w*|"
+    r"not\s+(?:the|my)\s+(?:final\s+)?answer|pas\s+la\s+réponse|stimmt\s+(?:\w+\s+)?nicht)\b|ではありません|不是|不对|неверно|неправильно|아니라|아닙니다",
+    re.IGNORECASE,
+)
+"""What takes a box back wherever it stands behind it, with or without another number."""
 _MENDED = re.compile(r"\b(?:correct|fix|avoid|remov|repair|after)\w*\b", re.IGNORECASE)
 _HEDGED = re.compile(
     r"\b(?:might|may|could|would|'d|says?|claims?|claimed|students|first|glance|without|before|bound|were|had|approximately|perhaps|maybe|like|if|attempt|option|draft|version)\b",
@@ -146,15 +163,18 @@ def is_denied(before: str, box: str, after: str) -> bool:
     if _PART_OF.search(before) or _is_denied_before(sentence) or _DOUBTED.match(after):
         return True
     subject = _SUBJECT.match(after)
-    if subject and _DENIED.match(after, subject.end()):
+    if (subject and _DENIED.match(after, subject.end())) or _RETRACTS.search(after):
         return True
     return _arrives_elsewhere(box, after, hedged=_HEDGED.search(sentence) is not None)
 
 
 def _is_denied_before(sentence: str) -> bool:
-    if _UNTRUE_BEFORE.search(re.split(r"[,:]\s", sentence)[-1]) and not _MENDED.search(sentence):
+    last = re.split(r"[,:]\s", sentence)[-1]
+    if _UNTRUE_BEFORE.search(last) and not _MENDED.search(sentence):
         return True
-    return _UNTRUE_LABEL.search(sentence) is not None or _DENIES.search(_CLAUSE.split(sentence)[-1]) is not None
+    if _UNTRUE_LABEL.search(sentence) or _SUPPOSED.search(last) or _CONDITION.match(sentence):
+        return True
+    return _DENIES.search(_CLAUSE.split(sentence)[-1]) is not None
 
 
 def _arrives_elsewhere(box: str, after: str, *, hedged: bool) -> bool:
