@@ -266,7 +266,9 @@ def positive(text: str) -> float:
 
 def options_of(argv: Sequence[str] | None = None) -> tuple[float, Lengths, list[str]]:
     """Tokens per second, lengths, and the arguments that are the role's."""
-    parser = argparse.ArgumentParser(prog="stand_in", add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--tokens-per-s", type=positive, default=2500.0)
     parser.add_argument("--answer-tokens", type=float, default=0.0)
     parser.add_argument("--lengths", choices=get_args(Kind), default="fixed")
@@ -276,7 +278,6 @@ def options_of(argv: Sequence[str] | None = None) -> tuple[float, Lengths, list[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the process; returns its exit code."""
-    sys.modules["torch"] = None  # type: ignore[assignment]  # transformers would import it for a tokenizer: 4 s
     tokens_per_s, lengths, rest = options_of(argv)
     start = starter(partial(Script.of, lengths=lengths), tokens_per_s)
 
@@ -287,4 +288,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.modules["torch"] = None  # type: ignore[assignment]  # transformers would import it for a tokenizer: 4 s
     sys.exit(main())
