@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stream.topics import CONSUMER_GROUPS, JOBS, ROLES, TOPICS, TRAJECTORIES, TRANSACTIONAL_IDS, reads, writes
+from stream.topics import CONSUMER_GROUPS, JOBS, ROLES, TOPICS, TRAJECTORIES, TRANSACTIONAL_IDS, WEIGHTS, reads, writes
 
 ALL_ROLES = (*ROLES, "up", "replay", "scaler")
 RESCORED = "rescored-"
@@ -57,9 +57,8 @@ def acls_of(role: str, run: str) -> list[Acl]:
 def _of_worker(role: str, run: str) -> Iterator[Acl]:
     yield Acl(("Read",), "topic", tuple(topic.of(run) for topic in TOPICS if reads(role, topic)))
     yield Acl(("Write",), "topic", tuple(topic.of(run) for topic in TOPICS if writes(role, topic)))
-    deleted = tuple(topic.of(run) for topic in TOPICS if topic.segment_bytes and writes(role, topic))
-    if deleted:  # its own records that nobody needs any more
-        yield Acl(("Delete",), "topic", deleted)
+    if writes(role, WEIGHTS):  # its own records that nobody needs any more
+        yield Acl(("Delete",), "topic", (WEIGHTS.of(run),))
     if role in CONSUMER_GROUPS:
         yield Acl(("Read",), "group", (f"{run}.{CONSUMER_GROUPS[role]}",))
     if role in TRANSACTIONAL_IDS:
