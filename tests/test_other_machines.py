@@ -64,7 +64,9 @@ class Machine:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def files(self) -> set[str]:
-        return {path.name for path in self.folder.iterdir()}
+        """What it has written, but for the model."""
+        found = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
+        return {str(path) for path in found if path.parts[0] != "base"}
 
 
 @dataclass
@@ -125,7 +127,8 @@ def test_producers_share_nothing_with_the_learner_and_one_that_joins_samples_fro
     assert first.min_policy_version >= joined_at
     assert step - first.min_policy_version <= 2  # current, but for what was announced meanwhile
     for machine in (one, two, late):
-        assert machine.files() == {"base", "recipe.toml", f"producer-{machine.folder.name}.log"}
+        name = f"producer-{machine.folder.name}"
+        assert machine.files() == {"recipe.toml", f"{name}.log", f"runs/{RUN}/producers/{name}.json"}
     single = [
         trajectory
         for some in seen.trajectories.values()
