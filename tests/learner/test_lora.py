@@ -9,6 +9,7 @@ from learner_groups import random_groups
 from learner import checkpoint
 from learner.batches import collate, samples_of
 from learner.changes import ChangeFinder
+from learner.group_ids import GroupIds
 from learner.lora import base_policy
 from learner.model import load_model
 from learner.publisher import LogPublisher
@@ -51,7 +52,7 @@ def test_adapters_alone_are_trained_and_published_merged(tiny_model: Path, tmp_p
     merged.load_state_dict(weights)
     tokens = torch.tensor([[1, 2, 3, 4]])
     assert torch.allclose(merged.eval()(tokens).logits, trainer.model(tokens).logits, atol=1e-5)
-    progress = checkpoint.Progress(step=3, version=3, offsets={}, pending=[], seen=set(), num_rollouts=0)
+    progress = checkpoint.Progress(step=3, version=3, offsets={}, pending=[], seen=GroupIds(), num_rollouts=0)
     checkpoint.save(tmp_path, trainer, progress, keep=1)
     resumed = make_trainer(tiny_model)
     checkpoint.load_newest(tmp_path, resumed)
