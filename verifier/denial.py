@@ -16,7 +16,7 @@ _OPEN = r"[\s$(*{\[\\]*$"
 _SHUT = r"(?:[ \t$)}\]]|\\[)\]])*+"
 """What may stand between a box and what it is a part of."""
 _MARKUP = re.compile(
-    r"\[asy\].*?(?:\[/asy\]|$)|```.*?(?:```|$)|\\(?:math|text)[a-z]{2}\s*\{|(?:^|(?<=\n))\s*\d{1,2}[.)]\s+(?=\S)|</?[a-z]{1,20}>|\\end\{[a-z]+\*?\}",
+    r"\[asy\].*?(?:\[/asy\]|$)|```.*?(?:```|$)|\\(?:math|text)[a-z]{2}\s*\{|(?:^|(?<=\n))\s*\d{1,2}[.)]\s+(?=\S)|</?[a-z]{1,20}>|-{3,}|\\end\{[a-z]+\*?\}",
     re.DOTALL,
 )
 """What says nothing: drawings, programs, fonts, numbers of steps, tags."""
@@ -24,16 +24,23 @@ _MARKUP = re.compile(
 # -- the clause before ------------------------------------------------------------------------------------------------
 
 _PART_OF = re.compile(
-    r"(?:\\(?:neq?|cdot|times|sqrt|frac|lt|gt)(?![a-z])|(?<![=>|-])[<>≠^/·×]|[=\s($]-|^\s*-|[\w)}]\s*\+)" + _OPEN
+    r"(?:\\(?:neq?|cdot|times|sqrt|frac|lt|gt|[bx]?cancel|sout|st|phantom)(?![a-z])|(?<![=>|-])[<>≠^/·×]|[=\s($]-|^\s*-|[\w)}]\s*\+)"
+    rf"{_OPEN}|(?:\d|(?<![A-Za-z\\])(?:[A-Za-z]|\\pi)|[+-]\s*\w\))\Z|[$(+]\s*\d+(?:\.\d+)?[ ]*\Z"
 )
+_TAIL = re.compile(
+    r"(?:\\[,!;: ])*(?:(?=[\d{,.]*\d|(?:[ ]?[b-z]|[A-Z])(?![A-Za-z&])|\\(?:pi|sqrt|l[no]g?|sin|cos)(?![a-z])|\([a-z\d]+\s*[+-])[ ]?[^\s$]{1,40}"
+    r"|[\s$)}]{0,6}(?:\\?%|(?:\\(?:text|mathrm)\s*\{\s*)?(?:hundred|thousand|[mbtr]+illion|bn)s?\b\}?))"
+)
+r"""What is behind a box and belongs to its number: `\boxed{3}x`, `\boxed{3}.5`, `\boxed{3} million`."""
 _SENTENCE = re.compile(r"[.!?;\n](?!\d)")
 _CLAUSE = re.compile(r"[,:]\s|\b(?:but|so|then|thus|hence|therefore|because|since|we)\b", re.IGNORECASE)
 _VERB = r"(?:answer|say|write|give|put|box|report|use|choose|trust|believe|accept|submit)"
 _DENIES = re.compile(
-    rf"(?:\b(?:not|never|cannot|nicht|no\s+es|não)\b|n't\b|n'est\s+pas|不是)(?:\s+(?:be|equal\s+to|[a-z]+ly|have\s+been|{_VERB}))*(?:\s+the\s+(?:answer|value|result))?(?={_OPEN})"
+    rf"(?:\b(?:not|never|cannot|nicht|no\s+es|não|не)\b|n't\b|n'est\s+pas|不是)(?:\s+(?:be|equal\s+to|[a-z]+ly|have\s+been|{_VERB}))*(?:\s+the\s+(?:answer|value|result))?(?={_OPEN})"
     r"|(?:\b(?:nobody|neither|nor|no\s+one|far\s+from|rather\s+than|instead\s+of|as\s+opposed\s+to|unlike|avoid|ignore|"
     r"disregard|forget|refuse|retract|withdraw|discard|reject|scratch|differs?\s+from|contradicts?|exceeds?)\b"
-    rf"|\b(?:(?:more|less|greater|fewer|other|larger|smaller)\s+than|nearly|almost|below|above|twice|double|triple|half)(?={_OPEN}))"
+    rf"|\b(?:(?:more|less|greater|fewer|other|larger|smaller)\s+than|nearly|almost|below|above|twice|double|triple|half"
+    rf"|(?:multiples|factors|divisors|powers|(?:square|cube)(?:\s+root)?|reciprocal|logarithm|digit\s+sum)\s+of)(?={_OPEN}))"
     r"(?!.*(?:\b(?:is|are|was|were|has|have|equals?|gives?|yields?|leaves?|gets?|obtain|find|that)\b))",
     re.IGNORECASE,
 )
@@ -42,6 +49,7 @@ _UNTRUE_BEFORE = re.compile(
     r"\b(?:(?:wrong|incorrect|false|erroneous|mistaken|naive)\s+(?:answer|result|value|solution|count|guess|estimate|"
     r"assumption|approach|method|reasoning|formula|sign)|(?:initial|earlier|previous|original|first)\s+(?:answer|guess|attempt|estimate|thought|claim)|(?:incorrect|wrong|erroneous|mistaken|naive)ly|tempting|tempted|untrue|impossible\s+that|"
     r"suppose|pretend|imagine|doubt|no\s+way|not\s+(?:\w+\s+)?(?:the\s+case|true|right|correct)|anything\s+but|scratch\s+that|(?:mistake|error|trap|misconception|wrong|incorrect|false)\s+(?:is|was|to|would|that)|"
+    rf"(?:all|any|every|each)(?:thing|one)?(?:\s+\w+){{0,3}}\s+(?:but|except|excluding|besides|other\s+than)(?:\s+for)?(?={_OPEN})|"
     r"(?:assum\w+|if|whether)\s+(?:that\s+)?(?:the\s+)?(?:final\s+)?(?:answer|result|it)\s*(?:is|was|were|'s)(?=\s))\b"
     r"|^\W*(?:add|subtract|multiply|divide|double|(?:add|subtract|multiply|divid|doubl)ing)\b(?!.*(?:=|\b(?:is|are|has|have|equals?|gives?|yields?|leaves?|gets?|becomes|obtain|find)\b))"
     rf"|[✗✘❌]|\beither(?:\s+\S+\s+or)?(?={_OPEN})",
@@ -59,12 +67,15 @@ _SUPPOSED = re.compile(
 )
 """What others say, what is one of several, and what is only on the way, in the clause that leads to a box."""
 _CONDITION = re.compile(
-    r"\W*(?:had\b|ignoring|first\s+attempt|upper\s+bound|lower\s+bound|let(?:'s|\s+us)\s+try)\b", re.IGNORECASE
+    r"\W*(?:had\b|ignoring|first\s+attempt|upper\s+bound|lower\s+bound|let(?:'s|\s+us)\s+try)\b"
+    rf"|\W*(?:(?:the\s+)?(?:final\s+)?answer\s+is\s+)?at\s+(?:most|least){_OPEN}",
+    re.IGNORECASE,
 )
 _RETRACTS = re.compile(
     r"\b(?:retract|withdraw|take\s+back|(?:please\s+)?(?:disregard|ignore)\s+(?:this|that|it|the\s+above|my)|scratch\s+(?:that|this|it)|strike\s+(?:that|this|it)|replace\s+(?:this|that|it)|"
     r"(?:don't|do\s+not)\s+trust|no\s+longer\s+stand|(?:is|are)n't\s+done|not\s+done\s+yet|not\s+finished\s+yet|to\s+be\s+continued|as\s+scratch\s+work|the\s+check\s+fails|my\s+bad|just\s+(?:a\s+)?(?:random\s+)?guess\w*|"
-    r"not\s+(?:the|my)\s+(?:final\s+)?answer|pas\s+la\s+réponse|stimmt\s+(?:\w+\s+)?nicht)\b|ではありません|不是|不对|неверно|неправильно|아니라|아닙니다",
+    r"take\s+(?:that|this|it)\s+back|I\s+(?:\w+\s+)?made\s+(?:a|an|the)\s+(?:\w+\s+)?(?:mistake|error)|forget\s+(?:that|this|it)\b(?!\s+\w)|"
+    r"not\s+(?:the|my)\s+(?:final\s+)?answer|pas\s+la\s+réponse|stimmt\s+(?:\w+\s+)?nicht)\b|ではありません|不是|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다",
     re.IGNORECASE,
 )
 """What takes a box back wherever it stands behind it, with or without another number."""
@@ -78,27 +89,28 @@ _HEDGED = re.compile(
 # -- what is said of it -----------------------------------------------------------------------------------------------
 
 _SUBJECT = re.compile(
-    r"[\s$)*}\]\\(.,;:!?–—→-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually|though|note(?:\s+that)?)\b[\s,.!:-]*){0,3}"
-    r"(?:(?:this|that|it|which|the\s+(?:above|answer|result|value))\b\s*)?",
+    r"[\s$)*}\]\\(.,;:!?–—→-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually|unfortunately|though|note(?:\s+that)?)\b[\s,.!:-]*){0,3}"
+    r"(?:(?:(?:the|this|that|my)\s+(?:\w+\s+)?(?:above|answer|result|value|box|solution)|this|that|it|which)\b\s*)?",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"(?:(?:is|was|has|had|'s|seems|looks|turns|turned|proves|proved|must|will|would|should|can|could|may)\b\s+(?:(?!not\b)[a-z]+\s+){0,4}?)?"
-    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|rejected|discarded|excluded|ruled\s+out|absurd|too\s+(?:large|small|big|high|low)|a\s+lie|off\s+by|refuted)"
+    r"(?:(?:is|was|ist|es|est|è|é|has|had|'s|seems|looks|turns|turned|proves|proved|must|will|would|should|can|could|may)\b\s+(?:(?!not\b)[a-z]+\s+){0,4}?)?"
+    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|rejected|discarded|excluded|ruled\s+out|absurd|too\s+(?:large|small|big|high|low)|a\s+lie|off\s+by|refuted|falsch|incorrect[oa]|faux|fausse|sbagliat[oa]|errad[oa])"
     r"\b(?!\s+(?:for|when|if|in|unless|to)\b)"
     r"|(?:(?:is|was|can|could|does|do|would|must|'s)\s*(?:n't|not)|can't|cannot)\s+(?:be\s+)?(?:the\s+|an?\s+|quite\s+)?"
     r"(?:right|correct|valid|true|work|fit|satisfy|it|what|so|possible|among|one\s+of|(?:[a-z]+\s+)?(?:answer|solution|option|choice|root))\b|(?:can't|cannot|couldn't)\s+be\s*[.!,;]"
     r"|(?:is|was|'s)\s+(?:only|just|merely|half|twice|part|another|off|what\s+(?:you|one|they)|(?:\w+\s+){1,2}than\s+the\s+(?:answer|result)|an?\s+(?:part|different)|no\s+(?:[a-z]+\s+)?(?:answer|solution)|"
     r"(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?(?:wrong|mistake|error|slip|typo|misprint|trap|guess|(?:over|under)\w+)|(?:\w+\s+){0,4}(?:different|another|other)\s+(?:question|problem|part))\b"
+    r"|(?:leads|led)\s+to\s+an?\s+(?:contradiction|impossibility)\b|is\s+(?:only\s+)?an?\s+(?:upper|lower)\s+bound\b(?=[^.]*(?:\bnot\b|n't\b))"
     r"|was\s+(?:the|my)\s+(?:\w+\s+)?(?:answer|guess|result)\b|(?:more|less|fewer)\s+than\s+[$\\(]*\d"
     r"|(?:over|under|double[\s-]*)(?:counts?|estimates?)\b|(?:looks|seems)\s+\w+,?\s+(?:but|yet)\b|(?:fails?|contradicts?|violates?|forgets?|ignores?|neglects?|misses|needs?\s+to\s+be|(?:should|ought\s+to)\s+(?:be|have\s+been)|"
     r"would\s+be\s+(?:\w+\s+)?only)\b",
     re.IGNORECASE,
 )
 _DOUBTED = re.compile(
-    r"[\s$)*\\\]},?→–—-]*(?:wait\b[\s,.!-]*)?(?:no(?:\s+wait)?|nope|nah|oops|sorry)\b\s*(?:[,.!:]|$)|"
+    r"[\s$)*\\\]},?→–—-]*(?:wait\b[\s,.!-]*)?(?:(?:no(?:\s+wait)?|nope|nah|oops|sorry)\b\s*(?:[,.!:]|$)|wait[\s.!…]*$)|"
     + _SHUT
-    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
+    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|(?:squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
     re.IGNORECASE,
 )
 
@@ -111,7 +123,7 @@ _OPERATES = re.compile(
 )
 _TURNS = re.compile(
     r"\b(?:wait|w?h?oops|sorry|correction|corrected|erratum|edit|update|actually|hmm+|scratch|strike|nope|nah|hold\s+on|hang\s+on|changed|revised|crossed|slip|ignore|disregard|"
-    r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|mistake|"
+    r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|mistake|"
     r"(?:no|nein|non)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón)\b|✓|不对",
     re.IGNORECASE,
 )
@@ -150,12 +162,13 @@ _NUMBER = re.compile(
 _WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!]*(?:[a-z]+[\s.!]*){0,3}", re.IGNORECASE)
 
 
-def is_denied(before: str, box: str, after: str) -> bool:
+def is_denied(before: str, box: str, after: str, *, by_conclusion: bool = True) -> bool:
     """Whether the words around a box say that it is not the answer.
 
     Args:
         before: the text up to the box.
         after: the text behind it.
+        by_conclusion: a sentence behind it that states another number denies it, also without a "but" or "wait".
 
     """
     before, after = _MARKUP.sub(" ", before[-BEFORE_CHARS:]), _MARKUP.sub(" ", after[:AFTER_CHARS])
@@ -165,7 +178,7 @@ def is_denied(before: str, box: str, after: str) -> bool:
     subject = _SUBJECT.match(after)
     if (subject and _DENIED.match(after, subject.end())) or _RETRACTS.search(after):
         return True
-    return _arrives_elsewhere(box, after, hedged=_HEDGED.search(sentence) is not None)
+    return _arrives_elsewhere(box, after, hedged=_HEDGED.search(sentence) is not None, by_conclusion=by_conclusion)
 
 
 def _is_denied_before(sentence: str) -> bool:
@@ -177,7 +190,7 @@ def _is_denied_before(sentence: str) -> bool:
     return _DENIES.search(_CLAUSE.split(sentence)[-1]) is not None
 
 
-def _arrives_elsewhere(box: str, after: str, *, hedged: bool) -> bool:
+def _arrives_elsewhere(box: str, after: str, *, hedged: bool, by_conclusion: bool) -> bool:
     """Whether the text turns, or concludes, and then states another number than that of the box."""
     value = literal(clean(box))
     turned = 2 if value is not None and _OPERATES.match(after) else int(hedged)  # 1: but, 2: wait
@@ -186,7 +199,7 @@ def _arrives_elsewhere(box: str, after: str, *, hedged: bool) -> bool:
         if _AFFIRMS.search(sentence) and not _MEANT_OTHERWISE.search(sentence):
             turned, other = 0, False
             continue
-        concludes, stop = number > 0 and _AN_ASIDE.match(sentence) is None and value is not None, 0
+        concludes, stop = by_conclusion and number > 0 and _AN_ASIDE.match(sentence) is None and value is not None, 0
         for clause in re.split(r"(?<=[,:])(?=\s)|(?=\sand\s)", sentence):
             start, stop = stop, stop + len(clause)
             turn = 2 if _TURNS.search(clause) else int(_BUTS.search(clause) is not None)
@@ -226,3 +239,13 @@ def _is_same(value: Literal | None, text: str) -> bool | None:
     if any(abs(number.value * scale - value.value) * 50 <= abs(value.value) for scale in (Fraction(1, 100), 1, 100)):
         return True
     return None if number.percent > value.percent else False
+
+
+def with_tail(content: str, after: str) -> str:
+    """What a box holds, with what follows it at once and makes it another number."""
+    tail = _TAIL.match(after)
+    return (
+        content + tail[0].strip("$ ")
+        if tail and literal(clean(content)) is not None and not content.endswith("%")
+        else content
+    )

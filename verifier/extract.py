@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 
 from stream.messages import FoundBy
+from verifier.denial import is_denied, with_tail
 from verifier.latex import unwrap
-from verifier.marks import after_thinking, is_taken_back, last_boxes, last_hashes, last_tagged
+from verifier.marks import after_thinking, around_box, last_boxes, last_hashes, last_tagged
 from verifier.prose import (
     BOLD_PART,
     MAX_CANDIDATE,
@@ -42,7 +43,9 @@ _CALL = re.compile(r"\w\([^()]*\)\s+(?:or|and|if|else)\s")
 _NUMBER_ALONE = re.compile(
     r"[ \t]*(?:#{1,6}[ \t]+)?(?:\*\*|\$|\\\()?[ \t]*(?:=[ \t]*)?[-+\u2212]?[$€£]?[ \t]?\d[\d.,/]*[ \t]?%?[ \t]*(?:\*\*|\$|\\\))?\.?[ \t]*"
 )
-_STRUCK = re.compile(r"~~[^~\n]{1,200}~~|<(?P<tag>del|s|strike)>[^<>]{0,200}</(?P=tag)>", re.IGNORECASE)
+_STRUCK = re.compile(
+    r"<!--.{0,2000}?-->|~~[^~\n]{1,200}~~|<(?P<tag>del|s|strike)>[^<>]{0,200}</(?P=tag)>", re.IGNORECASE | re.DOTALL
+)
 _TAG = re.compile(r"</?(?:answer|b|strong|i|em|u|p|br|span|div|center)\s*/?>", re.IGNORECASE)
 
 
@@ -66,7 +69,7 @@ def find_answer(message: str, *, numeric: bool = False, strict: bool = False) ->
 
     """
     text = after_thinking(message.rstrip())[-TAIL_CHARS:].strip()
-    if "~~" in text or "</" in text:
+    if "~~" in text or "</" in text or "<!--" in text:
         text = _STRUCK.sub(" ", text).strip()
     if not text:
         return _NONE
@@ -77,20 +80,28 @@ def find_answer(message: str, *, numeric: bool = False, strict: bool = False) ->
 
 def _marked(text: str, numeric: bool, strict: bool) -> Found | None:
     """What a box, a tag, hashes or, in strict mode, a line `Answer:` marks; None if there is no such mark."""
-    tagged, behind = last_tagged(text) or (None, 0)
+    tagged, start, behind = last_tagged(text) or (None, 0, 0)
     boxes = last_boxes(text[behind:])
     if boxes is not None:
         if not boxes.strip():
             return _NONE
-        return Found(f"not {boxes}" if is_taken_back(text[behind:]) else boxes, "box")
+        around = around_box(text[behind:])
+        return Found(f"not {boxes}", "box") if around is None else _as_stated(Found(boxes, "box"), *around)
     if tagged is not None:
         inner = find_answer(tagged, numeric=numeric)
-        return Found(inner.text, "tag" if inner.by != "none" else "none")
-    hashes = last_hashes(text, numeric)
-    if hashes:
-        return Found(unwrap(hashes), "hashes")
-    line = _answer_line(text) if strict else ""
-    return Found(line, "line") if line else None
+        return _as_stated(Found(inner.text, "tag"), text[:start], inner.text, text[behind:]) if inner.text else _NONE
+    if hashes := last_hashes(text, numeric):
+        line, start, behind = hashes
+        return _as_stated(Found(unwrap(line), "hashes"), text[:start], line, text[behind:])
+    line, start, behind = _answer_line(text) if strict else ("", 0, 0)
+    return _as_stated(Found(line, "line"), text[:start], line, text[behind:]) if line else None
+
+
+def _as_stated(found: Found, before: str, text: str, after: str) -> Found:
+    """A marked answer with what multiplies it; denied if the words around it say so."""
+    if is_denied(before, text, after, by_conclusion=found.by != "stated"):
+        return Found(f"not {found.text}", found.by)
+    return Found(with_tail(found.text, after), found.by)
 
 
 def _unmarked(text: str, numeric: bool) -> Found:
@@ -115,12 +126,18 @@ def _unmarked(text: str, numeric: bool) -> Found:
         )
     stated = stated_answer(text, numeric)
     if stated:
-        by: FoundBy = "line" if stated == _answer_line(text) else "stated"
-        return _NONE if _is_code(_line_with(stated, lines)) else Found(stated, by)
+        by: FoundBy = "line" if stated == _answer_line(text)[0] else "stated"
+        found = Found(stated, by)
+        return _NONE if _is_code(_line_with(stated, lines)) else _as_stated(found, "", stated, _behind(stated, text))
     if is_number:
         return Found(unwrap(lines[-1].strip().lstrip("#").strip()), "last")
     last = (not numeric and plain_end(text)) or last_answer(text, numeric)
     return Found(last, "last") if last and not _is_code(_line_with(last, lines)) else _NONE
+
+
+def _behind(answer: str, text: str) -> str:
+    """What follows the last place of an answer in a text."""
+    return re.split(rf"{re.escape(answer)}(?![\d.,]*\d)", text)[-1]
 
 
 def _is_code(text: str) -> bool:
@@ -132,7 +149,8 @@ def _line_with(answer: str, lines: list[str]) -> str:
     return next((line for line in reversed(lines) if answer in line), lines[-1] if lines else "")
 
 
-def _answer_line(text: str) -> str:
-    """The content of the last line `Answer: x`, bold marks and a full stop aside; empty if there is none."""
-    lines = _ANSWER_LINE.findall(text)
-    return unwrap(re.sub(r"(?<!\\right)\.$", "", lines[-1].replace("**", "").strip())) if lines else ""
+def _answer_line(text: str) -> tuple[str, int, int]:
+    """The content of the last line `Answer: x`, bold marks and a full stop aside, and its place; empty if there is none."""
+    lines = [*_ANSWER_LINE.finditer(text)]
+    content = re.sub(r"(?<!\\right)\.$", "", lines[-1][1].replace("**", "").strip()) if lines else ""
+    return (unwrap(content), *lines[-1].span()) if lines else ("", 0, 0)

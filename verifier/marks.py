@@ -5,7 +5,6 @@ A mark inside reasoning is none, a box that is denied or corrected is no answer,
 
 import re
 
-from verifier.denial import is_denied
 from verifier.prose import LIST_GLUE, MAX_CANDIDATE
 
 _BOX = re.compile(r"\\{1,2}(?:boxed|fbox)\s*")
@@ -47,26 +46,26 @@ def after_thinking(text: str) -> str:
     return text[: opening.start()] if opening else text
 
 
-def last_tagged(text: str) -> tuple[str, int] | None:
-    """What is in the last `<answer>`, which may be left open at the end, and where that ends."""
+def last_tagged(text: str) -> tuple[str, int, int] | None:
+    """What is in the last `<answer>`, which may be left open at the end, and where that begins and ends."""
     closing = [*_CLOSE_TAG.finditer(text)]
     opened = [*_OPEN_TAG.finditer(text, closing[-1].end() if closing else 0)]
     if opened and text[opened[-1].end() :].strip():
-        return text[opened[-1].end() :], len(text)
+        return text[opened[-1].end() :], opened[-1].start(), len(text)
     while closing:
         close = closing.pop()
         opening = _OPEN_TAG.search(text, closing[-1].end() if closing else 0, close.start())
         if opening:
-            return text[opening.end() : close.start()], close.end()
+            return text[opening.end() : close.start()], opening.start(), close.end()
     return None
 
 
-def last_hashes(text: str, numeric: bool) -> str:
-    """What follows the last `####`, titles aside where a number is wanted; empty if there is none."""
-    found = [line.rstrip(" \t#") for line in _HASHES.findall(text)]
+def last_hashes(text: str, numeric: bool) -> tuple[str, int, int] | None:
+    """What follows the last `####`, titles aside where a number is wanted, and where that begins and ends."""
+    found = [*_HASHES.finditer(text)]
     if numeric:
-        found = [line for line in found if re.search(r"\d", line)] or found
-    return found[-1] if found else ""
+        found = [line for line in found if re.search(r"\d", line[1])] or found
+    return (found[-1][1].rstrip(" \t#"), *found[-1].span()) if found else None
 
 
 def last_boxes(text: str) -> str | None:
@@ -87,8 +86,8 @@ def last_boxes(text: str) -> str | None:
     return ", ".join(boxes) if boxes else None
 
 
-def is_taken_back(text: str) -> bool:
-    """Whether the last whole box is denied at once, or followed by one with another content that was cut off."""
+def around_box(text: str) -> tuple[str, str, str] | None:
+    """The last whole box between what precedes and what follows it; None if one with another content was begun behind."""
     unfinished, start = "", len(text)
     for match in reversed(list(_BOX.finditer(text))[-50:]):
         content, end = _content(text, match.end())
@@ -96,9 +95,9 @@ def is_taken_back(text: str) -> bool:
             unfinished, start = unfinished or text[match.end() :].lstrip("{ ").rstrip(), match.start()
             continue
         if unfinished and not content.strip().startswith(unfinished) and not _THEN.fullmatch(text[end:start]):
-            return True
-        return is_denied(text[: match.start()], content, text[end:])
-    return False
+            return None
+        return text[: match.start()], content, text[end:]
+    return None
 
 
 def _plain(between: str) -> str:
