@@ -1,9 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.scale import Case, Mark, found_between, specs, write_recipe
+from benchmarks.scale_costs import cost_of, kib_of, least_squares
 from benchmarks.stand_in import Lengths, Script
 from prompts.sources import read_prompts
 from prompts.tokens import load_tokenizer, tokenize
@@ -59,3 +63,35 @@ def test_costs_are_those_between_the_first_mark_and_the_last() -> None:
     assert (found.num_rollouts, found.seconds, found.rollouts_per_s) == (1000, 10.0, 100.0)
     assert found.cpu_ms == {"kafka": 1.0, "learner": 0.5}
     assert (found.kib, found.lag, found.busy_cores) == ({"verdicts": 1.0}, {"jobs": [3, 3, 3]}, 0.15)
+
+
+def row_of(producers: int, rate: float, tokens: int, **cpu_ms: float) -> dict[str, Any]:
+    case = {"producers": producers, "brokers": 1, "verifiers": 1, "answer_tokens": tokens}
+    return {
+        "case": case,
+        "found": {"rollouts_per_s": rate, "cpu_ms": cpu_ms, "kib": {"jobs": 1.0, "verdicts": 0.01 * tokens}},
+    }
+
+
+def test_costs_are_divided_into_waiting_rollouts_and_tokens() -> None:
+    def producer_ms(number: int, rate: float, tokens: int) -> float:
+        return (number * 20 + rate * (0.3 + 0.8 * tokens / 1000)) / rate
+
+    cases = [(1, 10.0, 1000), (4, 100.0, 1000), (4, 300.0, 100), (4, 60.0, 4000)]
+    rows = [row_of(*case, producer=producer_ms(*case)) for case in cases]
+    cost = cost_of("producer", rows)
+    assert (cost.wait_ms, cost.each_ms, cost.token_ms) == pytest.approx((20, 0.3, 0.8))
+    assert cost.error < 1e-9
+    assert cost.most_rollouts_per_s(1000) == pytest.approx(980 / 1.1)
+    assert kib_of(rows) == pytest.approx((1.0, 10.0))
+
+
+@given(st.lists(st.tuples(*[st.floats(0.1, 10)] * 3), min_size=3, max_size=6), st.integers(0, 7))
+def test_factors_are_never_below_zero_and_none_are_nearer(columns: list[tuple[float, ...]], seed: int) -> None:
+    a, wanted = np.array(columns), np.random.default_rng(seed).uniform(-1, 1, len(columns))
+    found = least_squares(a, wanted)
+    assert (found >= 0).all()
+    # At the least, no gradient leads down: 0 along what is used, not below 0 along what is not (Karush, Kuhn, Tucker).
+    slope = a.T @ (a @ found - wanted)
+    assert (slope >= -1e-6).all()
+    assert abs(slope @ found) < 1e-6

@@ -1,0 +1,117 @@
+"""Divides what benchmarks.scale has measured into the cost of waiting, of a rollout, and of its tokens, role by role.
+
+    python -m benchmarks.scale_costs FILE.json [--tokens-per-s 4000] [--answer-tokens 1000 4000]
+
+Enters: cases on one broker, of several rates and lengths of answers. Leaves: CPU time as (processes x wait) + rate x (each +
+tokens x per_token), by least squares with no cost below 0, relative to what was measured; the same for the bytes of a
+rollout. From these, how many engines of a rate one core of each role serves: an extrapolation, and no measurement.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from stream.console import make_console
+
+ROLES = ("producer", "kafka", "verifier", "allocator", "learner")
+SCALED = {"producer": "producers", "verifier": "verifiers", "kafka": "brokers"}
+"""Roles of which a case has several processes, and how it names their number."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a role takes of a core."""
+
+    wait_ms: float
+    """Per second and process, whatever comes."""
+    each_ms: float
+    """Per rollout."""
+    token_ms: float
+    """Per thousand tokens."""
+    error: float
+    """Largest difference from a case, as a share of what was measured."""
+
+    def rollout_ms(self, tokens: float) -> float:
+        """Of a rollout of so many tokens."""
+        return self.each_ms + self.token_ms * tokens / 1000
+
+    def most_rollouts_per_s(self, tokens: float) -> float:
+        """That one process on one core can take."""
+        return (1000 - self.wait_ms) / max(self.rollout_ms(tokens), 1e-9)
+
+
+def least_squares(columns: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Factors >= 0 of the columns [N, K] that come nearest to `wanted` [N]: the best of all subsets' own factors."""
+    best, least = np.zeros(columns.shape[1]), float(wanted @ wanted)
+    for size in range(1, columns.shape[1] + 1):
+        for chosen in map(list, combinations(range(columns.shape[1]), size)):
+            factors = np.linalg.lstsq(columns[:, chosen], wanted, rcond=None)[0]
+            rest = wanted - columns[:, chosen] @ factors
+            if (factors >= 0).all() and rest @ rest < least:
+                best, least = np.zeros(columns.shape[1]), float(rest @ rest)
+                best[chosen] = factors
+    return best
+
+
+def cost_of(role: str, rows: Sequence[Mapping[str, Any]]) -> Cost:
+    """One role's, from cases on one broker."""
+    used = np.array([row["found"]["cpu_ms"].get(role, 0.0) * row["found"]["rollouts_per_s"] for row in rows])
+    columns = np.array(
+        [
+            (
+                row["case"][SCALED[role]] if role in SCALED else 1,
+                row["found"]["rollouts_per_s"],
+                row["found"]["rollouts_per_s"] * row["case"]["answer_tokens"] / 1000,
+            )
+            for row in rows
+        ]
+    )
+    factors = least_squares(columns / used[:, None], np.ones(used.size))
+    wait_ms, each_ms, token_ms = map(float, factors)
+    return Cost(wait_ms, each_ms, token_ms, error=float(np.abs(columns @ factors / used - 1).max()))
+
+
+def kib_of(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """KiB of a rollout on the log, one copy: of any, and per thousand tokens."""
+    sizes = np.array([sum(row["found"]["kib"].values()) for row in rows])
+    columns = np.array([(1.0, row["case"]["answer_tokens"] / 1000) for row in rows])
+    each, tokens = least_squares(columns / sizes[:, None], np.ones(sizes.size))
+    return float(each), float(tokens)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="what benchmarks.scale has written")
+    parser.add_argument("--tokens-per-s", type=float, default=4000.0, help="of an engine (default: %(default)g)")
+    parser.add_argument("--answer-tokens", type=int, nargs="+", default=[1000, 4000], help="in the mean")
+    options = parser.parse_args()
+    rows = [row for row in json.loads(options.file.read_text())["rows"] if row["case"]["brokers"] == 1]
+    table = Table(title=f"What a role takes of a core, from {len(rows)} cases")
+    for column in ("role", "waits, ms/s", "rollout, ms", "1,000 tokens, ms", "off by at most"):
+        table.add_column(column, justify="left" if column == "role" else "right")
+    for tokens in options.answer_tokens:
+        table.add_column(f"engines a core,\n{tokens:,} tokens", justify="right")
+    for role in ROLES:
+        cost = cost_of(role, rows)
+        engines = [cost.most_rollouts_per_s(tokens) * tokens / options.tokens_per_s for tokens in options.answer_tokens]
+        table.add_row(
+            role, f"{cost.wait_ms:.1f}", f"{cost.each_ms:.3f}", f"{cost.token_ms:.3f}", f"{cost.error:.0%}",
+            *(f"{number:,.0f}" for number in engines),
+        )  # fmt: skip
+    console = make_console()
+    console.print(table)
+    each, per_thousand = kib_of(rows)
+    console.print(f"A rollout is {each:.1f} KiB, and {per_thousand:.1f} KiB for each 1,000 tokens (one copy).")
+
+
+if __name__ == "__main__":
+    main()
