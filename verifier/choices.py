@@ -1,7 +1,7 @@
 """Grades multiple choice: finds the letters that a message settles on.
 
-The last box, tag, `####` or line `Answer:` counts if it holds letters; else the last sentence that states some, unless a
-later one denies them. Between several letters "or" states none.
+The last box, tag, `####` or line `Answer:` counts if it holds letters; else the last sentence that says which is the
+answer, or right, unless a later one denies it. Between several letters "or" states none.
 """
 
 import re
@@ -21,14 +21,22 @@ _BEFORE_TEXT = re.compile(r"\(?([A-Z])\s*[).:]\s*\S")
 _LETTER = r"(?<![A-Za-z'\d-])(?:\([A-Z]\)|[A-HJ-Z]{1,5}(?![A-Za-z'\d-])\)?|I\))"
 """I is a word, unless in parentheses."""
 _LETTERS = rf"(?P<letters>{_LETTER}(?:\s*(?:,(?:\s*(?:and|or)\b)?|&|、|和|与|\band\b|\bor\b|或)\s*{_LETTER}){{0,9}})"
+_PROSE = r"(?:(?!\b[A-HJ-Z]\b)[^.\n])"
+"""A character that begins no letter of a choice."""
+_ANSWER = r"(?:\b(?i:answers?|réponse|respuesta|resposta|risposta|antwort|ответ)\b|答案)"
 _ANNOUNCED = re.compile(
-    r"(?:\b(?i:answers?|choices?|options?|statement|choose|chose|picks?|select(?:ed)?|go(?:ing)?\s+with|say|réponse|respuesta|resposta|"
-    rf"risposta|antwort|ответ)\b|答案|选择?)(?P<between>[^.\n]{{0,40}}?){_LETTERS}"
+    rf"(?:(?:{_ANSWER}|\b(?i:choices?|options?|statements?|right\s+one)\b){_PROSE}{{0,40}}?(?:\b(?:is|are|be|es|est|ist)\b|[:=：是为èé])"
+    rf"|\b(?i:choose|chose|picks?|select(?:ed)?|go(?:ing)?\s+with|say|corresponds?\s+to|match(?:es)?|supports?)\b|{_ANSWER}(?=[\s(】]*[(A-Z])|选择?)(?P<between>{_PROSE}{{0,40}}?){_LETTERS}"
 )
-_RIGHT = re.compile(rf"{_LETTERS}\s+(?:is|are|must\s+be)\s+(?:(?!not\b)[a-z]+\s+){{0,2}}?(?:correct|right|true|best)\b")
+_RIGHT = re.compile(
+    rf"{_LETTERS}\s+(?:(?:is|are|must\s+be)\s+(?:(?!not\b|part|almost|near)[a-z]+\s+){{0,2}}?(?:correct|right|true|best|one(?!\s+of)|answer(?!\s+to))\b|satisf(?:y|ies)\b|works?\b)"
+)
+_OTHERS = re.compile(r"\b(?i:students?|people|many|most|some|others|they|you|anyone)\s+(?:(?!the\b)[a-z]+\s+){0,3}$")
+"""Who says what the message need not mean: `Many would say D`."""
+_IF = re.compile(r"(?<![Ee]ven )\b[Ii]f\b")
 _ENDS = re.compile(
-    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|must\s+be|that's|but|namely|leaves)\b[\s,:]*(?i:it's\s+|it\s+is\s+)?)"
-    rf"{_LETTERS}(?:$|,?\s+(?:because|since|as)\b)"
+    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|which\s+is|must\s+be|that's|but|namely|(?:leav(?:es|ing)(?:\s+us)?|left)(?:\s+with)?)\b[\s,:]*(?i:it's\s+|it\s+is\s+|option\s+)?|^(?i:option|choice|answer)\s+)"
+    rf"{_LETTERS}(?:$|,?\s+(?:because|since|as|though|although|while|rather\s+than)\b)"
 )
 _DENIED = re.compile(
     rf"(?:\b(?i:not|never|cannot|eliminate|exclude|reject|discard|rule\s+out|except|than|over|instead\s+of)\b|n't\b|不)[^.,;\n]{{0,20}}?{_LETTERS}"
@@ -91,7 +99,7 @@ def _stated(text: str) -> frozenset[str]:
     """The letters of the last sentence that states some; none if they are denied later."""
     denied: set[str] = set()
     for sentence, is_question in reversed([*_sentences(text)]):
-        if is_question or re.search(r"\b[Ii]f\b", sentence):
+        if is_question:
             continue
         no = {
             letter for pattern in (_DENIED, _UNTRUE) for found in pattern.finditer(sentence) for letter in _split(found)
@@ -116,7 +124,12 @@ def _is_denied(found: re.Match[str], sentence: str) -> bool:
     if re.match(r"but\s+\(?[A-Z]", found[0]):
         return re.search(r"\b[Nn]ot\b", sentence[: found.start()]) is None  # "not A but B", "all but B"
     before = sentence[: found.start()][-12:]
-    return any(_DENIAL.search(text) for text in (between, before)) or _in_formula(found, sentence)
+    if any(_DENIAL.search(text) for text in (between, before)) or _in_formula(found, sentence):
+        return True
+    return _OTHERS.search(sentence[: found.start()]) is not None or any(
+        condition.start() < found.start() or not re.search(r",|\bwhile\b", sentence[found.end() : condition.start()])
+        for condition in _IF.finditer(sentence)
+    )
 
 
 def _in_formula(found: re.Match[str], sentence: str) -> bool:

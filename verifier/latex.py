@@ -43,7 +43,10 @@ _REWRITES = [
     (re.compile(pattern), to)
     for pattern, to in (
         (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|big|Big|bigg|Bigg)(?![A-Za-z])\.?", ""),
-        (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|[hv]?phantom\{[^{}]*\})(?![A-Za-z])", " "),
+        (
+            r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|checkmark|[hv]?phantom\{[^{}]*\})(?![A-Za-z])",
+            " ",
+        ),
         (r"\{\\rm\s+([a-zA-Z])\s*\}", r" \1"),
         (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
         (r"\\(?:text)?color\s*(?:\[[^\[\]]*\])?\s*\{[^{}]*\}", ""),
@@ -53,6 +56,7 @@ _REWRITES = [
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\dbinom|\\tbinom", r"\\binom"),
         (r"(?<=\d)\s*(?:\{,\}|\\[,!;:]|\\ |\{\\,\}|,\\!|\{\s*,\s*\})\s*(?=\d{3}(?!\d))", ","),
+        (r"(?<=\d)\{,\}(?=(?:\d\d?|\d{4,})(?![\d{]))", "."),
         (r"(?<!\\)\\[()]|(?<!\\)\\[,!;: ]|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\})(?![A-Za-z])|~", " "),
         (r"<sup>\s*([^<>]{1,40}?)\s*</sup>", r"^{\1}"),
         (r"<sub>\s*([^<>]{1,40}?)\s*</sub>", r"_{\1}"),
@@ -95,7 +99,7 @@ _REWRITES = [
         (r"\\lvert|\\rvert|\\vert(?![a-z])|\\mid(?![a-z])", "|"),
         (r"\\varnothing", r"\\emptyset "),
         (r"\\%|(?<![a-zA-Z])(?:percent(?:age)?(?: points?)?|pct)(?![a-zA-Z])", "%"),
-        (r"\\text\{\s*%\s*\}", "%"),
+        (r"\\text\{\s*([%+-])\s*\}", r"\1"),
         (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\degree(?![a-z])|\\text\{\s*\^\\circ\s*\}", "°"),
         (r"\\(?:text)?dollar(?![a-z])|\\\$|\$", "$"),
         (r"\\mu\s*\\text\{\s*", r"\\text{µ"),

@@ -52,18 +52,22 @@ _FORMS = [
 _FINAL = [re.compile(form.pattern + r"(?![\d.]*\d)", re.ASCII) for form in _FORMS]
 _CURRENCY = r"\$|€|£|¥|₹|₽|USD|EUR|GBP|Rs\.?"
 _PREFIX = re.compile(rf"([+-]?)\s*(?:{_CURRENCY})\s*(?=[\d.\\+-])")
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
+           "bn": 10**9, "lakh": 10**5, "crore": 10**7}  # fmt: skip
 _UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?|[\u3400-\u9fff]{1,4}")
 _NOT_UNITS = frozenset(
     """or and to not nor minus plus times divided over factorial squared cubed if but mod modulo than less more half
     halves ish third thirds quarter quarters of choose permute is are was else either between from through
     e i pi sin cos tan log ln exp sqrt frac one two three four five six seven eight nine ten fourths fifths sixths sevenths
-    eighths ninths tenths hundredths thousandths tenth hundredth thousandth millionths root roots power""".split()
+    eighths ninths tenths hundredths thousandths tenth hundredth thousandth millionths root roots power at maximum max upwards onwards fewer too below wrong incorrect false
+    maybe perhaps possibly probably etc among gross score zero""".split()
 )
 _SHORT_UNITS = frozenset(
     """m cm mm km dm nm ft in yd mi kg g mg lb lbs oz s h hr hrs min ms l ml L mL J kJ N W kW V A Hz K C F mph kmh kph
     rad deg ha cc pt pts am pm AM PM bps b B kB MB GB cents gal qt""".split()
 )
+_UNIT_OR_SCALE = frozenset("kKMB")
+"""5 K are five kelvins only if the gold says so, else five thousand."""
 _UNKNOWN_UNIT = re.compile(r"(?!(?:units?|each|total|more|less)$)[A-Za-z]+")
 """One word that is no unit of measure: no other name of one that is."""
 _COMPOUND = re.compile(
@@ -266,6 +270,8 @@ def same_number(gold: Literal, answer: Literal) -> bool:
     Exact, but for what decimals mean: with six places or more a decimal stands for all that rounds to it. 28% is also
     28, if one of the two is no percentage, and 0.28.
     """
+    if answer.unit in _UNIT_OR_SCALE and answer.unit != gold.unit:
+        return False
     a, b = measure(gold.unit), measure(answer.unit)
     if a is not None and b is not None:
         if a.powers != b.powers:

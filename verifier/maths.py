@@ -37,11 +37,14 @@ _TEXT_BEFORE = re.compile(
 )
 _ALL_TEXT = re.compile(r"\\text\s*\{([^{}]*\d[^{}]*)\}")
 _NEGATION = re.compile(
-    r"\b(?:not?|never|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
+    r"\b(?:not?|never|cannot|none|without|but|unless|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
     r"under|above|below|between|up to|negative|minus|plus|times|by|twice|half|double|triple|squared?|cubed?|root|"
-    r"reciprocal|inverse|opposite|log|factorial|multiple|divisible|nearly|almost|close|maybe|perhaps|possibly|sure)\b|n't",
+    r"reciprocal|inverse|opposite|log|factorial|multiple|divisible|nearly|almost|close|maybe|perhaps|possibly|sure)\b|n't"
+    r"|(?:\w+s|sum|product|part|half)\s+of\s*$|(?:problem|question|exercise|equation|figure|example|step)\s*$",
     re.IGNORECASE,
 )
+_OPEN_LIST = re.compile(r"(?:,|(?<![.\d])\d+)\s*\.\.\.$")
+"""`5, ...`: the first of more."""
 _ABOUT = re.compile(r"\s*(?:\\approx|\\sim)(?![a-z])\s*(?=[-+$\d.\\])")
 _ALSO = re.compile(r",?\s+(?:and|or)\s+(?:(?:equivalently|simply|just)\s+)?|,\s+")
 _IN_PARENTHESES = re.compile(r"(?<=\d)\s+\(([\d.]{1,40}%?)\)$")
@@ -174,6 +177,8 @@ def _number_in(text: str) -> Literal | None:
     r"""The number that a text states: `x = 5` and `\text{Answer: } 5` as 5, `6 + 10 = 16` as 16 if its sides agree."""
     if all_text := _ALL_TEXT.fullmatch(text):
         text = all_text[1]
+    if _OPEN_LIST.search(text):
+        return None
     text = _WORKED_OUT.sub(r" \1", text.removeprefix("= "), count=1)
     before = _TEXT_BEFORE.match(text)
     if before and not _NEGATION.search(before[1] or ""):
