@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from verifier.literals import Literal
 
@@ -120,31 +121,19 @@ def with_letters(tree: Answer, names: dict[str, str]) -> Answer | None:
         clash = clash or found[0] in taken
         return names.get(found[0], found[0])
 
-    changed = _changed(tree, lambda text: re.sub(r"\\[A-Za-z]+|[A-Za-z]", letter, text))
+    changed: Answer = _changed(tree, lambda text: re.sub(r"\\[A-Za-z]+|[A-Za-z]", letter, text))
     return None if clash else changed
 
 
-def _changed(tree: Answer, change: Callable[[str], str]) -> Answer:
-    """A tree with every formula and label changed."""
-
-    def each(items: tuple[Answer, ...]) -> tuple[Answer, ...]:
-        return tuple(_changed(item, change) for item in items)
-
-    match tree:
+def _changed(part: Any, change: Callable[[str], str]) -> Any:
+    """A tree, or a part of one, with every formula and label changed."""
+    match part:
+        case tuple():
+            return tuple(_changed(item, change) for item in part)
         case Formula(text):
             return Formula(change(text))
-        case Many(items, braces, word):
-            return Many(each(items), braces, word)
-        case Operation(sign, items):
-            return Operation(sign, each(items))
-        case Row(items, opening, closing):
-            return Row(each(items), opening, closing)
-        case Grid(rows):
-            return Grid(tuple(each(row) for row in rows))
-        case Named(label, value):
-            return Named(change(label), _changed(value, change))
-        case Chain(sides, relations, modulus):
-            return Chain(each(sides), relations, modulus)
-        case Family(name, value):
-            return Family(change(name), _changed(value, change))
-    return tree
+        case Named(name, value) | Family(name, value):
+            return type(part)(change(name), _changed(value, change))
+        case Many() | Operation() | Row() | Grid() | Chain():
+            return type(part)(*(_changed(getattr(part, field.name), change) for field in fields(part)))
+    return part

@@ -54,8 +54,8 @@ _ARTICLE = re.compile(
 )
 
 
-def grade_choice(gold: str, answer: str) -> Grade:
-    """See `verifier.graders.choice`."""
+def choice(gold: str, answer: str) -> Grade:
+    """The answer is the gold letter of a multiple choice, or, for a gold such as `A, C`, exactly those letters."""
     wanted = _letters(gold)
     if not wanted:
         raise BadGold(f"{gold[:100]!r} is no letter of a multiple choice, such as B, (B) or A, C")

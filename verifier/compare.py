@@ -20,20 +20,14 @@ from verifier.answers import (
     text_of,
     with_letters,
 )
-from verifier.labels import base_of, renaming
-from verifier.leaves import same_leaves, same_ratio, same_text, same_words
+from verifier.leaves import base_of, renaming, same_leaves, same_ratio, same_text, same_words
 from verifier.literals import Literal, same_number
 from verifier.reals import same_reals
 
 MAX_REPEATED = 50
 """Longest list in which repetitions are looked for."""
-_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
-_CONVERSE = _FLIPPED | {
-    r"\subset": r"\supset",
-    r"\subseteq": r"\supseteq",
-    r"\supset": r"\subset",
-    r"\supseteq": r"\subseteq",
-}
+_SUBSETS = (r"\subset", r"\subseteq", r"\supset", r"\supseteq")
+_CONVERSE = symbols.FLIPPED | dict(zip(_SUBSETS, _SUBSETS[2:] + _SUBSETS[:2], strict=True))
 _VARIABLE = re.compile("[A-Za-z]'*")
 
 
@@ -42,8 +36,13 @@ def same(gold: Answer, answer: Answer) -> bool:
     if gold == answer and not isinstance(gold, Chain):
         return True
     match gold, answer:
-        case (Family(), _) | (_, Family()):
-            return _same_families(gold, answer)
+        case Family(a, value), Family(b, other):  # the letter may be another on the other side
+            renamed = with_letters(other, {b: a})
+            return renamed is not None and same(value, renamed)
+        case Family(_, value), _:
+            return same(value, answer)
+        case _, Family(_, value):
+            return same(gold, value)
         case Named(), Named():
             return _same_named(gold, answer)
         case Named(_, value), _ if not isinstance(answer, Chain):
@@ -170,13 +169,13 @@ def _same_operations(gold: Operation, answer: Operation) -> bool:
     return (_in_order if gold.sign in ("to", "setminus") else _matched)(gold.items, answer.items)
 
 
-# -- names, families, chains ------------------------------------------------------------------------------------------
+# -- names, chains ----------------------------------------------------------------------------------------------------
 
 
 def _same_named(gold: Named, answer: Named) -> bool:
     names = renaming(gold.label, answer.label)
     if names is not None:
-        other = with_letters(answer.value, names) if names else answer.value
+        other = with_letters(answer.value, names)
         if other is None:
             return False
         if isinstance(gold.value, Chain) and isinstance(other, Chain):
@@ -185,19 +184,6 @@ def _same_named(gold: Named, answer: Named) -> bool:
     a, b = text_of(gold.value), text_of(answer.value)
     if len(gold.label) == len(answer.label) == 1 and a and b:
         return symbols.same_relation((gold.label, "=", a), (answer.label, "=", b))
-    return False
-
-
-def _same_families(gold: Answer, answer: Answer) -> bool:
-    r"""`x = 2k, k \in \mathbb{Z}`: the letter may be another on the other side."""
-    match gold, answer:
-        case Family(a, value), Family(b, other):
-            renamed = other if a == b else with_letters(other, {b: a})
-            return renamed is not None and same(value, renamed)
-        case Family(_, value), _:
-            return same(value, answer)
-        case _, Family(_, value):
-            return same(gold, value)
     return False
 
 
@@ -266,7 +252,7 @@ def _same_chains(gold: Chain, answer: Chain) -> bool:
         return False
     if gold.modulus or answer.modulus:
         return _same_congruences(gold, answer)
-    is_numeric = gold.relations[0] in _FLIPPED or gold.relations[0] in ("=", r"\ne")
+    is_numeric = gold.relations[0] in symbols.FLIPPED or gold.relations[0] in ("=", r"\ne")
     if len(gold.sides) == 2 and is_numeric and all(text_of(side) for side in (*gold.sides, *answer.sides)):
         a, b = ((text_of(chain.sides[0]), chain.relations[0], text_of(chain.sides[1])) for chain in (gold, answer))
         return symbols.same_relation(a, b)

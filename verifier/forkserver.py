@@ -18,7 +18,7 @@ import msgspec
 from verifier import sandbox
 from verifier.frames import LOAD, Ready, Result, Task, frame_of, take_frames, text_of
 from verifier.grade import Grade
-from verifier.graders import grade, preload, preload_light
+from verifier.graders import grade, preload
 
 MAX_REASON = 500
 """Longest reason that a worker sends, in characters."""
@@ -35,7 +35,6 @@ def main() -> None:
     orders = socket.socket(fileno=os.dup(0))
     timeout_s = int(sys.argv[1])
     _silence()
-    preload_light()
     own_pid = os.getpid()
     children: set[int] = set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,28 +6,13 @@ formula is as small as its text. What is beyond the grammar (sums, integrals, li
 """
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import sympy
 
-from verifier.names import Names, Reading, fingerprint
-from verifier.notation import (
-    APPLIED,
-    CLOSING,
-    DECORATIONS,
-    DIFFERENTIAL,
-    DIFFERENTIALS,
-    ENDS,
-    FUNCTIONS,
-    GREEK,
-    INVERSE,
-    LISTED,
-    OVER,
-    TIMES,
-    TRANSPOSE,
-    VARIANTS,
-)
+from verifier.names import ENDS, GREEK, OVER, TIMES, Names, Reading, fingerprint
 from verifier.tokens import TooLarge, Unknown
 
 MAX_HEIGHT = 4
@@ -35,10 +20,29 @@ MAX_HEIGHT = 4
 _EXACT_DIGITS = 9
 """A decimal with more digits is taken for a rounding."""
 _MATRIX_MARK = re.compile(r"[A-Z)]\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\dagger|-\s*1)(?![a-z])")
-
 _CAPITALS = re.compile(r"(?<![\\A-Za-z])[A-Z]+(?![a-z])")
 DIVIDED = re.compile(r"\\frac\s*\{[^{}]*\}\s*\{[^{}]*[A-Z]|/\s*\(?[A-Z]")
 """No one divides by a matrix."""
+_VARIANTS = {"varphi": "phi", "vartheta": "theta", "varepsilon": "epsilon", "varrho": "rho", "varsigma": "sigma"}
+_CONSTANTS = {"pi": sympy.pi, "infty": sympy.oo}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(sympy, name) for name in "sin cos tan cot sec csc sinh cosh tanh coth sech csch log exp".split()},
+    **{f"arc{name}": getattr(sympy, f"a{name}") for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
+    **{f"ar{name}": getattr(sympy, f"a{name}") for name in ("sinh", "cosh", "tanh")},
+    "ln": sympy.log,
+}
+_LISTED: dict[str, Callable[..., Any]] = {"max": sympy.Max, "min": sympy.Min}
+_ROUNDED: dict[str, Callable[..., Any]] = {"lfloor": sympy.floor, "lceil": sympy.ceiling}
+_APPLIED = frozenset("det dim ker deg arg".split())
+"""Functions that are not worked out: what they are of is part of a name."""
+_DECORATIONS = frozenset("text bar overline hat widehat tilde widetilde dot ddot dddot vec neg lnot nabla".split())
+_CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+_TRANSPOSE = (r"\top", r"\intercal", "T")
+_DIFFERENTIAL = re.compile(r"d|\\partial")
+_DIFFERENTIALS = re.compile(
+    r"(?:(?:d|\\partial )(?:\\(?:dot|ddot|bar|hat) \{?[A-Za-z]\}?|[A-Za-z]|\\[a-z]+ )(?:_\w)?(?:\^\{?\d\}?)?)+"
+)
+"""What is below the line of a derivative."""
 
 
 def has_matrices(text: str) -> bool:
@@ -69,11 +73,9 @@ class _Parser(Names):
     def with_choose(self) -> Any:
         r"""An expression, or two with `\choose` or `\over` between."""
         found = self.expression()
-        if self.token not in (r"\choose", r"\over"):
-            return found
-        over = self.take() == r"\over"
-        below = self.expression()
-        return _quotient(found, below) if over else sympy.binomial(found, below, evaluate=False)
+        if self.took(r"\over"):
+            return _quotient(found, self.expression())
+        return sympy.binomial(found, self.expression(), evaluate=False) if self.took(r"\choose") else found
 
     # -- sums, products -----------------------------------------------------------------------------------------------
 
@@ -96,24 +98,18 @@ class _Parser(Names):
     def _term(self) -> Any:
         factors = self._juxtaposed()
         while True:
-            if self.token in TIMES:
-                self.take()
+            if self.took(*TIMES):
                 factors += self._behind_sign()
-            elif self.token in OVER:
-                self.take()
+            elif self.took(*OVER):
                 factors.append(sympy.Pow(self._product(self._behind_sign()), -1, evaluate=False))
-            elif self.token in (r"\bmod", r"\mod"):
-                self.take()
+            elif self.took(r"\bmod", r"\mod"):
                 factors = [sympy.Mod(self._product(factors), self._product(self._juxtaposed()), evaluate=False)]
             else:
                 return self._product(factors)
 
     def _behind_sign(self) -> list[Any]:
         """Factors behind a sign of multiplication or division, before which a minus may be: 3 * -2."""
-        if self.token == "-":
-            self.take()
-            return [sympy.Integer(-1), *self._juxtaposed()]
-        return self._juxtaposed()
+        return [sympy.Integer(-1), *self._juxtaposed()] if self.took("-") else self._juxtaposed()
 
     def _juxtaposed(self) -> list[Any]:
         """Factors without a sign between. An integer and a fraction are a mixed number."""
@@ -144,14 +140,11 @@ class _Parser(Names):
     def _factor(self) -> Any:
         found = self._atom()
         while True:
-            if self.token == "^":
-                self.take()
+            if self.took("^"):
                 found = self._power(found)
-            elif self.token == "!":
-                self.take()
+            elif self.took("!"):
                 found = sympy.factorial(found, evaluate=False)
-            elif self.token == "°":
-                self.take()
+            elif self.took("°"):
                 found = sympy.Mul(found, sympy.pi, sympy.Rational(1, 180), evaluate=False)
             elif self.token.startswith("'"):
                 found = sympy.Symbol(f"({fingerprint(found)}){self.take()}", real=True)
@@ -161,7 +154,8 @@ class _Parser(Names):
                 return found
 
     def _power(self, base: Any) -> Any:
-        if self._mark_behind() == "T" and (name := _matrix_name(base) or (base.is_Symbol and base.name[:1].isupper())):
+        mark = self.ahead() if self.token == "{" and self.ahead(2) == "}" else self.token
+        if mark in _TRANSPOSE and (name := _matrix_name(base) or (base.is_Symbol and base.name[:1].isupper())):
             self.argument_text()
             factors = name.split(" ") if isinstance(name, str) else [base]  # (AB)^T is B^T A^T
             return sympy.Symbol(" ".join(f"({factor})^T" for factor in reversed(factors)), real=True)
@@ -169,18 +163,12 @@ class _Parser(Names):
         if self._height > MAX_HEIGHT:
             raise TooLarge(f"more than {MAX_HEIGHT} powers, one in the exponent of the other")
         exponent = self._argument()
-        if self.token == "^":  # 2^3^2 is 2^(3^2)
-            self.take()
+        if self.took("^"):  # 2^3^2 is 2^(3^2)
             exponent = self._power(exponent)
         self._height -= 1
         if self._reading.matrices and exponent == -1 and (name := _matrix_name(base)):
             return sympy.Symbol(f"({name})^-1", real=True)
         return sympy.exp(exponent) if base == sympy.E else sympy.Pow(base, exponent, evaluate=False)
-
-    def _mark_behind(self) -> str:
-        """`T` if the exponent that follows is a transposition."""
-        text = self.ahead() if self.token == "{" and self.ahead(2) == "}" else self.token
-        return TRANSPOSE.get(text, "")
 
     def _argument(self) -> Any:
         """What a command or `^` is applied to: a group, or one token as TeX has it."""
@@ -193,8 +181,7 @@ class _Parser(Names):
                     raise Unknown(digits)
                 self.tokens[self.place : self.place + 1] = [digits[0], digits[1:]]
             return self._number(self.take())
-        if self.token == "-" and self.tokens[self.place - 1] == "^":
-            self.take()
+        if self.tokens[self.place - 1] == "^" and self.took("-"):
             return -self._argument()
         if self.token in ("", "_", "^") or self.token in ENDS - {"("}:
             raise Unknown(self.token)
@@ -205,7 +192,7 @@ class _Parser(Names):
         bars, self._bars = self._bars, 0
         found = self.with_choose() if opening == "{" else self.expression()
         self._bars = bars
-        self.expect(CLOSING[opening])
+        self.expect(_CLOSING[opening])
         return found
 
     def _atom(self) -> Any:
@@ -230,8 +217,7 @@ class _Parser(Names):
         digits = token.replace(",", "")
         if "." in digits and len(digits) > _EXACT_DIGITS + 1:
             return sympy.Float(digits, max(30, len(digits)))
-        value = Fraction(digits)
-        return sympy.Rational(value.numerator, value.denominator)
+        return sympy.Rational(Fraction(digits))
 
     def _bars_around(self) -> Any:
         self.take()
@@ -244,108 +230,86 @@ class _Parser(Names):
     # -- commands -----------------------------------------------------------------------------------------------------
 
     def _command(self, name: str) -> Any:
-        name = VARIANTS.get(name, name)
+        name = _VARIANTS.get(name, name)
         if name == "frac":
             return self._fraction()
         if name == "sqrt":
-            return self._root()
-        if name == "pi":
-            return sympy.pi
-        if name == "infty":
-            return sympy.oo
-        if name in FUNCTIONS:
+            order = self._group("[") if self.token == "[" else sympy.Integer(2)
+            return sympy.Pow(self._argument(), sympy.Pow(order, -1), evaluate=False)
+        if name in _CONSTANTS:
+            return _CONSTANTS[name]
+        if name in _FUNCTIONS:
             return self._function(name)
         if name in GREEK:
             return self.named("\\" + name)
         if name == "binom":
             return sympy.binomial(self._argument(), self._argument(), evaluate=False)
-        if name in ("lfloor", "lceil"):
+        if name in _ROUNDED:
             self.place -= 1
-            inside = self._group("\\" + name)
-            return (sympy.floor if name == "lfloor" else sympy.ceiling)(inside, evaluate=False)
-        if name in LISTED:
-            return LISTED[name](*self.listed(), evaluate=False)
+            return _ROUNDED[name](self._group("\\" + name), evaluate=False)
+        if name in _LISTED:
+            return _LISTED[name](*self.listed(), evaluate=False)
         if name in ("gcd", "lcm"):
             return sympy.Symbol(f"{name}({','.join(sorted(map(fingerprint, self.listed())))})", real=True)
-        if name in APPLIED:
+        if name in _APPLIED:
             of = self._group("(") if self.token == "(" else self._factor()
             return sympy.Symbol(f"{name}({fingerprint(of)})", real=True)
         if name in ("angle", "triangle"):
             return self.corners(name)
-        if name == "text" or name in DECORATIONS:
+        if name in _DECORATIONS:
             return self.decorated(name)
         raise Unknown(name)
 
     def _fraction(self) -> Any:
         start = self.place
-        if self.token == "{" and DIFFERENTIAL.fullmatch(self.ahead()):
+        if self.token == "{" and _DIFFERENTIAL.fullmatch(self.ahead()):
             top, bottom = self.argument_text(), self.argument_text()
-            if DIFFERENTIALS.fullmatch(bottom):
+            if _DIFFERENTIALS.fullmatch(bottom):
                 return self.derivative(top, bottom)
             self.place = start
         return _quotient(self._argument(), self._argument())
 
-    def _root(self) -> Any:
-        order: Any = sympy.Integer(2)
-        if self.token == "[":
-            order = self._group("[")
-        return sympy.Pow(self._argument(), sympy.Pow(order, -1), evaluate=False)
-
     def _function(self, name: str) -> Any:
-        base: Any = None
+        base: Any = sympy.Integer(10) if name == "log" else None
         power: Any = None
         while self.token in ("^", "_"):
             if self.take() == "_":
                 base = self._argument()
-            elif name in INVERSE and re.sub(r"[{}]", "", "".join(self.tokens[self.place : self.place + 4])).startswith(
-                "-1"
-            ):
-                self._argument()
-                name = INVERSE[name]
-            else:
-                power = self._argument()
-        argument = self._function_argument()
-        if name in ("log", "lg") and base is None:
-            base = sympy.Integer(10)
-        if name == "ln" and base is not None:
-            raise Unknown(name)
-        function = FUNCTIONS[name]
-        found = function(argument, evaluate=False)
+                continue
+            power = self._argument()
+            if power == -1 and f"arc{name}" in _FUNCTIONS:
+                name, power = f"arc{name}", None
+        found = _FUNCTIONS[name](self._function_argument(), evaluate=False)
         if base is not None:
-            if name not in ("log", "lg"):
+            if name != "log":
                 raise Unknown(name)
             found = sympy.Mul(found, sympy.Pow(sympy.log(base, evaluate=False), -1, evaluate=False), evaluate=False)
         return found if power is None else sympy.Pow(found, power, evaluate=False)
 
     def _function_argument(self) -> Any:
         r"""In parentheses, or without: up to a sign, another function, or parentheses behind a name."""
-        if self.token in ("(", "[", "{", "|"):
-            return self._factor_without_power()
-        if self.token == "-":
-            self.take()
+        if self.token == "|":
+            return self._bars_around()
+        if self.token in ("(", "[", "{"):
+            return self._group(self.token)
+        if self.took("-"):
             return sympy.Mul(sympy.Integer(-1), self._function_argument(), evaluate=False)
         factors = [self._factor()]
         while not self._ends() and not self._starts_another():
             factors.append(self._factor())
         if self.token == "(" and all(factor.is_Rational for factor in factors):
             raise Unknown("where the argument ends")
-        found = factors[0] if len(factors) == 1 else sympy.Mul(*factors, evaluate=False)
-        if (
-            self.token == "/"
-            and (self.ahead()[:1].isdigit() or found.is_number)
-            and self.ahead()[:1] not in ("(", "\\")
-        ):
+        found = self._product(factors)
+        start = self.ahead()[:1]
+        if self.token == "/" and start not in ("(", "\\") and (start.isdigit() or found.is_number):
             self.take()
             found = _quotient(found, self._factor())
         return found
 
-    def _factor_without_power(self) -> Any:
-        return self._bars_around() if self.token == "|" else self._group(self.token)
-
     def _starts_another(self) -> bool:
         if self.token in ("(", "[", "|") or (self.token == "e" and self.ahead() == "^"):
             return True
-        return self.token[1:] in FUNCTIONS or self.token in (r"\sum", r"\int", r"\prod", r"\lim")
+        return self.token[1:] in _FUNCTIONS or self.token in (r"\sum", r"\int", r"\prod", r"\lim")
 
 
 def _quotient(top: Any, bottom: Any) -> Any:

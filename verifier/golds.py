@@ -13,7 +13,7 @@ _COMMANDS = frozenset(
     "vec varphi vartheta varepsilon vee vdots vert alpha angle approx arccos arcsin arctan arg ast".split()
 )
 _DAMAGE = re.compile(r"([\f\t\b\r\n\v\a])([A-Za-z]*)")
-_TWO_INTEGERS = re.compile(r"\s*(-?\d+),(-?\d+)\s*", re.ASCII)
+_TWO_INTEGERS = re.compile(r"\s*(-?\d+),(\d+)\s*", re.ASCII)
 _THOUSANDS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+\s*", re.ASCII)
 
 
@@ -39,9 +39,7 @@ def ambiguity_of(gold: str) -> str | None:
     numbers = _TWO_INTEGERS.fullmatch(gold)
     if numbers is None or _THOUSANDS.fullmatch(gold):
         return None
-    first, second = numbers[1], numbers[2]
-    if second.startswith("-"):
-        return None
+    first, second = numbers.groups()
     return (
         f"the gold answer {gold.strip()!r} is a list of two numbers or a decimal; write '{first}, {second}' or "
         f"'{first}.{second}'"

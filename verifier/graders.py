@@ -5,7 +5,6 @@ Nothing here evaluates text as code; what reaches sympy has passed the caps of `
 a function of (gold, answer) that an installed package names in the entry-point group `rucksack.graders`.
 """
 
-import importlib
 import importlib.metadata
 import re
 import warnings
@@ -13,7 +12,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from stream.errors import UserError
+from verifier.choices import choice
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
+from verifier.integers import integer
 
 ENTRY_POINTS = "rucksack.graders"
 
@@ -36,13 +37,6 @@ def string(gold: str, answer: str) -> Grade:
     return grade._replace(found_by="whole", answer=answer.strip())
 
 
-def integer(gold: str, answer: str) -> Grade:
-    """The answer, wherever the message states it, is an integer literal of the gold's value."""
-    from verifier.integers import grade_integer
-
-    return grade_integer(gold, answer)
-
-
 def math(gold: str, answer: str) -> Grade:
     """The answer, wherever the message states it, is mathematically the gold one."""
     from verifier.maths import grade_math
@@ -55,13 +49,6 @@ def math_strict(gold: str, answer: str) -> Grade:
     from verifier.maths import grade_math
 
     return grade_math(gold, answer, strict=True)
-
-
-def choice(gold: str, answer: str) -> Grade:
-    """The answer is the gold letter of a multiple choice, or, for a gold such as `A, C`, exactly those letters."""
-    from verifier.choices import grade_choice
-
-    return grade_choice(gold, answer)
 
 
 def regex(gold: str, answer: str) -> Grade:
@@ -117,10 +104,11 @@ def known_graders() -> list[str]:
 def check_name(name: str) -> None:
     """Raise UserError if there is no grader of this name."""
     if name not in BUILT_IN and name not in _entry_points():
-        raise UserError(
-            f"there is no grader {name!r}; known: {', '.join(known_graders())} "
-            f"(a package adds one by the entry-point group {ENTRY_POINTS})"
-        )
+        raise UserError(f"{_unknown(name)} (a package adds one by the entry-point group {ENTRY_POINTS})")
+
+
+def _unknown(name: str) -> str:
+    return f"there is no grader {name!r}; known: {', '.join(known_graders())}"
 
 
 @lru_cache(maxsize=256)
@@ -130,7 +118,7 @@ def _grader(name: str) -> "Grader | str":
         return BUILT_IN[name]
     point = _entry_points().get(name)
     if point is None:
-        return f"there is no grader {name!r}; known: {', '.join(known_graders())}"
+        return _unknown(name)
     try:
         loaded = point.load()
     except Exception as error:  # code of another package
@@ -163,15 +151,10 @@ def grading_version() -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("rucksack-rl", "math-verify", "sympy"))
 
 
-def preload_light() -> None:
-    """Import what the `LIGHT` graders need, before workers are forked."""
-    for module in ("verifier.integers", "verifier.choices"):
-        importlib.import_module(module)
-
-
 def preload() -> None:
     """Import what all graders need, before workers are forked."""
-    preload_light()
-    importlib.import_module("verifier.maths").warm_up()
+    from verifier.maths import warm_up
+
+    warm_up()
     for name in _entry_points():
         _grader(name)

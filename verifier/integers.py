@@ -12,8 +12,8 @@ _INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,4000})", re.ASCII)
 _SHOWN = 120
 
 
-def grade_integer(gold: str, answer: str) -> Grade:
-    """See `verifier.graders.integer`."""
+def integer(gold: str, answer: str) -> Grade:
+    """The answer, wherever the message states it, is an integer literal of the gold's value."""
     wanted = _wanted(gold)
     is_plain = _integer(answer) is not None
     found = Found(answer.strip(), "whole") if is_plain else find_answer(answer, numeric=True)
@@ -28,21 +28,15 @@ def _grade(wanted: int, found: Found) -> Grade:
         number = _integer(_after_name(clean(found.text[:MAX_CANDIDATE])))
     if number is None:
         return no_number(found, found.text)
-    return _compare_integers(wanted, number)
+    return correct("same integer") if wanted == number else wrong(f"{str(number)[:_SHOWN]} is another integer")
 
 
 @lru_cache(maxsize=4000)
 def _wanted(gold: str) -> int:
-    wanted = _integer(gold)
-    if wanted is None:
-        wanted = _integer(clean(unwrap(gold)))
-    if wanted is None:
-        raise BadGold(f"{gold[:_SHOWN]!r} is not an integer")
-    return wanted
-
-
-def _compare_integers(wanted: int, found: int) -> Grade:
-    return correct("same integer") if wanted == found else wrong(f"{str(found)[:_SHOWN]} is another integer")
+    for text in (gold, clean(unwrap(gold))):
+        if (wanted := _integer(text)) is not None:
+            return wanted
+    raise BadGold(f"{gold[:_SHOWN]!r} is not an integer")
 
 
 def _integer(text: str) -> int | None:

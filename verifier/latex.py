@@ -38,6 +38,17 @@ _ORDINAL = re.compile(
     rf"(?<![\d}}])(\d{{1,9}})\s?(?:\^\s*\{{\s*\\text\s*\{{{_ENDING}\}}\s*\}}|\^\s*\{{{_ENDING}\}}"
     rf"|(?:\^\s*)?\\text(?:superscript)?\s*\{{{_ENDING}\}}|(st|nd|rd|th)(?![A-Za-z]))"
 )
+_SYNONYMS = {
+    name: to
+    for to, names in (
+        (r" \le ", r"\leqslant \leq \le <= =<"), (r" \ge ", r"\geqslant \geq \ge >="), (r" \ne ", r"\neq \ne !="),
+        (r" \approx ", r"\approx \simeq \doteq \thickapprox ~="), (" < ", r"\lt"), (" > ", r"\gt"), ("(", r"\langle"),
+        (")", r"\rangle"), (r"\{", r"\lbrace"), (r"\}", r"\rbrace"), ("|", r"\lvert \rvert \vert \mid"), ("€", r"\euro"),
+        ("£", r"\pounds \pound"), ("$", r"\dollar \textdollar \$"), (r"\log_{10} ", r"\lg"),
+        (r"\emptyset ", r"\varnothing"), ("...", r"\ldots \dots \cdots"),
+    )
+    for name in names.split()
+}  # fmt: skip
 _VECTOR = r"\\(?:vec|mathbf|bm|boldsymbol)\s*\{?\s*([A-Za-z])(?![A-Za-z])\s*\}?"
 _REWRITES = [
     (re.compile(pattern), to)
@@ -84,43 +95,27 @@ _REWRITES = [
             r"(?:\s*\{\s*([^{}]*)\s*\}|\s+([A-Za-z])(?![A-Za-z]))",
             r" \1\2",
         ),
-        (r"\\leqslant|\\leq(?![a-z])|<=|=<|\\le(?![a-z])", r" \\le "),
-        (r"\\geqslant|\\geq(?![a-z])|>=|\\ge(?![a-z])", r" \\ge "),
-        (r"\\lt(?![a-z])|&lt;", " < "),
-        (r"\\gt(?![a-z])|&gt;", " > "),
-        (r"\\neq(?![a-z])|!=|\\ne(?![a-z])", r" \\ne "),
-        (r"\\approx(?![a-z])|~=|\\simeq|\\doteq|\\thickapprox", r" \\approx "),
+        (r"\\[a-z]+|[<>!~]=|=<|\\\$", lambda found: _SYNONYMS.get(found[0], found[0])),
         (r"\{:\}", ":"),
         (r"(?<![A-Za-z}\]^_])\{([A-Za-z])\}(?=\s*[_^])", r"\1"),
-        (r"\\langle(?![a-z])", "("),
-        (r"\\rangle(?![a-z])", ")"),
-        (r"\\lbrace(?![a-z])", r"\\{"),
-        (r"\\rbrace(?![a-z])", r"\\}"),
-        (r"\\lvert|\\rvert|\\vert(?![a-z])|\\mid(?![a-z])", "|"),
-        (r"\\varnothing", r"\\emptyset "),
         (r"\\%|(?<![a-zA-Z])(?:percent(?:age)?(?: points?)?|pct)(?![a-zA-Z])", "%"),
         (r"\\text\{\s*([%+-])\s*\}", r"\1"),
         (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\degree(?![a-z])|\\text\{\s*\^\\circ\s*\}", "°"),
-        (r"\\(?:text)?dollar(?![a-z])|\\\$|\$", "$"),
         (r"\\mu\s*\\text\{\s*", r"\\text{µ"),
-        (r"\\euro(?![a-z])", "€"),
-        (r"\\pounds(?![a-z])|\\pound(?![a-z])", "£"),
         (r"(?<![A-Za-z\\])(?:infinity|oo|inf)(?![A-Za-z])", r"\\infty "),
         (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
-        (r"\\lg(?![a-z])", r"\\log_{10} "),
         (r"\\log\s*_\s*\{?\s*e\s*\}?(?![a-z])", r"\\ln "),
         (
             r"(?<![A-Za-z\\])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp)(?=\s*[({^_\d]|\s+[a-z](?![a-z]))",
             r"\\\1",
         ),
+        (r"(?<![A-Za-z\\])sqrt(?![A-Za-z])", r"\\sqrt "),
         (r"\*\*(?=\s*[-\d({a-z])", "^"),
-        (r"\\(?:ldots|dots|cdots)(?![a-z])|…", "..."),
     )
 ]
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z(\[{])")
 _ENVIRONMENT = re.compile(r"\\begin\{(?:[pbvBV]?matrix|smallmatrix|array|cases|aligned)\}")
-_SQRT_PLAIN = re.compile(r"(?<![A-Za-z\\])sqrt(?![A-Za-z])")
 _CIRCLED = re.compile(r"[\u2460-\u2473\u2776-\u277f\u24ea]{2,}")
 
 
@@ -132,9 +127,7 @@ def clean(text: str) -> str:
     for pattern, to in _REWRITES:
         text = pattern.sub(to, text)
     text = _ORDINAL.sub(_cardinal, text)
-    text = _SQRT_PLAIN.sub(r"\\sqrt ", text)
-    text = _brace_arguments(text, r"\sqrt")
-    return re.sub(r"\s+", " ", text).strip().removesuffix("\\\\").rstrip()
+    return re.sub(r"\s+", " ", _with_braced_roots(text)).strip().removesuffix("\\\\").rstrip()
 
 
 def _cardinal(ordinal: re.Match[str]) -> str:
@@ -156,9 +149,9 @@ def _ascii(text: str) -> str:
     return "".join(str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in text)
 
 
-def _brace_arguments(text: str, command: str) -> str:
+def _with_braced_roots(text: str) -> str:
     r"""`\sqrt(x+1)` and `\sqrt2` with braces around what they are taken of."""
-    parts = text.split(command)
+    parts = text.split(r"\sqrt")
     for index in range(1, len(parts)):
         root = re.match(r"\s*(\[[^\[\]]*\])?\s*", parts[index])
         assert root
@@ -171,20 +164,22 @@ def _brace_arguments(text: str, command: str) -> str:
             # \sqrt23 is the root of 2, times 3, to TeX; who writes "sqrt 23" or "√23" means 23
             width = number.end() if parts[index].startswith(" ") else 1
             parts[index] = order + "{" + rest[:width] + "}" + rest[width:]
-    return command.join(parts)
+    return r"\sqrt".join(parts)
+
+
+def _depths(text: str) -> Iterator[int]:
+    """How deep in brackets, whatever their kind ([0, 1) closes too), each character is; a bracket itself is outside."""
+    depth = 0
+    for character in text:
+        depth -= character in CLOSING
+        yield depth
+        depth += character in OPENING
 
 
 def matching(text: str, start: int) -> int:
-    """Index of the bracket that closes the one at `start`, whatever its kind ([0, 1) closes too); -1 if none does."""
-    depth = 0
-    for index in range(start, len(text)):
-        if text[index] in OPENING:
-            depth += 1
-        elif text[index] in CLOSING:
-            depth -= 1
-            if depth == 0:
-                return index
-    return -1
+    """Index of the bracket that closes the one at `start`; -1 if none does."""
+    behind = enumerate(_depths(text[start:]), start)
+    return next((index for index, depth in behind if depth == 0 and index > start), -1)
 
 
 def depth_of(text: str) -> int:
@@ -201,24 +196,14 @@ def depth_of(text: str) -> int:
 
 def split_outside(text: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
     """Split where the pattern matches outside of all brackets: pairs of (separator before, part); the first has none."""
+    depths = [*_depths(text)]
     pieces: list[tuple[str, str]] = []
     start, separator = 0, ""
-    for match in _matches_outside(text, pattern):
-        pieces.append((separator, text[start : match.start()]))
-        start, separator = match.end(), match[0]
-    pieces.append((separator, text[start:]))
-    return pieces
-
-
-def _matches_outside(text: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
-    depths, depth = [], 0
-    for character in text:
-        depth -= character in CLOSING
-        depths.append(depth)
-        depth += character in OPENING
     for match in pattern.finditer(text):
         if depths[match.start()] == 0:
-            yield match
+            pieces.append((separator, text[start : match.start()]))
+            start, separator = match.end(), match[0]
+    return [*pieces, (separator, text[start:])]
 
 
 def without_text(text: str) -> str:
@@ -226,6 +211,7 @@ def without_text(text: str) -> str:
     return _TEXT.sub(r" \1 ", text)
 
 
+_AROUND = (*zip(r"** $$ $ \( \[ __ ' “ ‘".split(), r"** $$ $ \) \] __ ' ” ’".split(), strict=True), ('"', '"'))
 _CONTINUES = re.compile(r"\d\.\d+\.\.\.$", re.ASCII)
 
 
@@ -240,18 +226,7 @@ def unwrap(text: str) -> str:
             text = text.removeprefix("**").removesuffix("**")
         if re.fullmatch(r"\*?[^*]+\*", text):  # the first may have been taken for a list's
             text = text.strip("*")
-        for start, end in (
-            ("**", "**"),
-            ("$$", "$$"),
-            ("$", "$"),
-            (r"\(", r"\)"),
-            (r"\[", r"\]"),
-            ("__", "__"),
-            ('"', '"'),
-            ("'", "'"),
-            ("“", "”"),
-            ("‘", "’"),
-        ):
+        for start, end in _AROUND:
             if len(text) >= len(start) + len(end) and text.startswith(start) and text.endswith(end):
                 inner = text[len(start) : len(text) - len(end)]
                 if start not in inner and end not in inner:

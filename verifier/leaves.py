@@ -1,10 +1,9 @@
-"""Compares what stands at the leaves of answers' trees: numbers, formulas, words and ratios."""
+"""Compares what stands at the leaves of answers' trees: numbers, formulas, words, ratios, and the names of values."""
 
 import re
 
 from verifier import symbols, units
 from verifier.answers import Answer, Formula, Leaf, Number, Ratio, Words, text_of, with_letters
-from verifier.labels import is_name
 from verifier.latex import split_outside, without_text
 from verifier.literals import same_number
 
@@ -24,6 +23,11 @@ _PERIOD = re.compile(
     r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
 )
 """A sum with a period in it; a letter under a function or a power is no free one."""
+
+_NAME = re.compile(r"\(?\s*[A-Za-z]\s*\)?\.?")
+_FUNCTION_OF_X = re.compile(r"[fgh]\([a-xz]\)")
+_LETTER = re.compile(r"\\?[a-z]+")
+"""What a function or a sequence is of, and may be named otherwise. Events, P(A), are what they are."""
 
 
 def normal(text: str) -> str:
@@ -56,7 +60,7 @@ def same_leaves(gold: Leaf, answer: Leaf) -> bool:
             is_plain = not answer.value.unit and not answer.value.percent and not _PLAIN_WORD.search(a)
             return is_plain and symbols.same_expression(a, b)
         return symbols.near_literal(a, answer.value)
-    if is_name(a) and is_name(b):
+    if _NAME.fullmatch(a) and _NAME.fullmatch(b):
         return a.strip("() .") == b.strip("() .")
     if (parts := _antiderivatives(a, b)) is not None:
         return symbols.same_antiderivative(*parts)
@@ -134,3 +138,38 @@ def same_ratio(gold: Ratio, answer: Ratio) -> bool:
     return all(
         symbols.same_expression(rf"({a[0]})*({q})", rf"({b[0]})*({p})") for p, q in zip(a[1:], b[1:], strict=True)
     )
+
+
+# -- names: x, x_1, f(x), a_n, P(X = 3) -------------------------------------------------------------------------------
+
+
+def renaming(gold: str, answer: str) -> dict[str, str] | None:
+    """Letters of the answer that the gold calls otherwise, f(t) for f(x); None if the two name different things."""
+    if gold == answer or base_of(gold) == base_of(answer):
+        return {}
+    for name, function in ((gold, answer), (answer, gold)):
+        if name == "y" and _FUNCTION_OF_X.fullmatch(function):
+            return {}  # y = 3x - 2 is f(x) = 3x - 2
+    (head, mine), (other_head, theirs) = _parts(gold), _parts(answer)
+    if not head or head != other_head:
+        return None
+    if not mine or not theirs:
+        return {} if all(re.fullmatch(r"[A-Za-z](?:_\w)?", argument) for argument in mine or theirs) else None
+    if len(mine) != len(theirs) or len(set(theirs)) != len(theirs) or not re.fullmatch(r"\\?[A-Za-z]'*", head):
+        return None
+    pairs = [pair for pair in zip(theirs, mine, strict=True) if pair[0] != pair[1]]
+    return dict(pairs) if all(_LETTER.fullmatch(letter) for pair in pairs for letter in pair) else None
+
+
+def _parts(label: str) -> tuple[str, list[str]]:
+    """The name of a function or a sequence, and what it is of: f(x), a_n."""
+    function = re.fullmatch(r"([^(\[]+)[(\[](.*)[)\]]", label)
+    if function:
+        return function[1], function[2].split(",")
+    sequence = re.fullmatch(r"([A-Za-z])_([a-z])", label)
+    return (sequence[1], [sequence[2]]) if sequence else (label, [])
+
+
+def base_of(label: str) -> str:
+    """A name of an unknown without the number of the solution. The terms of a sequence, a_1, are named by theirs."""
+    return re.sub(r"^((?:[k-tw-z]|\\?(?:lambda|theta))'*)_\{?\d+\}?$", r"\1", label)

@@ -20,40 +20,27 @@ MIN_FIGURES = 4
 """Figures that a decimal must show at least to stand for what rounds to it: 4.6e-24 is not 4.57e-24."""
 
 _INTEGER = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d{1,3}(?:'\d{3})+|\d+"
-_UNSIGNED = rf"(?:(?:{_INTEGER})(?:\.\d*)?|\.\d+)"
-_NUMBER = rf"(?:\d{{1,3}}(?:\.\d{{3}})+,\d+|\d{{1,3}}(?:\.\d{{3}}){{2,}}|\d+,\d{{1,2}}|\d+,\d{{4,}}|0,\d+|{_UNSIGNED})"
-_REPEATING = r"\d*\.\d*\\overline\s*\{\d+\}|\d*\.\d*\\(?:bar|dot)\s*\{\d\}"
-_POWER_OF_TEN = r"\s*(?:\\times|\\cdot|\*|x|X)\s*10\s*\^\s*\{?\s*(?P<tens>[+-]?\d+)\s*\}?"
-_E = r"[eE](?P<e>[+-]?\d+)"
-_SLASH = r"(?P<top>[+-]?\d+(?:\.\d+)?)\s*/\s*(?P<bottom>[+-]?\d+(?:\.\d+)?)"
+_POINTS_BETWEEN = r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}"
+_DECIMAL_COMMA = r"\d+,\d{1,2}|\d+,\d{4,}|0,\d+"
+_NUMBER = rf"(?:{_POINTS_BETWEEN}|{_DECIMAL_COMMA}|(?:{_INTEGER})(?:\.\d*)?|\.\d+)"
 _PLAIN = r"[+-]?\s*\d+(?:,\d{3})*(?:\.\d+)?"
-_FRAC = (
-    r"\\frac\s*(?:\{\s*(?P<top>"
-    + _PLAIN
-    + r")\s*\}|(?P<top1>\d))\s*(?:\{\s*(?P<bottom>"
-    + _PLAIN
-    + r")\s*\}|(?P<bottom1>\d))"
-)
-_OVER = r"\{?\s*(?P<top>\d+)\s*\\over\s*(?P<bottom>\d+)\s*\}?"
-_MIXED = r"(?P<whole>\d+)(?:\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)|\s*\\frac\s*\{(?P<topf>\d+)\}\s*\{(?P<bottomf>\d+)\}|\s*\\frac\s*(?P<top1>\d)\s*(?P<bottom1>\d))"
 _DIGITS = re.compile(rf"[+-]?\d{{1,{MAX_DIGITS}}}", re.ASCII)
-_SIGN = r"(?P<sign>[+-]?)\s*"
 _FORMS = [
-    re.compile(_SIGN + form, re.ASCII)
+    re.compile(rf"(?P<sign>[+-]?)\s*{form}(?![\d.]*\d)", re.ASCII)
     for form in (
-        rf"(?P<number>{_NUMBER})(?:{_E}|{_POWER_OF_TEN})?",
-        rf"(?P<repeating>{_REPEATING})",
-        _MIXED,
-        _FRAC,
-        _SLASH,
-        _OVER,
+        rf"(?P<number>{_NUMBER})(?:[eE](?P<e>[+-]?\d+)|\s*(?:\\times|\\cdot|\*|x|X)\s*10\s*\^\s*\{{?\s*(?P<tens>[+-]?\d+)\s*\}}?)?",
+        r"(?P<repeating>\d*\.\d*\\overline\s*\{\d+\}|\d*\.\d*\\(?:bar|dot)\s*\{\d\})",
+        r"(?P<whole>\d+)\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)",
+        r"(?P<whole>\d+)\s*\\frac\s*(?P<top>\{\d+\}|\d)\s*(?P<bottom>\{\d+\}|\d)",
+        rf"\\frac\s*(?P<top>\{{\s*{_PLAIN}\s*\}}|\d)\s*(?P<bottom>\{{\s*{_PLAIN}\s*\}}|\d)",
+        r"(?P<top>[+-]?\d+(?:\.\d+)?)\s*/\s*(?P<bottom>[+-]?\d+(?:\.\d+)?)",
+        r"\{?\s*(?P<top>\d+)\s*\\over\s*(?P<bottom>\d+)\s*\}?",
     )
 ]
-_FINAL = [re.compile(form.pattern + r"(?![\d.]*\d)", re.ASCII) for form in _FORMS]
 _CURRENCY = r"\$|€|£|¥|₹|₽|USD|EUR|GBP|Rs\.?"
 _PREFIX = re.compile(rf"([+-]?)\s*(?:{_CURRENCY})\s*(?=[\d.\\+-])")
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
-           "bn": 10**9, "lakh": 10**5, "crore": 10**7}  # fmt: skip
+SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
+          "bn": 10**9, "lakh": 10**5, "crore": 10**7}  # fmt: skip
 _UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?|[\u3400-\u9fff]{1,4}")
 _NOT_UNITS = frozenset(
     """or and to not nor minus plus times divided over factorial squared cubed if but mod modulo than less more half
@@ -63,8 +50,8 @@ _NOT_UNITS = frozenset(
     maybe perhaps possibly probably etc among gross score zero""".split()
 )
 _SHORT_UNITS = frozenset(
-    """m cm mm km dm nm ft in yd mi kg g mg lb lbs oz s h hr hrs min ms l ml L mL J kJ N W kW V A Hz K C F mph kmh kph
-    rad deg ha cc pt pts am pm AM PM bps b B kB MB GB cents gal qt""".split()
+    "m cm mm km dm nm ft in yd mi kg g mg lb oz s h hr ms l ml L mL J kJ N W kW V A Hz K C F ha cc pt am pm AM PM b B kB "
+    "MB GB qt".split()
 )
 _UNIT_OR_SCALE = frozenset("kKMB")
 """5 K are five kelvins only if the gold says so, else five thousand."""
@@ -110,7 +97,7 @@ def literal(text: str) -> Literal | None:
     if prefix:
         currency = text[len(prefix[1]) : prefix.end()].strip()
         text = prefix[1] + text[prefix.end() :]
-    for form in _FINAL:
+    for form in _FORMS:
         match = form.match(text)
         if match:
             value = _value(match)
@@ -152,13 +139,8 @@ def _value(match: re.Match[str]) -> tuple[Fraction, int | None] | None:
         return _decimal(groups, sign)
     if groups.get("repeating"):
         return sign * _repeating(groups["repeating"]), None
-    top = groups.get("top") or groups.get("topf") or groups.get("top1")
-    bottom = groups.get("bottom") or groups.get("bottomf") or groups.get("bottom1")
-    assert top and bottom
-    denominator = _plain(bottom)
-    if denominator == 0 or (groups.get("whole") and denominator < 0):
-        return None
-    return sign * (int(groups.get("whole") or 0) + _plain(top) / denominator), None
+    top, bottom = (Fraction(re.sub(r"[\s,{}]", "", match[part])) for part in ("top", "bottom"))
+    return (sign * (int(groups.get("whole") or 0) + top / bottom), None) if bottom else None
 
 
 def _decimal(groups: dict[str, str | None], sign: int) -> tuple[Fraction, int | None] | None:
@@ -167,9 +149,9 @@ def _decimal(groups: dict[str, str | None], sign: int) -> tuple[Fraction, int | 
     exponent = int(groups.get("e") or groups.get("tens") or 0)
     if abs(exponent) > MAX_EXPONENT:
         return None
-    if re.fullmatch(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}", number):
+    if re.fullmatch(_POINTS_BETWEEN, number):
         number = number.replace(".", "").replace(",", ".")
-    elif re.fullmatch(r"\d+,\d{1,2}|\d+,\d{4,}|0,\d+", number):
+    elif re.fullmatch(_DECIMAL_COMMA, number):
         number = number.replace(",", ".")
     number = re.sub(r"[ ,']", "", number)
     places = len(number.partition(".")[2])
@@ -186,10 +168,6 @@ def _repeating(text: str) -> Fraction:
     return start + Fraction(int(digits), 10 ** len(fixed) * (10 ** len(digits) - 1))
 
 
-def _plain(text: str) -> Fraction:
-    return Fraction(re.sub(r"[\s,]", "", text))
-
-
 def _rest(text: str) -> tuple[int, bool, str] | None:
     """What follows a number: (scale, percent, unit); None if it makes the whole no literal."""
     if not text:
@@ -202,8 +180,8 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
         return 1, text == "%", ""
     scale = 1
     first, _, others = text.partition(" ")
-    if first.lower().rstrip("s") in _SCALES:
-        scale, text = _SCALES[first.lower().rstrip("s")], others
+    if first.lower().rstrip("s") in SCALES:
+        scale, text = SCALES[first.lower().rstrip("s")], others
         if text.startswith("of "):
             text = text[3:]
         if not text:
@@ -239,13 +217,10 @@ def _compound(text: str) -> Literal | None:
         for number, unit in zip(found.groups()[::2], found.groups()[1::2], strict=True)
         if number
     ]
-    measures = [measure(unit) for _, unit in parts]
-    sizes = [known.size for known in measures if known is not None]
-    if (
-        len(sizes) < len(parts)
-        or len({known.powers for known in measures if known}) > 1
-        or sizes != sorted(set(sizes))[::-1]
-    ):
+    measures = [known for _, unit in parts if (known := measure(unit))]
+    sizes = [known.size for known in measures]
+    is_alike = len(measures) == len(parts) and len({known.powers for known in measures}) == 1
+    if not is_alike or sizes != sorted(set(sizes))[::-1]:
         return None
     total = sum((number * size for (number, _), size in zip(parts, sizes, strict=True)), Fraction(0))
     return Literal(total / sizes[-1], None, False, parts[-1][1], compound=True)
@@ -299,9 +274,8 @@ def _close(a: Literal, b: Literal) -> bool:
     if error <= FLOAT_ERROR and any(is_float_of(x, error, float(y.value)) for x, y in ((a, b), (b, a))):
         return True
     # An exact value with few places of its own is meant exactly: 3 is not 2.9999999.
-    for exact in (x for x in (a, b) if x.decimals is None):
-        if _terminates(exact.value):
-            return False
+    if any(x.decimals is None and _terminates(x.value) for x in (a, b)):
+        return False
     fewest = min(places)
     rounded = _rounded(a.value, fewest)
     return fewest >= 6 and rounded == _rounded(b.value, fewest) and abs(rounded) >= 10 ** (MIN_FIGURES - 1)
@@ -321,11 +295,7 @@ def is_float_of(number: Literal, error: Any, value: float) -> bool:
 
 
 def _terminates(value: Fraction) -> bool:
-    denominator = value.denominator
-    for prime in (2, 5):
-        while denominator % prime == 0:
-            denominator //= prime
-    return denominator == 1
+    return pow(10, value.denominator.bit_length(), value.denominator) == 0
 
 
 def _rounded(value: Fraction, places: int) -> int:

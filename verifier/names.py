@@ -4,15 +4,24 @@ What a name is of is part of it: y'' is not y', f^{-1}(t) is not f(t), and dh/ds
 """
 
 import re
-import zlib
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import sympy
 
-from verifier.notation import ENDS, FUNCTION_LETTERS, GREEK
+from verifier.sums import value_of
 from verifier.tokens import Tokens, Unknown
+
+GREEK = frozenset(
+    """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega
+    Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar Re Im""".split()
+)
+TIMES, OVER = (r"\cdot", r"\times", "*", r"\ast"), ("/", r"\div")
+ENDS = frozenset(
+    ["", *") ] } + - , = \\rfloor \\rceil \\bmod \\mod \\pmod \\choose \\over \\pm".split(), *TIMES, *OVER]
+)
+_FUNCTION_LETTERS = frozenset("fghFGH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +40,7 @@ def fingerprint(expression: Any) -> str:
     """A text that equal expressions share: the value where each symbol has a value of its own."""
     if expression.is_Symbol or expression.is_Integer:
         return str(expression)
-    point = {
-        symbol: sympy.Float(zlib.crc32(symbol.name.encode()) / 2**32 + 0.25, 30) for symbol in expression.free_symbols
-    }
-    value = expression.evalf(30, subs=point)
+    value = expression.evalf(30, subs={symbol: value_of(symbol.name) for symbol in expression.free_symbols})
     if not value.is_number or value.has(sympy.nan, sympy.zoo):
         raise Unknown("no value")
     return str(value.evalf(20))
@@ -63,16 +69,15 @@ class Names(Tokens):
         """A variable with its subscript and primes, or an unknown function of what follows in parentheses."""
         if self._reading.fold_case:
             name = name.lower()
-        if self.token == "_":
-            self.take()
+        if self.took("_"):
             name += "_" + re.sub(r"[{}\s\\]", "", self.argument_text())
         plain = name
         name += self._primes()
-        may_be_function = name != plain or plain in FUNCTION_LETTERS
-        if plain in FUNCTION_LETTERS and self.token == "^" and (power := self._power_of_function()):
+        may_be_function = name != plain or plain in _FUNCTION_LETTERS
+        if plain in _FUNCTION_LETTERS and self.token == "^" and (power := self._power_of_function()):
             name += power
         if self.token == "(" and (may_be_function or self._is_plain_argument()):
-            return self._applied(name)
+            name += f"({','.join(map(fingerprint, self.listed()))})"
         return sympy.Symbol(name, real=True)
 
     def _primes(self) -> str:
@@ -115,24 +120,18 @@ class Names(Tokens):
             ahead += 2
         return False
 
-    def _applied(self, name: str) -> Any:
-        arguments = self.listed()
-        return sympy.Symbol(f"{name}({','.join(map(fingerprint, arguments))})", real=True)
-
     def listed(self) -> list[Any]:
         """Expressions in parentheses, with commas between."""
         self.expect("(")
         found = [self.expression()]
-        while self.token == ",":
-            self.take()
+        while self.took(","):
             found.append(self.expression())
         self.expect(")")
         return found
 
     def decorated(self, name: str) -> Any:
         r"""A name in `\text` or under a bar, hat or dot."""
-        if name == "nabla" and self.token == "^":
-            self.take()
+        if name == "nabla" and self.took("^"):
             return sympy.Symbol(f"nabla^{self.argument_text()}", real=True)
         inside = re.sub(r"[{}\s\\]", "", self.argument_text())
         if not re.fullmatch(r"[\w()',]{1,40}", inside):

@@ -7,12 +7,13 @@ from typing import Any
 import sympy
 
 from verifier.answers import Answer, Chain, Formula, Many, Named, Number, Operation, Row, Words, text_of
-from verifier.symbols import parse
+from verifier.symbols import FLIPPED, parse
 from verifier.values import evaluate, is_value
 
 REALS = sympy.S.Reals
 _X = sympy.Symbol("x", real=True)
 _EVERYTHING = frozenset({"all real numbers", "all reals", "all real values", "any real number", "every real number"})
+_JOINS = {"cup": sympy.Union, "cap": sympy.Intersection, "setminus": sympy.Complement}
 _SETS = {"R": REALS, "Z": sympy.S.Integers, "N": sympy.S.Naturals, "Q": sympy.S.Rationals}
 _NAMED_SET = re.compile(r"\\mathbb\s*\{?\s*([RZNQ])\s*\}?|\\emptyset")
 _VARIABLE = r"(?:[A-Za-z]|\\(?:theta|alpha|beta|phi|omega|lambda))(?:_\{?\w+\}?)?(?:\([A-Za-z]\))?"
@@ -29,25 +30,25 @@ def same_reals(gold: Answer, answer: Answer) -> bool:
         both = _joined(answer.items, sympy.Intersection)
         if both is not None and both[1].is_empty:
             return False
-    return same_set(a[1], b[1])
+    try:
+        return bool(a[1] == b[1]) or bool(a[1].symmetric_difference(b[1]).is_empty)
+    except Exception:  # sympy raises what it likes
+        return False
 
 
 def _reals(tree: Answer) -> tuple[str, Any] | None:
     """(variable or "", set of reals) that a tree describes; None if it describes none."""
     match tree:
         case Row((Number() | Formula() as start, Number() | Formula() as stop), opening, closing):
-            return _unnamed(interval(start, stop, opening, closing))
+            found = interval(start, stop, opening, closing)
+            return None if found is None else ("", found)
         case Chain(sides, relations, ""):
             return real_set(sides, relations)
         case Named(label, value):
             inside = ("", sympy.FiniteSet(exact(value))) if isinstance(value, Number) else _reals(value)
             return None if inside is None else (label, inside[1])
-        case Operation("cup", items):
-            return _joined(items, sympy.Union)
-        case Operation("cap", items):
-            return _joined(items, sympy.Intersection)
-        case Operation("setminus", items) if len(items) == 2:
-            return _joined(items, sympy.Complement)
+        case Operation(sign, items) if sign in _JOINS and (sign != "setminus" or len(items) == 2):
+            return _joined(items, _JOINS[sign])
         case Many(items, True) if all(isinstance(item, Number | Formula) for item in items):
             numbers = [exact(item) for item in items]
             return None if any(number is None for number in numbers) else ("", sympy.FiniteSet(*numbers))
@@ -58,10 +59,6 @@ def _reals(tree: Answer) -> tuple[str, Any] | None:
         case Formula(text) if named := _NAMED_SET.fullmatch(text.strip()):
             return "", _SETS.get(named[1], sympy.S.EmptySet)
     return None
-
-
-def _unnamed(found: Any | None) -> tuple[str, Any] | None:
-    return None if found is None else ("", found)
 
 
 def _alternatives(tree: Many) -> tuple[str, Any] | None:
@@ -96,54 +93,39 @@ def real_set(sides: Sequence[Answer], relations: Sequence[str]) -> tuple[str, An
     None unless one side is a variable and the others are numbers.
     """
     named = [isinstance(side, Formula) and _SIDE.fullmatch(side.text) is not None for side in sides]
-    if sum(named) != 1 or len(sides) > 3:
+    if sum(named) != 1 or len(sides) > 3 or (len(sides) == 3 and not named[1]):
         return None
     place = named.index(True)
-    values = [None if index == place else exact(side) for index, side in enumerate(sides)]
-    if sum(value is None for value in values) != 1:
-        return None
     found: Any = REALS
     for index, relation in enumerate(relations):
-        if index not in (place, place - 1):
-            return None
         is_left = index == place
-        piece = _half_line(relation, values[index + 1] if is_left else values[index], is_left)
+        bound = exact(sides[index + 1 if is_left else index])
+        piece = None if bound is None else _half_line(relation, bound, is_left)
         if piece is None:
             return None
         found = found.intersect(piece)
     variable = text_of(sides[place])
     if variable.startswith("|"):
         found = found.intersect(sympy.Interval(0, sympy.oo))
-        mirrored = sympy.Union(
-            *(_mirrored(part) for part in (found.args if isinstance(found, sympy.Union) else (found,)))
-        )
-        return variable.strip("| "), sympy.Union(found, mirrored)
+        return variable.strip("| "), sympy.Union(found, sympy.imageset(sympy.Lambda(_X, -_X), found))
     return variable, found
 
 
-def _mirrored(part: Any) -> Any:
-    if isinstance(part, sympy.Interval):
-        return sympy.Interval(-part.end, -part.start, part.right_open, part.left_open)
-    return sympy.imageset(sympy.Lambda(_X, -_X), part)
-
-
 def _half_line(relation: str, bound: Any, variable_is_left: bool) -> Any | None:
-    infinity = sympy.oo
-    below = {"<": True, r"\le": True, ">": False, r"\ge": False}
     if relation == r"\ne":
-        return sympy.S.Reals - sympy.FiniteSet(bound)
-    if relation not in below:
+        return REALS - sympy.FiniteSet(bound)
+    if relation not in FLIPPED:
         return None
     is_open = relation in "<>"
-    if below[relation] == variable_is_left:
-        return sympy.Interval(-infinity, bound, True, is_open)
-    return sympy.Interval(bound, infinity, is_open, True)
+    if (relation in ("<", r"\le")) == variable_is_left:
+        return sympy.Interval(-sympy.oo, bound, True, is_open)
+    return sympy.Interval(bound, sympy.oo, is_open, True)
 
 
 def exact(tree: Answer) -> Any | None:
     """The exact real number, or infinity, that a leaf is; None for others."""
     if isinstance(tree, Number):
-        return sympy.Rational(tree.value.value.numerator, tree.value.value.denominator)
+        return sympy.Rational(tree.value.value)
     text = text_of(tree).strip()
     if re.fullmatch(r"[+-]?\s*\\infty", text):
         return -sympy.oo if "-" in text else sympy.oo
@@ -164,11 +146,3 @@ def interval(start: Answer, stop: Answer, opening: str, closing: str) -> Any | N
     if (a == -sympy.oo and opening != "(") or (b == sympy.oo and closing != ")"):
         return None  # infinity is no number that could belong to it
     return sympy.Interval(a, b, opening == "(", closing == ")")
-
-
-def same_set(a: Any, b: Any) -> bool:
-    """Whether two sets of reals are the same."""
-    try:
-        return bool(a == b) or bool(a.symmetric_difference(b).is_empty)
-    except Exception:
-        return False

@@ -30,7 +30,7 @@ def written_out(expression: Any, point: dict[Any, Any]) -> tuple[Any, dict[Any, 
     found = _written(expression.xreplace({symbol: value for symbol, value in point.items() if value.is_Integer}))
     if has_unknown_terms(found):
         return None
-    terms = {symbol: _value_of(symbol.name) for symbol in found.free_symbols if symbol not in point}
+    terms = {symbol: value_of(symbol.name) for symbol in found.free_symbols if symbol not in point}
     return found, point | terms
 
 
@@ -38,11 +38,8 @@ def _written(x: Any) -> Any:
     if not x.has(sympy.Sum, sympy.Product):
         return x
     if not isinstance(x, sympy.Sum | sympy.Product):
-        return (
-            x.func(*map(_written, x.args), evaluate=False)
-            if isinstance(x, sympy.Add | sympy.Mul)
-            else x.func(*map(_written, x.args))
-        )
+        as_it_is = {"evaluate": False} if isinstance(x, sympy.Add | sympy.Mul) else {}
+        return x.func(*map(_written, x.args), **as_it_is)
     inside = _written(x.function)
     join = sympy.Add if isinstance(x, sympy.Sum) else sympy.Mul
     for variable, first, last in x.limits:
@@ -63,5 +60,6 @@ def _term(x: Any, variable: Any, k: int) -> Any:
     return x.xreplace(names)
 
 
-def _value_of(name: str) -> Any:
+def value_of(name: str) -> Any:
+    """A number of its own for each name."""
     return sympy.Float(zlib.crc32(name.encode()) / 2**32 + 0.25, 30)

@@ -51,6 +51,8 @@ _UNIT_WORDS = re.compile(
 )
 
 PLAIN = Reading()
+FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+"""What a relation is from its other side."""
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])|\di(?![A-Za-z])")
 _LOST = re.compile(
     r"'|\\(?:prime|partial|nabla|lor|land|vee|wedge|neg|lnot|oplus|top|intercal|dagger)(?![A-Za-z])|[A-Z]\s*\^\s*\{?\s*T|\^\s*\{\s*\("
@@ -260,11 +262,11 @@ def near_literal(gold: str, answer: Literal, *, rounded: bool = False) -> bool:
         return False
     fraction = rational(expression)
     if fraction is not None:
-        expression = sympy.Rational(fraction.numerator, fraction.denominator)
+        expression = sympy.Rational(fraction)
     value = evaluate(expression, {})
     if value is None or not value.is_real:
         return False
-    number = sympy.Rational(answer.value.numerator, answer.value.denominator)
+    number = sympy.Rational(answer.value)
     if answer.unit == "°":
         return near(value, sympy.Float(number, 30) * sympy.pi.evalf(30) / 180)
     for exact in {number, number / 100} if answer.percent else {number}:
@@ -299,7 +301,7 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
         return False
     if gold[1] in ("=", r"\ne") or ratio > 0:
         return gold[1] == answer[1]
-    return answer[1] == {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}.get(gold[1])
+    return answer[1] == FLIPPED.get(gold[1])
 
 
 def _same_sides(sides: list[Any], *, either_way: bool) -> bool:

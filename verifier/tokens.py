@@ -35,6 +35,10 @@ class Tokens:
         self.place += bool(token)
         return token
 
+    def took(self, *tokens: str) -> bool:
+        """Whether the next token is one of these; then it is taken."""
+        return self.token in tokens and bool(self.take())
+
     def expect(self, token: str) -> None:
         """Take a token that must be this one; Unknown if it is another."""
         if self.take() != token:

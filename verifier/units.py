@@ -18,70 +18,32 @@ class Measure:
     powers: tuple[tuple[str, int], ...]
 
 
-_MILES, _INCH, _POUND = Fraction(1609344, 1000), Fraction(254, 10000), Fraction(45359237, 100_000_000)
-_BASE: dict[str, tuple[Fraction | int, dict[str, int], str]] = {
-    # name: size, powers of base units, other names
-    "m": (1, {"m": 1}, "meter metre"),
-    "dm": (Fraction(1, 10), {"m": 1}, "decimeter decimetre"),
-    "cm": (Fraction(1, 100), {"m": 1}, "centimeter centimetre"),
-    "mm": (Fraction(1, 1000), {"m": 1}, "millimeter millimetre"),
-    "km": (1000, {"m": 1}, "kilometer kilometre"),
-    "nm": (Fraction(1, 10**9), {"m": 1}, "nanometer nanometre"),
-    "in": (_INCH, {"m": 1}, "inch inche"),
-    "ft": (12 * _INCH, {"m": 1}, "foot feet"),
-    "yd": (36 * _INCH, {"m": 1}, "yard"),
-    "mi": (_MILES, {"m": 1}, "mile"),
-    "kg": (1, {"kg": 1}, "kilogram"),
-    "g": (Fraction(1, 1000), {"kg": 1}, "gram"),
-    "mg": (Fraction(1, 10**6), {"kg": 1}, "milligram"),
-    "lb": (_POUND, {"kg": 1}, "pound lbs"),
-    "oz": (_POUND / 16, {"kg": 1}, "ounce"),
-    "s": (1, {"s": 1}, "sec second"),
-    "ms": (Fraction(1, 1000), {"s": 1}, "millisecond"),
-    "min": (60, {"s": 1}, "minute mins"),
-    "h": (3600, {"s": 1}, "hr hrs hour"),
-    "day": (86400, {"s": 1}, ""),
-    "week": (604800, {"s": 1}, ""),
-    "month": (1, {"month": 1}, ""),
-    "year": (12, {"month": 1}, "yr yrs"),
-    "L": (Fraction(1, 1000), {"m": 3}, "l liter litre"),
-    "mL": (Fraction(1, 10**6), {"m": 3}, "ml milliliter millilitre cc"),
-    "gal": (16, {"cup": 1}, "gallon"),
-    "qt": (4, {"cup": 1}, "quart"),
-    "pt": (2, {"cup": 1}, "pint"),
-    "cup": (1, {"cup": 1}, ""),
-    "acre": (1, {"acre": 1}, ""),
-    "tonne": (1000, {"kg": 1}, ""),
-    "ton": (1, {"ton": 1}, ""),
-    "decade": (120, {"month": 1}, ""),
-    "mol": (1, {"mol": 1}, "mole"),
-    "Ω": (1, {"Ω": 1}, "ohm"),
-    "cal": (1, {"cal": 1}, "calorie"),
-    "kcal": (1000, {"cal": 1}, "kilocalorie"),
-    "mph": (_MILES / 3600, {"m": 1, "s": -1}, ""),
-    "kmh": (Fraction(1000, 3600), {"m": 1, "s": -1}, "kph"),
-    "N": (1, {"kg": 1, "m": 1, "s": -2}, "newton"),
-    "J": (1, {"kg": 1, "m": 2, "s": -2}, "joule"),
-    "kJ": (1000, {"kg": 1, "m": 2, "s": -2}, "kilojoule"),
-    "W": (1, {"kg": 1, "m": 2, "s": -3}, "watt"),
-    "kW": (1000, {"kg": 1, "m": 2, "s": -3}, "kilowatt"),
-    "Pa": (1, {"kg": 1, "m": -1, "s": -2}, "pascal"),
-    "Hz": (1, {"s": -1}, "hertz"),
-    "V": (1, {"V": 1}, "volt"),
-    "A": (1, {"A": 1}, "ampere amp"),
-    "ha": (10_000, {"m": 2}, "hectare"),
-    "$": (1, {"$": 1}, "USD dollar"),
-    "cent": (Fraction(1, 100), {"$": 1}, "¢"),
-    "€": (1, {"€": 1}, "EUR euro"),
-    "£": (1, {"£": 1}, "GBP"),
-    "¥": (1, {"¥": 1}, "yen"),
-    "°": (1, {"°": 1}, "deg degree"),
-    "rad": (1, {"rad": 1}, "radian"),
-    "°C": (1, {"°C": 1}, ""),
-    "°F": (1, {"°F": 1}, ""),
-    "K": (1, {"K": 1}, "kelvin"),
-}
-_NAMES = {other: name for name, (_, _, others) in _BASE.items() for other in (name, *others.split())}
+_KINDS: tuple[tuple[dict[str, int], dict[str, str]], ...] = (
+    # powers of base units: names of a unit, and its size
+    ({"m": 1}, {"m meter metre": "1", "dm decimeter decimetre": "0.1", "cm centimeter centimetre": "0.01",
+                "mm millimeter millimetre": "0.001", "nm nanometer nanometre": "1e-9", "km kilometer kilometre": "1000",
+                "in inch inche": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144", "mi mile": "1609.344"}),
+    ({"m": 2}, {"ha hectare": "10000"}),
+    ({"m": 3}, {"L l liter litre": "0.001", "mL ml milliliter millilitre cc": "1e-6"}),
+    ({"cup": 1}, {"gal gallon": "16", "qt quart": "4", "pt pint": "2", "cup": "1"}),
+    ({"kg": 1}, {"kg kilogram": "1", "g gram": "0.001", "mg milligram": "1e-6", "tonne": "1000",
+                 "lb pound lbs": "0.45359237", "oz ounce": "0.028349523125"}),
+    ({"s": 1}, {"s sec second": "1", "ms millisecond": "0.001", "min minute mins": "60", "h hr hrs hour": "3600",
+                "day": "86400", "week": "604800"}),
+    ({"month": 1}, {"month": "1", "year yr yrs": "12", "decade": "120"}),
+    ({"s": -1}, {"Hz hertz": "1"}),
+    ({"m": 1, "s": -1}, {"mph": "0.44704", "kmh kph": "5/18"}),
+    ({"kg": 1, "m": 1, "s": -2}, {"N newton": "1"}),
+    ({"kg": 1, "m": 2, "s": -2}, {"J joule": "1", "kJ kilojoule": "1000"}),
+    ({"kg": 1, "m": 2, "s": -3}, {"W watt": "1", "kW kilowatt": "1000"}),
+    ({"kg": 1, "m": -1, "s": -2}, {"Pa pascal": "1"}),
+    ({"cal": 1}, {"cal calorie": "1", "kcal kilocalorie": "1000"}),
+    ({"$": 1}, {"$ USD dollar": "1", "cent ¢": "0.01"}),
+    *(({names.split()[0]: 1}, {names: "1"}) for names in ("mol mole", "Ω ohm", "V volt", "A ampere amp", "€ EUR euro",
+      "£ GBP", "¥ yen", "° deg degree", "rad radian", "°C", "°F", "K kelvin", "acre", "ton")),
+)  # fmt: skip
+_UNITS = {names.split()[0]: (Fraction(size), powers) for powers, sizes in _KINDS for names, size in sizes.items()}
+_NAMES = {name: names.split()[0] for _, sizes in _KINDS for names in sizes for name in names.split()}
 _TEXT = re.compile(r"\\text\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _WORDS = (
@@ -110,11 +72,11 @@ def measure(text: str) -> Measure | None:
             sign = -1
             continue
         factor = _FACTOR.fullmatch(token)
-        unit = _BASE.get(_name_of(factor[1])) if factor else None
+        unit = _UNITS.get(_name_of(factor[1])) if factor else None
         if factor is None or unit is None:
             return None
         power = sign * int(factor[2] or 1)
-        size *= Fraction(unit[0]) ** power
+        size *= unit[0] ** power
         for base, exponent in unit[1].items():
             powers[base] = powers.get(base, 0) + power * exponent
     return Measure(size, tuple(sorted((base, power) for base, power in powers.items() if power))) if plain else None

@@ -123,28 +123,30 @@ def _bits(value: Fraction) -> int:
     return value.numerator.bit_length() + value.denominator.bit_length()
 
 
-def points_for(symbols: Sequence[Any], scale: int = 1) -> list[dict[Any, Any]]:
+def _exact_points(symbols: Sequence[Any], scale: int = 1) -> list[dict[Any, Fraction]]:
     """Places to compare expressions at: for one variable seven, for more, seven rows of a cyclic square."""
     return [
         {
-            symbol: sympy.Float(_POINTS[(row + 2 * column) % len(_POINTS)], _DIGITS) * scale
-            + column * sympy.Float("0.0173", _DIGITS)
+            symbol: Fraction(_POINTS[(row + 2 * column) % len(_POINTS)]) * scale + column * Fraction("0.0173")
             for column, symbol in enumerate(symbols)
         }
         for row in range(len(_POINTS))
     ]
 
 
-def exact_values(a: Any, b: Any) -> list[tuple[Fraction, Fraction]]:
+def _points(symbols: Sequence[Any], scale: int = 1) -> list[dict[Any, Any]]:
+    return [
+        {symbol: sympy.Float(sympy.Rational(place), _DIGITS) for symbol, place in point.items()}
+        for point in _exact_points(symbols, scale)
+    ]
+
+
+def _exact_values(a: Any, b: Any) -> list[tuple[Fraction, Fraction]]:
     """Pairs of values of two rational functions at points, without any rounding; empty for others."""
     if a.has(*_STEPS) or b.has(*_STEPS):
         return []
     pairs = []
-    for row in range(len(_POINTS)):
-        point = {
-            symbol: Fraction(_POINTS[(row + 2 * column) % len(_POINTS)]) + column * Fraction("0.0173")
-            for column, symbol in enumerate(_symbols(a, b))
-        }
+    for point in _exact_points(_symbols(a, b)):
         x = rational(a, point)
         y = rational(b, point) if x is not None else None
         if x is None or y is None:
@@ -162,7 +164,7 @@ def equal_values(a: Any, b: Any) -> bool | None:
     symbols = _symbols(a, b)
     if not symbols:
         return _equal_constants(a, b)
-    if exact := exact_values(a, b):
+    if exact := _exact_values(a, b):
         return all(x == y for x, y in exact)
     tolerance = _ROUNDED if a.has(sympy.Float) or b.has(sympy.Float) else _AT_POINT
     is_slow = a.has(*_SLOW) or b.has(*_SLOW)
@@ -186,7 +188,7 @@ def equal_values(a: Any, b: Any) -> bool | None:
 def _points_of(a: Any, b: Any, symbols: Sequence[Any]) -> list[dict[Any, Any]]:
     """Where to compare: at integers what alternates or rounds and is of letters that stand for integers."""
     if ends := limits_of(a) | limits_of(b):
-        rest = points_for([symbol for symbol in symbols if symbol not in ends])
+        rest = _points([symbol for symbol in symbols if symbol not in ends])
         return [
             row | {end: sympy.Integer(n + k) for k, end in enumerate(sorted(ends, key=str))}
             for n, row in enumerate(rest, 1)
@@ -194,13 +196,13 @@ def _points_of(a: Any, b: Any, symbols: Sequence[Any]) -> list[dict[Any, Any]]:
     whole = [symbol for symbol in symbols if symbol.name in _WHOLE]
     steps = a.has(*_STEPS) or b.has(*_STEPS)
     if whole and ((steps and len(whole) == len(symbols)) or _alternates(a, whole) or _alternates(b, whole)):
-        rest = points_for([symbol for symbol in symbols if symbol not in whole])
+        rest = _points([symbol for symbol in symbols if symbol not in whole])
         return [
             rest[row % len(rest)] | {x: sympy.Integer(n * (k + 1) + k) for k, x in enumerate(whole)}
             for row, n in enumerate(_WHOLE_POINTS)
         ]
-    points = points_for(symbols)
-    return points + points_for(symbols, 7) + points_for(symbols, 41) if steps else points  # near zero, steps are alike
+    points = _points(symbols)
+    return points + _points(symbols, 7) + _points(symbols, 41) if steps else points  # near zero, steps are alike
 
 
 def _alternates(expression: Any, whole: Sequence[Any]) -> bool:
@@ -252,32 +254,30 @@ def _near_in_full(a: Any, b: Any, point: dict[Any, Any], value: Any, places: int
     return x is not None and y is not None and bool(abs(x - y) <= sympy.Rational(1, 10 ** (places - 12)))
 
 
+def _real_values(a: Any, b: Any) -> list[tuple[Any, Any]]:
+    """Pairs of values of two functions at the points where both are real."""
+    pairs = [(evaluate(a, point), evaluate(b, point)) for point in _points(_symbols(a, b))]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and x.is_real and y.is_real]
+
+
 def differ_by_constant(a: Any, b: Any) -> bool:
     """Whether two functions differ by a number."""
-    if exact := exact_values(a, b):
+    if exact := _exact_values(a, b):
         return len({x - y for x, y in exact}) == 1
-    differences = []
-    for point in points_for(_symbols(a, b)):
-        x, y = evaluate(a, point), evaluate(b, point)
-        if x is not None and y is not None and x.is_real and y.is_real:
-            differences.append((x - y, max(abs(x), abs(y), 1)))
-    if len(differences) < 2:
-        return False
-    first = differences[0][0]
-    return all(abs(difference - first) <= sympy.Float("1e-18") * size for difference, size in differences)
+    pairs = _real_values(a, b)
+    error = sympy.Float("1e-18")
+    return len(pairs) >= 2 and all(
+        abs(x - y - (pairs[0][0] - pairs[0][1])) <= error * max(abs(x), abs(y), 1) for x, y in pairs
+    )
 
 
 def proportion(a: Any, b: Any) -> Any | None:
     """The constant by which one function is the other times it; None if there is none."""
-    ratios = []
-    if exact := exact_values(a, b):
+    if exact := _exact_values(a, b):
         quotients = {x / y if y else None for x, y in exact if x or y}
         ratio = next(iter(quotients), None)
-        return sympy.Rational(ratio.numerator, ratio.denominator) if len(quotients) == 1 and ratio else None
-    for point in points_for(_symbols(a, b)):
-        x, y = evaluate(a, point), evaluate(b, point)
-        if x is not None and y is not None and x.is_real and y.is_real and abs(y) > sympy.Float("1e-12"):
-            ratios.append(x / y)
+        return sympy.Rational(ratio) if len(quotients) == 1 and ratio else None
+    ratios = [x / y for x, y in _real_values(a, b) if abs(y) > sympy.Float("1e-12")]
     tolerance = "1e-12" if a.has(sympy.Float) or b.has(sympy.Float) else "1e-22"
     is_constant = len(ratios) >= 2 and ratios[0] != 0 and all(near(ratio, ratios[0], tolerance) for ratio in ratios)
     return ratios[0] if is_constant else None

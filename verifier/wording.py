@@ -3,7 +3,7 @@ r"""Reads what answers say in words: numbers, signs, ratios, yes and no, sets of
 import re
 
 from verifier.latex import without_text
-from verifier.literals import literal
+from verifier.literals import SCALES, literal
 
 _UNITS = {
     word: number
@@ -15,7 +15,6 @@ _UNITS = {
 _TENS = {
     word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
 }
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
           "eighth": 8, "ninth": 9, "tenth": 10}  # fmt: skip
 _SIGNED = re.compile(r"(?:negative|minus)\s+(?=[\da-z\\])", re.IGNORECASE)
@@ -68,8 +67,8 @@ def number_words(words: str) -> int | None:
             if seen and not (last >= 100 or (20 <= last < 100 and 0 < value < 10)):
                 return None
             current, last = current + value, value
-        elif word in _SCALES and seen and last:
-            last = _SCALES[word]
+        elif word in SCALES and seen and last:
+            last = SCALES[word]
             total, current = (total, current * last) if last == 100 else (total + current * last, 0)
         elif not (word == "and" and last >= 100):
             return None
