@@ -78,9 +78,9 @@ def test_a_record_came_between_the_looks_before_and_behind_it():
 
 @pytest.mark.kafka
 @pytest.mark.slow
-def test_a_run_that_gets_a_dozen_blows_loses_nothing_and_ends_by_itself(tmp_path: Path) -> None:
+def test_a_run_that_gets_eight_blows_loses_nothing_and_ends_by_itself(tmp_path: Path) -> None:
     out = tmp_path / "chaos.json"
-    options = ["--kills=12", "--seed=1", "--every=1.5", "--calm=3", "--updates=70", "--tokens-per-s=600"]
+    options = ["--kills=8", "--seed=0", "--every=1", "--calm=2", "--updates=40", "--tokens-per-s=800"]
     files = [f"--out={out}", f"--dir={tmp_path}"]
     small = ["--prompts.num_prompts=256", "--prompts.num_heldout=32", "--run.rollouts_per_update=64"]
     code = chaos.main([*options, *files, *small, "--broker.nodes=1", "--up.hang_s=8"])
@@ -88,8 +88,8 @@ def test_a_run_that_gets_a_dozen_blows_loses_nothing_and_ends_by_itself(tmp_path
     assert found["faults"] == []
     assert code == 0
     audit = found["audit"]
-    assert (audit["updates"], audit["rollouts"], audit["restarts_of_the_job"]) == (70, 70 * 64, 0)
+    assert (audit["updates"], audit["rollouts"], audit["restarts_of_the_job"]) == (40, 40 * 64, 0)
     assert set(audit["groups_ended"]) <= {"trained", "stale"}
     assert sum(audit["groups_ended"].values()) == audit["groups_admitted"]
-    assert audit["wasted_share"] < 0.2  # a dozen in half a minute; docs/endurance.md has what a long run shows
-    assert sum(row["num_blows"] for row in found["rows"]) == 12
+    assert audit["wasted_share"] < 0.2  # eight in half a minute; docs/endurance.md has what a long run shows
+    assert sum(row["num_blows"] for row in found["rows"]) == 8
