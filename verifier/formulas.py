@@ -204,7 +204,11 @@ class _Parser(Names):
                 name = self.ahead()
                 self.tokens[self.place : self.place + 3] = [name]  # {u}_{1}
                 return self._atom()
-            return self._group(token)
+            is_flat = token == "[" and self.is_flat()
+            found = self._group(token)
+            if is_flat and found.free_symbols and not found.has(sympy.Add, sympy.Function):
+                return sympy.Symbol(f"[{fingerprint(found)}]", real=True)  # [x] is no x in parentheses
+            return found
         if token == "|":
             return self._bars_around()
         if re.fullmatch(r"[A-Za-z]", token):

@@ -13,12 +13,11 @@ _NAMED_GLUE = re.compile(
     re.DOTALL,
 )
 _WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
-_NAMES = r"(?:seed:)?(?:think|thinking|thoughts?|reasoning|reason|scratchpad|reflection|analysis|inner_monologue)"
-_REASONING = re.compile(
-    rf"<\s*{_NAMES}\s*>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING|think)\|>", re.IGNORECASE
-)
+_NAME = r"(?:seed:)?(?:[a-z_]*(?:think|thought|reason|reflect|scratch|analysis|monologue|deliberat|rationale)[a-z_]*|cot)\d?\s*(?:[|｜]?>|▷)"
+"""Of a tag that says thinking: `<think>`, `<|start_of_reasoning|>`, `◁think▷`, `<cot>`."""
+_REASONING = re.compile(rf"(?:<[|｜]?|◁)\s*(?!end_){_NAME}|\[(?:THINK|THINKING|REASONING)\]", re.IGNORECASE)
 _REASONING_END = re.compile(
-    rf"<\s*/\s*{_NAMES}\s*>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|END_THINKING|/think)\|>", re.IGNORECASE
+    rf"(?:<[|｜]?|◁)\s*(?:/|end_(?:of_)?)\s*{_NAME}|\[/(?:THINK|THINKING|REASONING)\]", re.IGNORECASE
 )
 _CHANNEL = "<|channel|>"
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|constrain\|>\w*)?<\|message\|>")

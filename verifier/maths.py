@@ -6,9 +6,12 @@ where one is asked for; a chain of equations counts only if its sides agree.
 """
 
 import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 from verifier import symbols
 from verifier.answers import Answer, Formula, Many, Number, Operation, Row, Words
@@ -27,6 +30,8 @@ from verifier.tokens import TooLarge
 from verifier.wording import number_words
 
 MAX_CLEAN_DEPTH = 40
+MAX_CALLS = 1_000_000
+"""Of functions, in which a limit, sum, product or integral must have shown its value: most need fewer than 300,000."""
 ANSWER_CHARS = 200
 """Of the answer that was found, as the grade carries it."""
 _ARITHMETIC = re.compile(r"(?:[\d\s.,+*/^!(){}-]|\\(?:cdot|times|frac|sqrt|binom)(?![a-z])){1,100}", re.ASCII)
@@ -43,6 +48,7 @@ _NEGATION = re.compile(
     r"|(?:\w+s|sum|product|part|half)\s+of\s*$|(?:problem|question|exercise|equation|figure|example|step)\s*$",
     re.IGNORECASE,
 )
+_SLOW = re.compile(r"\\(?:lim|i*int|oint|sum|prod)(?![a-z])")
 _OPEN_LIST = re.compile(r"(?:,|(?<![.\d])\d+)\s*\.\.\.$")
 """`5, ...`: the first of more."""
 _ABOUT = re.compile(r"\s*(?:\\approx|\\sim)(?![a-z])\s*(?=[-+$\d.\\])")
@@ -111,10 +117,37 @@ def _grade_found(wanted: Gold, found: Found) -> Grade:
         return unparsable(f"brackets are nested {depth_of(text)} deep; want at most {MAX_CLEAN_DEPTH}")
     if too_many_digits(text):
         return unparsable("too many digits")
-    try:
+
+    def grade() -> Grade:
         return _grade_number(wanted, wanted.literal, text, found) if wanted.literal else _grade_tree(wanted, text)
+
+    try:
+        return _with_limit(grade) if _SLOW.search(text) or _SLOW.search(wanted.text) else grade()
     except TooLarge as error:
         return unparsable(f"too large: {error}")
+
+
+class _OutOfWork(BaseException):
+    """No Exception, which sympy would catch."""
+
+
+def _with_limit(grade: Callable[[], Grade]) -> Grade:
+    """A grade, or `wrong` where it takes too much work. Work is counted in calls, which no busy machine makes more."""
+    calls, profile = 0, sys.getprofile()
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+        if calls > MAX_CALLS:
+            raise _OutOfWork
+
+    sys.setprofile(count)
+    try:
+        return grade()
+    except _OutOfWork:
+        return wrong("a limit, sum, product or integral without a value in the work that is allowed")
+    finally:
+        sys.setprofile(profile)
 
 
 def _grade_tree(gold: Gold, text: str) -> Grade:

@@ -74,9 +74,10 @@ class Names(Tokens):
         plain = name
         name += self._primes()
         may_be_function = name != plain or plain in _FUNCTION_LETTERS
+        in_square = self.token == "[" and (plain == "E" or len(plain) > 1 or may_be_function or self.is_flat())
         if plain in _FUNCTION_LETTERS and self.token == "^" and (power := self._power_of_function()):
             name += power
-        if self.token == "(" and (may_be_function or self._is_plain_argument()):
+        if in_square or (self.token == "(" and (may_be_function or self._is_plain_argument())):
             name += f"({','.join(map(fingerprint, self.listed()))})"
         return sympy.Symbol(name, real=True)
 
@@ -120,13 +121,18 @@ class Names(Tokens):
             ahead += 2
         return False
 
+    def is_flat(self) -> bool:
+        """Whether no parentheses are in the square brackets that follow, so that these do not merely enclose others."""
+        end = self.tokens.index("]", self.place) if "]" in self.tokens[self.place :] else len(self.tokens)
+        return "(" not in self.tokens[self.place : end]
+
     def listed(self) -> list[Any]:
-        """Expressions in parentheses, with commas between."""
-        self.expect("(")
+        """Expressions in parentheses or square brackets, with commas between."""
+        closing = {"(": ")", "[": "]"}.get(self.take(), "")
         found = [self.expression()]
         while self.took(","):
             found.append(self.expression())
-        self.expect(")")
+        self.expect(closing)
         return found
 
     def decorated(self, name: str) -> Any:
