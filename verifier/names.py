@@ -128,7 +128,8 @@ class Names(Tokens):
 
     def listed(self) -> list[Any]:
         """Expressions in parentheses or square brackets, with commas between."""
-        closing = {"(": ")", "[": "]"}.get(self.take(), "")
+        opening, closing = ("[", "]") if self.token == "[" else ("(", ")")
+        self.expect(opening)
         found = [self.expression()]
         while self.took(","):
             found.append(self.expression())
