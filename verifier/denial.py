@@ -118,7 +118,7 @@ _DOUBTED = re.compile(
 
 _OPERATES = re.compile(
     _SHUT
-    + r"(?:(?:plus|minus|times(?=\s+(?:the|\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow|Rightarrow)(?![a-z])|[=-]>|[→⇒])",
+    + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow|Rightarrow)(?![a-z])|[=-]>|[→⇒])",
     re.IGNORECASE,
 )
 _TURNS = re.compile(
@@ -139,6 +139,7 @@ _STATES = re.compile(
 _AN_ASIDE = re.compile(
     r"(?!.*\b(?:answer|final|correct)\b)(?:\s*\(|\W*(?:note|notice|observe|here|check|in\s+fact|also|for\s+(?:example|instance)|alternative|remark|proof|let|suppose|if|with\s+(?:\w+\s+){1,3}(?:work|had)|"
     r"they|these|we\s+(?:can|could|used|also)|there\s+are|to\s+[a-z]+|key|fun|as\s+a|of\s+course|more\s+generally|summary|step|"
+    r"common|students|people|pitfall|topic|level|difficulty|source|tags|"
     r"(?:the|an?|each|every)\s+(?!(?:[a-z]+\s+){0,3}(?:answer|value|result|solution|correct|right|true|final|exact|real|required)\b)))",
     re.IGNORECASE,
 )
@@ -173,12 +174,17 @@ def is_denied(before: str, box: str, after: str, *, by_conclusion: bool = True) 
     """
     before, after = _MARKUP.sub(" ", before[-BEFORE_CHARS:]), _MARKUP.sub(" ", after[:AFTER_CHARS])
     sentence = _SENTENCE.split(before)[-1]
-    if _PART_OF.search(before) or _is_denied_before(sentence) or _DOUBTED.match(after):
+    if _PART_OF.search(before) or _DOUBTED.match(after) or (_is_denied_before(sentence) and not _restates(box, after)):
         return True
     subject = _SUBJECT.match(after)
     if (subject and _DENIED.match(after, subject.end())) or _RETRACTS.search(after):
         return True
     return _arrives_elsewhere(box, after, hedged=_HEDGED.search(sentence) is not None, by_conclusion=by_conclusion)
+
+
+def _restates(box: str, text: str) -> bool:
+    """Whether a text concludes with what a box holds."""
+    return re.search(rf"\b(?:so|thus|hence|therefore)\b[^.\n]*\bis\W*{re.escape(box)}(?![\w.]*\d)", text) is not None
 
 
 def _is_denied_before(sentence: str) -> bool:

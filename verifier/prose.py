@@ -44,17 +44,17 @@ _ARITHMETIC = re.compile(
 _DENIED = re.compile(
     r"(?:\b(?:not|never|cannot|larger|greater|bigger|higher|more|less|fewer|smaller|lower|above|below|over|under|"
     r"least|most|except|unlike|unlikely|anything\s+but|far\s+from|different\s+from|other\s+than)|n't)\b(?:\s+[a-z]+){0,2}\s*$"
-    r"|\b(?:twice|thrice|(?<!a\s)half|double|triple|nearly|almost|close\s+to|short\s+of|(?<!add )(?<!adds )(?<!sums )up\s+to)"
+    r"|\b(?:twice|thrice|(?<!a\s)half|double|triple|near(?:ly)?|almost|close\s+to|short\s+of|(?<!add )(?<!adds )(?<!sums )up\s+to)"
     r"\s+(?:of\s+)?(?:the\s+)?$|\b(?:wrong|incorrect)\s+(?:\w+\s+){0,2}(?:is|was|be|of|:)?\s*$"
     r"|(?:(?<![<>=-])[<>≠≤≥]|!=|\bdivisible\s+by|\bdivides)\s*$"
-    r"|(?:\b(?:squares?|cubes?|roots?|reciprocal|inverse|opposite|logarithm|log|factorial|multiples?|divisors?|out|"
+    r"|(?:\b(?:squares?|cubes?|roots?|reciprocal|inverse|opposite|logarithm|log|factorial|multiples?|divisors?|digit\s+sum|out|"
     r"thirds?|quarters?|percent)|%)\s+of\s+(?:the\s+)?$",
     re.IGNORECASE,
 )
 """What makes the number that follows another thing than the answer."""
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
 _JOINED = re.compile(
-    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:(?:\s+[a-z]{1,12})?\s+and|\s+(?:to|plus|minus|times|remainder|rem|mod|in(?=\s*$)|divided\s+by|multiplied\s+by)|(?:\s?[a-z]{1,6})?\s+by|\s*(?:≈|\\approx)|"
+    r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:(?:\s+[a-z]{1,12})?\s+and|\s+(?:to(?:\s+the(?:\s+power(?:\s+of)?)?)?|plus|minus|times|remainder|rem|mod|in(?=\s*$)|divided\s+by|multiplied\s+by)|(?:\s?[a-z]{1,6})?\s+by|\s*(?:≈|\\approx)|"
     r"[,;]?\s+(?:or(?!\s+(?:more|less|fewer)\b)|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b[^\d.\n]{0,30}?)"
     r"\s*[-−]?$",
     re.IGNORECASE,
@@ -104,9 +104,15 @@ _REJECTED = re.compile(
 _PLACE = re.compile(r"(?<=\d),?\s+(?:attained|achieved|reached|occurring)\s[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)")
 _ASIDE = re.compile(
     r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+[a-zA-Z]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
-    r"|,?\s+(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:and\s+)?not)\s+[-−$]?\d(?:[\d.,/]*\d)?%?)(?=[\s.,;!]|$)"
+    r"|[,，]?\s*(?:\b(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:(?:and|y|e|et|und|а|и)\s+)?(?:not|no|non|não|nicht|не))\s|而?不是)"
+    r"\s*[-−$]?\d(?:[\d.,/]*\d)?%?)(?=[\s.,;!。]|$)"
 )
 """What a number is explained or contrasted with: `7 (many say 8)`, `7, not 8`."""
+_SUPPOSITION = re.compile(
+    r"(?:^|(?<=[.!?\n]))\s*(?:Let(?!'s|\s+(?:us|me)\b)|Suppose|Assume|Consider|Define|Given)\b"
+    r"(?:(?!\b(?:then|so|thus|hence|gives?|get|have|we)\b)(?:[^.!?\n,]|\.\d))*(?:[.!?\n]|$)"
+)
+"""A sentence that supposes a number and concludes nothing."""
 _LIST_MARK = re.compile(r"^[ \t]*\d{1,2}[.)](?=[ \t]+\S)", re.MULTILINE)
 BOLD_PART = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*\n]{1,80}?)(?<=\S)\*\*(?![\w*(])")
 _WORKED_OUT = re.compile(r",?\s+(?:which|that)\s+(?:is|equals|gives|makes)\s+(?:equal\s+to\s+)?(?=[-−$\d\\])")
@@ -244,7 +250,7 @@ def plain_end(text: str) -> str:
 
 def last_answer(text: str, numeric: bool) -> str:
     """The last formula with those that it is listed with, or the last number outside of formulas: what comes later."""
-    text = text[-LAST_CHARS:].replace("√", r"\sqrt ").replace("π", r"\pi ")
+    text = _SUPPOSITION.sub(" ", text[-LAST_CHARS:]).replace("√", r"\sqrt ").replace("π", r"\pi ")
     text = re.sub(r"(?<=\d)\s[xX]\s(?=\d)", " × ", text)
     formulas = [*_FORMULA.finditer(text)]
     outside = _FORMULA.sub(lambda match: " " * len(match[0]), text)
