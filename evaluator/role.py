@@ -38,9 +38,6 @@ from stream.worker import Delivery, run_loop
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.1
-"""How often it looks at policies and verdicts: nobody waits for it but people."""
-
 
 class Evaluator:
     """Measures policies, one set of prompts at a time."""
@@ -253,4 +250,4 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the evaluator to its end."""
     sets = load_sets(config)
     role = Evaluator(config, topics, sets, {name: tokenize(prompts, config) for name, prompts in sets.items()})
-    run_loop(role, topics, role.reader, stop, poll_s=POLL_S)
+    run_loop(role, topics, role.reader, stop)

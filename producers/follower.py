@@ -64,7 +64,7 @@ class Offer:
 class PolicyFollower:
     """Reads `policies` and `weights`. Used by one thread at a time."""
 
-    def __init__(self, topics: RunTopics, poll_s: float = 0.05, *, whole: bool = False) -> None:
+    def __init__(self, topics: RunTopics, poll_s: float = 0.25, *, whole: bool = False) -> None:
         self._topics = topics
         self.whole = whole
         """Offer whole states only."""

@@ -44,7 +44,7 @@ _READER = {
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
     "max_partition_fetch_bytes": 8 << 20,
-    "fetch_max_wait_ms": 50,
+    "fetch_max_wait_ms": 100,
     "allow_auto_create_topics": False,
 }
 

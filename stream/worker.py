@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 COMMIT_S = 0.5
-POLL_S = 0.05
+POLL_S = 0.1
 MAX_RECORDS = 100
 """Most records of one poll; a record may hold 32 messages."""
 
