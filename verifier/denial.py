@@ -28,7 +28,7 @@ _PART_OF = re.compile(
     rf"{_OPEN}|(?:\d|(?<![A-Za-z\\])(?:[A-Za-z]|\\pi)|[+-]\s*\w\))\Z|[$(+]\s*\d+(?:\.\d+)?[ ]*\Z"
 )
 _TAIL = re.compile(
-    r"(?:\\[,!;: ])*(?:(?=[\d{,.]*\d|(?:[ ]?[b-z]|[A-Z])(?![A-Za-z&])|\\(?:pi|sqrt|l[no]g?|sin|cos)(?![a-z])|\([a-z\d]+\s*[+-])[ ]?[^\s$]{1,40}"
+    r"(?:\\[,!;: ])*(?:(?=[\d{,.]*\d|(?:[A-Za-z]|[ ][a-z](?=[$^]))(?![A-Za-z&])|\\(?:pi|sqrt|l[no]g?|sin|cos)(?![a-z])|\([a-z\d]+\s*[+-])[ ]?[^\s$]{1,40}"
     r"|[\s$)}]{0,6}(?:\\?%|(?:\\(?:text|mathrm)\s*\{\s*)?(?:hundred|thousand|[mbtr]+illion|bn)s?\b\}?))"
 )
 r"""What is behind a box and belongs to its number: `\boxed{3}x`, `\boxed{3}.5`, `\boxed{3} million`."""
@@ -74,8 +74,8 @@ _CONDITION = re.compile(
 _RETRACTS = re.compile(
     r"\b(?:retract|withdraw|take\s+back|(?:please\s+)?(?:disregard|ignore)\s+(?:this|that|it|the\s+above|my)|scratch\s+(?:that|this|it)|strike\s+(?:that|this|it)|replace\s+(?:this|that|it)|"
     r"(?:don't|do\s+not)\s+trust|no\s+longer\s+stand|(?:is|are)n't\s+done|not\s+done\s+yet|not\s+finished\s+yet|to\s+be\s+continued|as\s+scratch\s+work|the\s+check\s+fails|my\s+bad|just\s+(?:a\s+)?(?:random\s+)?guess\w*|"
-    r"take\s+(?:that|this|it)\s+back|I\s+(?:\w+\s+)?made\s+(?:a|an|the)\s+(?:\w+\s+)?(?:mistake|error)|forget\s+(?:that|this|it)\b(?!\s+\w)|"
-    r"not\s+(?:the|my)\s+(?:final\s+)?answer|pas\s+la\s+réponse|stimmt\s+(?:\w+\s+)?nicht)\b|ではありません|不是|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다",
+    r"take\s+(?:that|this|it)\s+back|correct\s+myself|I\s+(?:\w+\s+)?made\s+(?:a|an|the)\s+(?:\w+\s+)?(?:mistake|error)|forget\s+(?:that|this|it)\b(?!\s+\w)|"
+    r"not\s+(?:the|my)\s+(?:final\s+)?answer|pas\s+la\s+réponse|stimmt\s+(?:\w+\s+)?nicht)\b|ではありません|不是(?!\s*[$\d])|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다",
     re.IGNORECASE,
 )
 """What takes a box back wherever it stands behind it, with or without another number."""
@@ -110,7 +110,7 @@ _DENIED = re.compile(
 _DOUBTED = re.compile(
     r"[\s$)*\\\]},?→–—-]*(?:wait\b[\s,.!-]*)?(?:(?:no(?:\s+wait)?|nope|nah|oops|sorry)\b\s*(?:[,.!:]|$)|wait[\s.!…]*$)|"
     + _SHUT
-    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|(?:squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
+    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|n(?:e\s+|')\w+\s+pas\b|(?:no\s+es|non\s+è|não\s+é|ist\s+nicht)\s+(?:corre|richtig|die\s|la\s|a\s)|(?:squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
     re.IGNORECASE,
 )
 
@@ -172,6 +172,7 @@ def is_denied(before: str, box: str, after: str, *, by_conclusion: bool = True) 
         by_conclusion: a sentence behind it that states another number denies it, also without a "but" or "wait".
 
     """
+    end = after[-AFTER_CHARS:]
     before, after = _MARKUP.sub(" ", before[-BEFORE_CHARS:]), _MARKUP.sub(" ", after[:AFTER_CHARS])
     sentence = _SENTENCE.split(before)[-1]
     if _PART_OF.search(before) or _DOUBTED.match(after) or (_is_denied_before(sentence) and not _restates(box, after)):
@@ -179,12 +180,16 @@ def is_denied(before: str, box: str, after: str, *, by_conclusion: bool = True) 
     subject = _SUBJECT.match(after)
     if (subject and _DENIED.match(after, subject.end())) or _RETRACTS.search(after):
         return True
-    return _arrives_elsewhere(box, after, hedged=_HEDGED.search(sentence) is not None, by_conclusion=by_conclusion)
+    hedged = _HEDGED.search(sentence) is not None
+    return _arrives_elsewhere(box, after, hedged=hedged, by_conclusion=by_conclusion) and not _restates(box, end)
 
 
 def _restates(box: str, text: str) -> bool:
-    """Whether a text concludes with what a box holds."""
-    return re.search(rf"\b(?:so|thus|hence|therefore)\b[^.\n]*\bis\W*{re.escape(box)}(?![\w.]*\d)", text) is not None
+    """Whether a text states what a box holds, and no number behind it."""
+    return (
+        re.search(rf"(?:=|\b(?:is|are|yields?|gives?|total\s+of))[\s$*(]*{re.escape(box)}(?![\w.]*\d)\D*\Z", text)
+        is not None
+    )
 
 
 def _is_denied_before(sentence: str) -> bool:

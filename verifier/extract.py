@@ -101,7 +101,7 @@ def _as_stated(found: Found, before: str, text: str, after: str) -> Found:
     """A marked answer with what multiplies it; denied if the words around it say so."""
     if is_denied(before, text, after, by_conclusion=found.by != "stated"):
         return Found(f"not {found.text}", found.by)
-    return Found(with_tail(found.text, after), found.by)
+    return found if found.by == "stated" else Found(with_tail(found.text, after), found.by)
 
 
 def _unmarked(text: str, numeric: bool) -> Found:

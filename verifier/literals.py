@@ -46,7 +46,8 @@ _NOT_UNITS = frozenset(
     """or and to not nor minus plus times divided over factorial squared cubed if but mod modulo than less more half
     halves ish third thirds quarter quarters of choose permute is are was else either between from through
     e i pi sin cos tan log ln exp sqrt frac one two three four five six seven eight nine ten fourths fifths sixths sevenths
-    eighths ninths tenths hundredths thousandths tenth hundredth thousandth millionths root roots power at maximum max upwards onwards fewer too below wrong incorrect false
+    eighths ninths tenths hundredths thousandths tenth hundredth thousandth millionths root roots power
+    at maximum minimum max upwards onwards fewer too below wrong incorrect false invalid rejected impossible
     maybe perhaps possibly probably etc among gross score zero""".split()
 )
 _SHORT_UNITS = frozenset(

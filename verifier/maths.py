@@ -42,7 +42,7 @@ _TEXT_BEFORE = re.compile(
 )
 _ALL_TEXT = re.compile(r"\\text\s*\{([^{}]*\d[^{}]*)\}")
 _NEGATION = re.compile(
-    r"\b(?:not?|never|cannot|none|without|but|unless|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
+    r"\b(?:not?|never|cannot|invalid|rejected|impossible|none|without|but|unless|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
     r"under|above|below|between|up to|negative|minus|plus|times|by|twice|half|double|triple|squared?|cubed?|root|"
     r"reciprocal|inverse|opposite|log|factorial|multiple|divisible|nearly|almost|close|maybe|perhaps|possibly|sure)\b|n't"
     r"|(?:\w+s|sum|product|part|half)\s+of\s*$|(?:problem|question|exercise|equation|figure|example|step)\s*$",

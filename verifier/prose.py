@@ -103,7 +103,7 @@ _REJECTED = re.compile(
 """A number, and that it is not the answer."""
 _PLACE = re.compile(r"(?<=\d),?\s+(?:attained|achieved|reached|occurring)\s[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)")
 _ASIDE = re.compile(
-    r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+[a-zA-Z]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
+    r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+(?!(?:y|e|et|und|no|non|nicht)\b)[a-zA-Z]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
     r"|[,，]?\s*(?:\b(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:(?:and|y|e|et|und|а|и)\s+)?(?:not|no|non|não|nicht|не))\s|而?不是)"
     r"\s*[-−$]?\d(?:[\d.,/]*\d)?%?)(?=[\s.,;!。]|$)"
 )

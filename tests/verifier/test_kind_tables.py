@@ -14,7 +14,7 @@ KINDS = {kind: list(cases) for kind, cases in groupby(CASES, key=lambda case: ca
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_is_graded_as_labelled(kind: str) -> None:
-    graded = [(case, grade("math", case["gold"], case["answer"])) for case in KINDS[kind]]
+    graded = [(case, grade(case.get("grader", "math"), case["gold"], case["answer"])) for case in KINDS[kind]]
     assert [
         f"{case['gold']} | {case['answer']} | {found.outcome}: {found.reason}"
         for case, found in graded
