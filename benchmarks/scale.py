@@ -1,6 +1,6 @@
-"""Measures how far the log and its roles carry: 1 to 64 producers that sample nothing, and all else real.
+"""Measures how far the log and its roles carry: up to 64 producers that sample nothing, and all else real.
 
-    python -m benchmarks.scale [--producers 1 4 16 64] [--brokers 1 3] [--answer-tokens 1000] [--tokens-per-s 4000]
+    python -m benchmarks.scale [--producers 4 16 64] [--brokers 1 3] [--answer-tokens 1000] [--tokens-per-s 4000]
                                [--verifiers 1] [--seconds 30] [--out FILE.json]
 
 Producers are real but for vLLM (benchmarks/stand_in.py), each a process forked from one; each gives `--tokens-per-s`, or as
@@ -264,7 +264,7 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--producers", type=int, nargs="+", default=[1, 4, 16, 64])
+    parser.add_argument("--producers", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--brokers", type=int, nargs="+", default=[1, 3], choices=(1, 3))
     parser.add_argument("--answer-tokens", type=int, nargs="+", default=[1000])
     parser.add_argument("--tokens-per-s", type=float, nargs="+", default=[4000.0], help="of each producer")

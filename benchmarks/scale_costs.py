@@ -22,8 +22,6 @@ from rich.table import Table
 from stream.console import make_console
 
 ROLES = ("producer", "kafka", "verifier", "allocator", "learner")
-SCALED = {"producer": "producers", "verifier": "verifiers", "kafka": "brokers"}
-"""Roles of which a case has several processes, and how it names their number."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Cost:
     """What a role takes of a core."""
 
     wait_ms: float
-    """Per second and process, whatever comes."""
+    """Per second and process, whatever comes; of the broker, per process that asks it."""
     each_ms: float
     """Per rollout."""
     token_ms: float
@@ -43,9 +41,10 @@ class Cost:
         """Of a rollout of so many tokens."""
         return self.each_ms + self.token_ms * tokens / 1000
 
-    def most_rollouts_per_s(self, tokens: float) -> float:
-        """That one process on one core can take."""
-        return (1000 - self.wait_ms) / max(self.rollout_ms(tokens), 1e-9)
+    def most_engines(self, tokens_per_s: float, tokens: float, *, each_waits: bool) -> float:
+        """That one core can serve, whose rollouts have so many tokens; `each_waits` if the role waits once an engine."""
+        work_ms = self.rollout_ms(tokens) * tokens_per_s / tokens
+        return 1000 / (work_ms + self.wait_ms) if each_waits else (1000 - self.wait_ms) / work_ms
 
 
 def least_squares(columns: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -61,13 +60,19 @@ def least_squares(columns: NDArray[np.float64], wanted: NDArray[np.float64]) -> 
     return best
 
 
+def num_waiting(role: str, case: Mapping[str, Any]) -> int:
+    """Processes of a role; of the broker, those that ask it for records."""
+    numbers = {"producer": case["producers"], "verifier": case["verifiers"], "allocator": 1, "learner": 1}
+    return int(sum(numbers.values()) if role == "kafka" else numbers[role])
+
+
 def cost_of(role: str, rows: Sequence[Mapping[str, Any]]) -> Cost:
     """One role's, from cases on one broker."""
     used = np.array([row["found"]["cpu_ms"].get(role, 0.0) * row["found"]["rollouts_per_s"] for row in rows])
     columns = np.array(
         [
             (
-                row["case"][SCALED[role]] if role in SCALED else 1,
+                num_waiting(role, row["case"]),
                 row["found"]["rollouts_per_s"],
                 row["found"]["rollouts_per_s"] * row["case"]["answer_tokens"] / 1000,
             )
@@ -102,7 +107,10 @@ def main() -> None:
         table.add_column(f"engines a core,\n{tokens:,} tokens", justify="right")
     for role in ROLES:
         cost = cost_of(role, rows)
-        engines = [cost.most_rollouts_per_s(tokens) * tokens / options.tokens_per_s for tokens in options.answer_tokens]
+        engines = [
+            cost.most_engines(options.tokens_per_s, tokens, each_waits=role in ("producer", "kafka"))
+            for tokens in options.answer_tokens
+        ]
         table.add_row(
             role, f"{cost.wait_ms:.1f}", f"{cost.each_ms:.3f}", f"{cost.token_ms:.3f}", f"{cost.error:.0%}",
             *(f"{number:,.0f}" for number in engines),

@@ -82,7 +82,8 @@ def test_costs_are_divided_into_waiting_rollouts_and_tokens() -> None:
     cost = cost_of("producer", rows)
     assert (cost.wait_ms, cost.each_ms, cost.token_ms) == pytest.approx((20, 0.3, 0.8))
     assert cost.error < 1e-9
-    assert cost.most_rollouts_per_s(1000) == pytest.approx(980 / 1.1)
+    assert cost.most_engines(4000, 1000, each_waits=False) == pytest.approx(980 / 4.4)
+    assert cost.most_engines(4000, 1000, each_waits=True) == pytest.approx(1000 / 24.4)
     assert kib_of(rows) == pytest.approx((1.0, 10.0))
 
 
