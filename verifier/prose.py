@@ -110,7 +110,7 @@ _ASIDE = re.compile(
 """What a number is explained or contrasted with: `7 (many say 8)`, `7, not 8`."""
 _SUPPOSITION = re.compile(
     r"(?:^|(?<=[.!?\n]))\s*(?:Let(?!'s|\s+(?:us|me)\b)|Suppose|Assume|Consider|Define|Given)\b"
-    r"(?:(?!\b(?:then|so|thus|hence|gives?|get|have|we)\b)(?:[^.!?\n,]|\.\d))*(?:[.!?\n]|$)"
+    r"(?:(?!\b(?:then|so|thus|hence|gives?|get|have|we)\b)(?:[^.!?\n,]|\.\d))*(?:[.!?]\$*|\n|$)"
 )
 """A sentence that supposes a number and concludes nothing."""
 _LIST_MARK = re.compile(r"^[ \t]*\d{1,2}[.)](?=[ \t]+\S)", re.MULTILINE)
@@ -250,7 +250,11 @@ def plain_end(text: str) -> str:
 
 def last_answer(text: str, numeric: bool) -> str:
     """The last formula with those that it is listed with, or the last number outside of formulas: what comes later."""
-    text = _SUPPOSITION.sub(" ", text[-LAST_CHARS:]).replace("√", r"\sqrt ").replace("π", r"\pi ")
+    text = (
+        _SUPPOSITION.sub(lambda let: let[0] if let[0].count("$") % 2 else " ", text[-LAST_CHARS:])
+        .replace("√", r"\sqrt ")
+        .replace("π", r"\pi ")
+    )
     text = re.sub(r"(?<=\d)\s[xX]\s(?=\d)", " × ", text)
     formulas = [*_FORMULA.finditer(text)]
     outside = _FORMULA.sub(lambda match: " " * len(match[0]), text)
