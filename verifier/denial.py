@@ -25,7 +25,8 @@ _MARKUP = re.compile(
 
 _PART_OF = re.compile(
     r"(?:\\(?:neq?|cdot|times|sqrt|frac|lt|gt|[bx]?cancel|sout|st|phantom)(?![a-z])|(?<![=>|-])[<>≠^/·×]|[=\s($]-|^\s*-|[\w)}]\s*\+)"
-    rf"{_OPEN}|(?:\d|(?<![A-Za-z\\])(?:[A-Za-z]|\\pi)|[+-]\s*\w\))\Z|[$(+]\s*\d+(?:\.\d+)?[ ]*\Z"
+    + _OPEN
+    + r"|(?:\d|(?<![A-Za-z\\])(?:[A-Za-z]|\\pi)|[+-]\s*\w\)|\\(?:[dt]?frac\s*\{[^{}]*\}|sqrt)\s*\{[^{}]*\})\Z|[$(+]\s*\d+(?:\.\d+)?[ ]*\Z"
 )
 _TAIL = re.compile(
     r"(?:\\[,!;: ])*(?:(?=[\d{,.]*\d|(?:[A-Za-z]|[ ][a-z](?=[$^]))(?![A-Za-z&])|\\(?:pi|sqrt|l[no]g?|sin|cos)(?![a-z])|\([a-z\d]+\s*[+-])[ ]?[^\s$]{1,40}"
@@ -74,7 +75,7 @@ _CONDITION = re.compile(
 _RETRACTS = re.compile(
     r"\b(?:retract|withdraw|take\s+back|(?:please\s+)?(?:disregard|ignore)\s+(?:this|that|it|the\s+above|my)|scratch\s+(?:that|this|it)|strike\s+(?:that|this|it)|replace\s+(?:this|that|it)|"
     r"(?:don't|do\s+not)\s+trust|no\s+longer\s+stand|(?:is|are)n't\s+done|not\s+done\s+yet|not\s+finished\s+yet|to\s+be\s+continued|as\s+scratch\s+work|the\s+check\s+fails|my\s+bad|just\s+(?:a\s+)?(?:random\s+)?guess\w*|"
-    r"take\s+(?:that|this|it)\s+back|correct\s+myself|I\s+(?:\w+\s+)?made\s+(?:a|an|the)\s+(?:\w+\s+)?(?:mistake|error)|forget\s+(?:that|this|it)\b(?!\s+\w)|"
+    r"take\s+(?:that|this|it)\s+back|correct\s+myself|never\s+mind|I\s+(?:\w+\s+)?made\s+(?:a|an|the)\s+(?:\w+\s+)?(?:mistake|error)|forget\s+(?:that|this|it)\b(?!\s+\w)|"
     r"not\s+(?:the|my)\s+(?:final\s+)?answer|pas\s+la\s+réponse|stimmt\s+(?:\w+\s+)?nicht)\b|ではありません|不是(?!\s*[$\d])|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다",
     re.IGNORECASE,
 )
@@ -110,7 +111,7 @@ _DENIED = re.compile(
 _DOUBTED = re.compile(
     r"[\s$)*\\\]},?→–—-]*(?:wait\b[\s,.!-]*)?(?:(?:no(?:\s+wait)?|nope|nah|oops|sorry)\b\s*(?:[,.!:]|$)|wait[\s.!…]*$)|"
     + _SHUT
-    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|n(?:e\s+|')\w+\s+pas\b|(?:no\s+es|non\s+è|não\s+é|ist\s+nicht)\s+(?:corre|richtig|die\s|la\s|a\s)|(?:squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
+    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|n(?:e\s+|')\w+\s+pas\b|(?:no\s+es|non\s+è|não\s+é|(?:ist\s+)?nicht)\s+(?:corre|richtig|die\s|la\s|a\s)|(?:(?:st|nd|rd|th)\s+(?:root|power)|squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
     re.IGNORECASE,
 )
 
