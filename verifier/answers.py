@@ -1,9 +1,6 @@
 """Defines the tree of an answer: numbers, formulas and words at the leaves, lists, points and relations above them."""
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from verifier.literals import Literal
 
@@ -104,36 +101,3 @@ class Family:
 
 Leaf = Number | Formula
 Answer = Number | Formula | Words | Ratio | Many | Operation | Row | Grid | Named | Chain | Family
-
-
-def text_of(tree: Answer) -> str:
-    """The text of a leaf; empty for others."""
-    return tree.text if isinstance(tree, Number | Formula | Words) else ""
-
-
-def with_letters(tree: Answer, names: dict[str, str]) -> Answer | None:
-    """A tree with other names for some letters; None if another letter has a new name already."""
-    taken = set(names.values()) - set(names)
-    clash = False
-
-    def letter(found: re.Match[str]) -> str:
-        nonlocal clash
-        clash = clash or found[0] in taken
-        return names.get(found[0], found[0])
-
-    changed: Answer = _changed(tree, lambda text: re.sub(r"\\[A-Za-z]+|[A-Za-z]", letter, text))
-    return None if clash else changed
-
-
-def _changed(part: Any, change: Callable[[str], str]) -> Any:
-    """A tree, or a part of one, with every formula and label changed."""
-    match part:
-        case tuple():
-            return tuple(_changed(item, change) for item in part)
-        case Formula(text):
-            return Formula(change(text))
-        case Named(name, value) | Family(name, value):
-            return type(part)(change(name), _changed(value, change))
-        case Many() | Operation() | Row() | Grid() | Chain():
-            return type(part)(*(_changed(getattr(part, field.name), change) for field in fields(part)))
-    return part

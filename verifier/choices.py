@@ -56,8 +56,7 @@ _ARTICLE = re.compile(
 
 def choice(gold: str, answer: str) -> Grade:
     """The answer is the gold letter of a multiple choice, or, for a gold such as `A, C`, exactly those letters."""
-    wanted = _letters(gold)
-    if not wanted:
+    if not (wanted := _letters(gold)):
         raise BadGold(f"{gold[:100]!r} is no letter of a multiple choice, such as B, (B) or A, C")
     if not answer.strip():
         return unparsable("the answer is empty")

@@ -4,23 +4,8 @@ import re
 from collections.abc import Sequence
 
 from verifier import symbols
-from verifier.answers import (
-    Answer,
-    Chain,
-    Family,
-    Formula,
-    Grid,
-    Many,
-    Named,
-    Number,
-    Operation,
-    Ratio,
-    Row,
-    Words,
-    text_of,
-    with_letters,
-)
-from verifier.leaves import base_of, renaming, same_leaves, same_ratio, same_text, same_words
+from verifier.answers import Answer, Chain, Family, Formula, Grid, Many, Named, Number, Operation, Ratio, Row, Words
+from verifier.leaves import base_of, renaming, same_leaves, same_ratio, same_text, same_words, text_of, with_letters
 from verifier.literals import Literal, same_number
 from verifier.reals import same_reals
 
@@ -79,9 +64,9 @@ def _same_several(gold: Answer, answer: Answer) -> bool:
             return _same_several(gold, Many(listed))
         case Many(), Many():
             return _same_lists(gold, answer)
-        case Operation(), Operation():
-            return _same_operations(gold, answer)
-        case Operation(sign, items), Many() if sign in ("lor", "land"):
+        case Operation(sign, items), Operation(other, parts):
+            return sign == other and (_in_order if sign in ("to", "setminus") else _matched)(items, parts)
+        case Operation("lor" | "land" as sign, items), Many():
             return answer.word == {"lor": "or", "land": "and"}[sign] and _matched(items, answer.items)
         case Row(a, start, stop), Row(b, opening, closing):
             return (start, stop) == (opening, closing) and _in_order(a, b)
@@ -163,20 +148,13 @@ def _as_point(listed: Many, point: Row) -> bool:
     return _in_order(point.items, listed.items)
 
 
-def _same_operations(gold: Operation, answer: Operation) -> bool:
-    if gold.sign != answer.sign or len(gold.items) != len(answer.items):
-        return False
-    return (_in_order if gold.sign in ("to", "setminus") else _matched)(gold.items, answer.items)
-
-
 # -- names, chains ----------------------------------------------------------------------------------------------------
 
 
 def _same_named(gold: Named, answer: Named) -> bool:
     names = renaming(gold.label, answer.label)
     if names is not None:
-        other = with_letters(answer.value, names)
-        if other is None:
+        if (other := with_letters(answer.value, names)) is None:
             return False
         if isinstance(gold.value, Chain) and isinstance(other, Chain):
             return same(gold.value, other) or same(gold.value.sides[-1], other.sides[-1])
@@ -192,11 +170,10 @@ def end_of(tree: Answer, *, named: bool = False) -> Answer:
     if not isinstance(tree, Chain) or any(relation != "=" for relation in tree.relations):
         return tree
     end = tree.sides[-1]
-    if isinstance(end, Number):
-        return end if number_of(tree, named=named) is not None else tree
-    if not isinstance(end, Formula):
-        return tree
-    agree = all(isinstance(side, Number | Formula) and same_leaves(end, side) for side in tree.sides[:-1])
+    if isinstance(end, Formula):
+        agree = all(isinstance(side, Number | Formula) and same_leaves(end, side) for side in tree.sides[:-1])
+    else:
+        agree = isinstance(end, Number) and number_of(tree, named=named) is not None
     return end if agree else tree
 
 
@@ -211,7 +188,9 @@ def number_of(tree: Answer, *, named: bool = False) -> Number | None:
         case Named(_, value):
             return number_of(value, named=True)
         case Chain((left, Number() as right), (r"\equiv",), modulus) if modulus:
-            return right if _leaves_rest(left, right.value, int(modulus)) else None
+            whole = symbols.integer_of(text_of(left)) if text_of(left) else None
+            leaves_it = whole is not None and int(modulus) > 0 and (whole - right.value.value) % int(modulus) == 0
+            return right if leaves_it else None
         case Chain(sides, relations, "") if set(relations) == {"="}:
             ends = [side for side in (sides[-1], sides[0]) if isinstance(side, Number)]
             if not ends or (named and ends[0] is not sides[-1]):
@@ -228,11 +207,6 @@ def _may_be(side: Answer, number: Literal, *, named: bool) -> bool:
     if named:
         return symbols.is_formula_of_letters(side.text) or symbols.near_literal(side.text, number, rounded=True)
     return _is_unknown(side.text) or symbols.near_literal(side.text, number)
-
-
-def _leaves_rest(left: Answer, rest: Literal, modulus: int) -> bool:
-    value = symbols.integer_of(text_of(left)) if text_of(left) else None
-    return value is not None and modulus > 0 and (value - rest.value) % modulus == 0
 
 
 def _is_unknown(side: str) -> bool:

@@ -12,8 +12,7 @@ from typing import Any
 
 import sympy
 
-from verifier.names import ENDS, GREEK, OVER, TIMES, Names, Reading, fingerprint
-from verifier.tokens import TooLarge, Unknown
+from verifier.names import ENDS, GREEK, OVER, TIMES, Names, Reading, TooLarge, Unknown, fingerprint
 
 MAX_HEIGHT = 4
 """Powers in exponents of each other."""

@@ -23,8 +23,7 @@ def integer(gold: str, answer: str) -> Grade:
 def _grade(wanted: int, found: Found) -> Grade:
     if found.by == "none":
         return unparsable("no answer found")
-    number = _integer(found.text)
-    if number is None:
+    if (number := _integer(found.text)) is None:
         number = _integer(_after_name(clean(found.text[:MAX_CANDIDATE])))
     if number is None:
         return no_number(found, found.text)

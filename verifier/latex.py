@@ -8,20 +8,18 @@ from collections.abc import Iterator
 OPENING, CLOSING = "([{", ")]}"
 
 _CHARACTERS = {
-    "−": "-", "–": "-", "—": "-", "﹣": "-", "－": "-", "‐": "-", "‑": "-",
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-",
     "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "÷": "/", "⁄": "/", "∕": "/",
     "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
     "∞": r"\infty ", "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ",
     "φ": r"\phi ", "ω": r"\omega ", "μ": r"\mu ", "σ": r"\sigma ", "∅": r"\emptyset ", "∪": r"\cup ", "∩": r"\cap ",
     "∈": r"\in ", "∉": r"\notin ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
-    "°": r"^\circ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "：": ":", "，": ",", "；": ";", "（": "(",
-    "）": ")", "％": "%", "＝": "=", "＋": "+", "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "√": r"\sqrt ", "∛": r"\sqrt[3] ",
+    "°": r"^\circ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"',
+    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "√": r"\sqrt ", "∛": r"\sqrt[3] ",
     "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "⊕": r"\oplus ", "→": r"\to ", "⇒": r"\Rightarrow ", "↔": r"\leftrightarrow ",
     "、": ",", "和": " and ", "与": " and ", "或": " or ", "✓": " ", "✔": " ", "✅": " ", "☑": " ", "\ufe0f": "",
-    "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
-    "⅕": r" \frac{1}{5}", "⅖": r" \frac{2}{5}", "⅗": r" \frac{3}{5}", "⅘": r" \frac{4}{5}", "⅙": r" \frac{1}{6}",
-    "⅚": r" \frac{5}{6}", "⅛": r" \frac{1}{8}", "⅜": r" \frac{3}{8}", "⅝": r" \frac{5}{8}", "⅞": r" \frac{7}{8}",
-    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "\ufeff": "", "\u2061": "", "\u200d": "",
+    **{c: r" \frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", c).split("⁄")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
+    "\u200b": "", "\ufeff": "", "\u2061": "", "\u200d": "",
 }  # fmt: skip
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
@@ -42,7 +40,7 @@ _SYNONYMS = {
     name: to
     for to, names in (
         (r" \le ", r"\leqslant \leq \le <= =<"), (r" \ge ", r"\geqslant \geq \ge >="), (r" \ne ", r"\neq \ne !="),
-        (r" \approx ", r"\approx \simeq \doteq \thickapprox ~="), (" < ", r"\lt"), (" > ", r"\gt"), ("(", r"\langle"),
+        (r" \approx ", r"\approx \simeq \doteq \thickapprox ~="), (" < ", r"\lt"), (" > ", r"\gt"), ("=", ":="), ("(", r"\langle"),
         (")", r"\rangle"), (r"\{", r"\lbrace"), (r"\}", r"\rbrace"), ("|", r"\lvert \rvert \vert \mid"), ("€", r"\euro"),
         ("£", r"\pounds \pound"), ("$", r"\dollar \textdollar \$"), (r"\log_{10} ", r"\lg"),
         (r"\emptyset ", r"\varnothing"), ("...", r"\ldots \dots \cdots"),
@@ -54,18 +52,13 @@ _REWRITES = [
     (re.compile(pattern), to)
     for pattern, to in (
         (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|big|Big|bigg|Bigg)(?![A-Za-z])\.?", ""),
-        (
-            r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|checkmark|[hv]?phantom\{[^{}]*\})(?![A-Za-z])",
-            " ",
-        ),
-        (r"\{\\rm\s+([a-zA-Z])\s*\}", r" \1"),
-        (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
+        (r"\\(?:(?:display|text|script)style|(?:no)?limits|hfill|checkmark|[hv]?phantom\{[^{}]*\})(?![A-Za-z])", " "),
+        (r"\{\\rm\s+([^{}]*)\}", r"\\mathrm{\1}"),
         (r"\\(?:text)?color\s*(?:\[[^\[\]]*\])?\s*\{[^{}]*\}", ""),
         (r"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|bfseries|itshape)(?![A-Za-z])", ""),
         (r"\\(?:underline|uline|underbar)\s*\{([^{}]*)\}", r"\1"),
         (r"\\overline\s*\{\s*([A-Z](?:\s*[A-Z])+)\s*\}", r"\1"),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\\dbinom|\\tbinom", r"\\binom"),
+        (r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1"),
         (r"(?<=\d)\s*(?:\{,\}|\\[,!;:]|\\ |\{\\,\}|,\\!|\{\s*,\s*\})\s*(?=\d{3}(?!\d))", ","),
         (r"(?<=\d)\{,\}(?=(?:\d\d?|\d{4,})(?![\d{]))", "."),
         (r"(?<!\\)\\[()]|(?<!\\)\\[,!;: ]|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\})(?![A-Za-z])|~", " "),
@@ -74,17 +67,15 @@ _REWRITES = [
         (r"\\(?:textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph|textup)\s*(?=\{)", r"\\text"),
         (rf"\\operatorname\*?\s*\{{\s*({_UNIT_LIKE})\s*\}}", r"\\\1 "),
         (rf"\\mathop\s*\{{\s*\\[a-z]+\s*\{{\s*({_FUNCTION_NAMES})\s*\}}\s*\}}", r"\\\1 "),
-        (rf"\\(?:operatorname\*?|mathop|mathrm|text)\s*\{{\s*({_FUNCTION_NAMES})\s*\}}", r"\\\1 "),
         (
-            rf"\\(?:operatorname\*?|mathrm|text)\s*\{{\s*({'|'.join(_OTHER_NAMES)})\s*\}}",
-            lambda name: f"\\{_OTHER_NAMES[name[1]]} ",
+            rf"\\(?:operatorname\*?|mathop|mathrm|text)\s*\{{\s*({_FUNCTION_NAMES}|{'|'.join(_OTHER_NAMES)})\s*\}}",
+            lambda name: f"\\{_OTHER_NAMES.get(name[1], name[1])} ",
         ),
         (rf"{_VECTOR}\s*\\times\s*{_VECTOR}", r" V_{\1\2}"),
         (rf"(?:(?<=\))|{_VECTOR})\s*\\times\s*(?:{_VECTOR}|(?=\())", r" \1 V_{x} \2"),
         (r"\\operatorname\*?\s*(?=\{)", r"\\text"),
-        (r"\\math(?:rm|bf|it|sf|tt)\s*\{\s*([a-zA-Z])\s*\}", r" \1"),
+        (r"\\math(?:rm|bf|it|sf|tt)(?:\s*\{\s*([a-zA-Z])\s*\}|\s+([a-zA-Z])(?![a-zA-Z]))", r" \1\2"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
-        (r"\\math(?:rm|bf|it|sf|tt)\s+([a-zA-Z])(?![a-zA-Z])", r" \1"),
         (r"\\mathbb\s*([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
         (r"\\binom\s*([a-zA-Z\d])\s*([a-zA-Z\d])", r"\\binom{\1}{\2}"),
         (r"\(\s*([A-Za-z])\s*\\circ\s+([A-Za-z])\s*\)\s*\(([^()]{1,40})\)", r"\1(\2(\3))"),
@@ -95,7 +86,7 @@ _REWRITES = [
             r"(?:\s*\{\s*([^{}]*)\s*\}|\s+([A-Za-z])(?![A-Za-z]))",
             r" \1\2",
         ),
-        (r"\\[a-z]+|[<>!~]=|=<|\\\$", lambda found: _SYNONYMS.get(found[0], found[0])),
+        (r"\\[a-z]+|[<>!~:]=|=<|\\\$", lambda found: _SYNONYMS.get(found[0], found[0])),
         (r"\{:\}", ":"),
         (r"(?<![A-Za-z}\]^_])\{([A-Za-z])\}(?=\s*[_^])", r"\1"),
         (r"\\%|(?<![a-zA-Z])(?:percent(?:age)?(?: points?)?|pct)(?![a-zA-Z])", "%"),

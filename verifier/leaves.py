@@ -1,9 +1,26 @@
 """Compares what stands at the leaves of answers' trees: numbers, formulas, words, ratios, and the names of values."""
 
 import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
 
 from verifier import symbols, units
-from verifier.answers import Answer, Formula, Leaf, Number, Ratio, Words, text_of, with_letters
+from verifier.answers import (
+    Answer,
+    Chain,
+    Family,
+    Formula,
+    Grid,
+    Leaf,
+    Many,
+    Named,
+    Number,
+    Operation,
+    Ratio,
+    Row,
+    Words,
+)
 from verifier.latex import split_outside, without_text
 from verifier.literals import same_number
 
@@ -28,6 +45,11 @@ _NAME = re.compile(r"\(?\s*[A-Za-z]\s*\)?\.?")
 _FUNCTION_OF_X = re.compile(r"[fgh]\([a-xz]\)")
 _LETTER = re.compile(r"\\?[a-z]+")
 """What a function or a sequence is of, and may be named otherwise. Events, P(A), are what they are."""
+
+
+def text_of(tree: Answer) -> str:
+    """The text of a leaf; empty for others."""
+    return tree.text if isinstance(tree, Number | Formula | Words) else ""
 
 
 def normal(text: str) -> str:
@@ -163,8 +185,7 @@ def renaming(gold: str, answer: str) -> dict[str, str] | None:
 
 def _parts(label: str) -> tuple[str, list[str]]:
     """The name of a function or a sequence, and what it is of: f(x), a_n."""
-    function = re.fullmatch(r"([^(\[]+)[(\[](.*)[)\]]", label)
-    if function:
+    if function := re.fullmatch(r"([^(\[]+)[(\[](.*)[)\]]", label):
         return function[1], function[2].split(",")
     sequence = re.fullmatch(r"([A-Za-z])_([a-z])", label)
     return (sequence[1], [sequence[2]]) if sequence else (label, [])
@@ -173,3 +194,31 @@ def _parts(label: str) -> tuple[str, list[str]]:
 def base_of(label: str) -> str:
     """A name of an unknown without the number of the solution. The terms of a sequence, a_1, are named by theirs."""
     return re.sub(r"^((?:[k-tw-z]|\\?(?:lambda|theta))'*)_\{?\d+\}?$", r"\1", label)
+
+
+def with_letters(tree: Answer, names: dict[str, str]) -> Answer | None:
+    """A tree with other names for some letters; None if another letter has a new name already."""
+    taken = set(names.values()) - set(names)
+    clash = False
+
+    def letter(found: re.Match[str]) -> str:
+        nonlocal clash
+        clash = clash or found[0] in taken
+        return names.get(found[0], found[0])
+
+    changed: Answer = _changed(tree, lambda text: re.sub(r"\\[A-Za-z]+|[A-Za-z]", letter, text))
+    return None if clash else changed
+
+
+def _changed(part: Any, change: Callable[[str], str]) -> Any:
+    """A tree, or a part of one, with every formula and label changed."""
+    match part:
+        case tuple():
+            return tuple(_changed(item, change) for item in part)
+        case Formula(text):
+            return Formula(change(text))
+        case Named(name, value) | Family(name, value):
+            return type(part)(change(name), _changed(value, change))
+        case Many() | Operation() | Row() | Grid() | Chain():
+            return type(part)(*(_changed(getattr(part, field.name), change) for field in fields(part)))
+    return part

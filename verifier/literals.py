@@ -99,8 +99,7 @@ def literal(text: str) -> Literal | None:
         currency = text[len(prefix[1]) : prefix.end()].strip()
         text = prefix[1] + text[prefix.end() :]
     for form in _FORMS:
-        match = form.match(text)
-        if match:
+        if match := form.match(text):
             value = _value(match)
             rest = _rest(text[match.end() :].strip())
             if value is not None and rest is not None:
@@ -177,16 +176,12 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
         return 1, False, plain_unit(text)
     in_text = text.startswith(r"\text")
     text = re.sub(r"\s+", " ", without_text(text)).strip(" .,;:")
-    if text in ("", "%"):
-        return 1, text == "%", ""
     scale = 1
     first, _, others = text.partition(" ")
     if first.lower().rstrip("s") in SCALES:
         scale, text = SCALES[first.lower().rstrip("s")], others
         if text.startswith("of "):
             text = text[3:]
-        if not text:
-            return scale, False, ""
     if text.startswith("%"):
         return (scale, True, "") if _is_unit(text[1:].strip(), True) else None
     if text.startswith("°"):

@@ -24,9 +24,9 @@ from verifier.latex import clean, depth_of, unwrap, without_text
 from verifier.leaves import normal
 from verifier.literals import Literal, literal, same_number, too_many_digits
 from verifier.marks import last_boxes
+from verifier.names import TooLarge
 from verifier.prose import MAX_CANDIDATE, is_prose
-from verifier.reading import read
-from verifier.tokens import TooLarge
+from verifier.reading import MODULUS, read
 from verifier.wording import number_words
 
 MAX_CLEAN_DEPTH = 40
@@ -59,11 +59,6 @@ _ASIDE = re.compile(r"(?<=[\d%])\s+(?:\\text\s*\{\s*)?\((?P<words>[A-Za-z][A-Za-
 """`84 (eighty-four)`."""
 _WORKED_OUT = re.compile(r"\s*\(\s*(=[^()]{1,60})\)$")
 """`6 (= 18/3)`."""
-_REST = re.compile(
-    r"\s*(?:,\s*)?(?:\\pmod(?![a-z])|\(\s*\\?mod|\(\s*\\text\s*\{\s*mod\s*\}|\\text\s*\{\s*\(\s*mod)"
-    r"\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\s*$"
-)
-"""A modulus behind a rest: `37 (mod 100)`."""
 _DIVISOR = re.compile(r"mod\s*(?:\}\s*)?\{?\s*(\d{1,30})")
 _CHOICE = re.compile(r"\s*(?:\(\s*([A-J])\s*\)|([A-J])\s*[).:])")
 _OPTION = re.compile(r"(?i:(?:I(?:'d|\s+would)?\s+)?(?:option|choice|choose|pick|select))\s+\(?([A-J])\)?")
@@ -76,7 +71,6 @@ _STATED_NEXT = re.compile(
 _PRODUCT = re.compile(r"[+-]?\d+[A-Za-z]$")
 _NO_NUMBER = re.compile(rf"=|\\equiv(?!.*mod)|^{_PRODUCT.pattern}")
 """`x = 5` says more than 5: another name is another answer."""
-_SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +179,7 @@ def _grade_number(gold: Gold, wanted: Literal, text: str, found: Found) -> Grade
         return correct("same choice")
     if _also_rounded(text, wanted):
         return correct("the same number, also rounded")
-    number = _number_in(text)
-    if number is not None and _other_modulus(gold.text, text):
+    if (number := _number_in(text)) is not None and _other_modulus(gold.text, text):
         return wrong(f"another modulus: {show(text)}")
     if number is not None:
         return _number_grade(same_number(wanted, number), text)
@@ -217,31 +210,27 @@ def _number_in(text: str) -> Literal | None:
     if before and not _NEGATION.search(before[1] or ""):
         text = text[before.end() :]
     text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
-    aside = _ASIDE.search(text)
-    if aside and not _NEGATION.search(aside[0]):
+    if (aside := _ASIDE.search(text)) and not _NEGATION.search(aside[0]):
         said = number_words(aside["words"].lower())
         number = literal(text[: aside.start()])
         if said is None or (number is not None and number.value == said):
             text = text[: aside.start()]
-    if "mod" in text and (rest := _REST.search(text)) and (number := literal(text[: rest.start()])) is not None:
+    rest = MODULUS.search(text) if "mod" in text else None
+    is_operation = rest is not None and rest[0].lstrip(" ,").startswith((r"\bmod", r"\mod"))
+    if rest and not is_operation and (number := literal(text[: rest.start()])) is not None:
         return number if abs(number.value) < int(rest[1]) else None
     exact_part, _, approximate = text.partition(r"\approx")
     if approximate and (number := literal(exact_part)) and (rounded := literal(approximate)):
-        return number if _is_rounded(number, rounded) else None
+        is_rounded = abs(number.value - rounded.value) < Fraction(1, 10 ** (rounded.decimals or 0))
+        return number if is_rounded else None
     stated = number_of(read(text))
     return stated.value if stated is not None else None
-
-
-def _is_rounded(number: Literal, rounded: Literal) -> bool:
-    """Whether a decimal is a number rounded or cut to the places that it shows."""
-    return abs(number.value - rounded.value) < Fraction(1, 10 ** (rounded.decimals or 0))
 
 
 def _also_rounded(text: str, gold: Literal) -> bool:
     """Whether a text states a number and what it rounds to, `2/3 or about 0.667`, and one of them is the gold one."""
     text = _IN_PARENTHESES.sub(r" \\approx \1", text)
-    about = _OR_ABOUT.search(text)
-    if about is None:
+    if (about := _OR_ABOUT.search(text)) is None:
         return False
     number, rounded = _number_in(text[: about.start()]), literal(text[about.end() :])
     if number and rounded and rounded.percent and not number.percent:
@@ -294,9 +283,9 @@ def read_gold(gold: str) -> Gold:
     text = _gold_text(gold)
     cleaned = clean(text)
     if not cleaned or _is_void(cleaned):
-        raise BadGold(f"{gold[:_SHOWN]!r} holds no answer")
+        raise BadGold(f"{show(gold)} holds no answer")
     if len(cleaned) > MAX_CANDIDATE or depth_of(cleaned) > MAX_CLEAN_DEPTH or too_many_digits(cleaned):
-        raise BadGold(f"{gold[:_SHOWN]!r}... is too long or too deep")
+        raise BadGold(f"{show(gold)} is too long or too deep")
     tree = read(cleaned)
     if isinstance(tree, Number) and tree.listed:
         tree = Many(tree.listed)  # 3,4: a list and no decimal, see verifier.golds
@@ -308,11 +297,9 @@ def read_gold(gold: str) -> Gold:
 
 
 def _gold_text(gold: str) -> str:
-    boxed = last_boxes(gold)
-    if boxed is not None and boxed.strip():
+    if (boxed := last_boxes(gold)) is not None and boxed.strip():
         return boxed
-    opened = re.search(r"\\{1,2}boxed\s*\{(.*)$", gold, re.DOTALL)
-    if opened and "\\boxed" not in opened[1]:
+    if (opened := re.search(r"\\{1,2}boxed\s*\{(.*)$", gold, re.DOTALL)) and "\\boxed" not in opened[1]:
         return opened[1]
     hashes = re.search(r"####\s*(.+?)\s*$", gold)
     if hashes:
@@ -351,12 +338,10 @@ def _check(tree: Answer, gold: str) -> None:
             except TooLarge:
                 known = True  # it can still be compared as text
             if not known:
-                raise BadGold(f"{gold[:_SHOWN]!r} does not parse")
+                raise BadGold(f"{show(gold)} does not parse")
         case Many(items) | Row(items) | Operation(_, items):
             for item in items:
                 _check(item, gold)
-        case _:
-            return
 
 
 def warm_up() -> None:

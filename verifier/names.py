@@ -1,4 +1,5 @@
-r"""Reads names in a formula: variables with subscripts and primes, unknown functions, derivatives, each a symbol of its own.
+r"""Splits a formula into tokens and reads the names in it: variables with subscripts and primes, unknown functions,
+derivatives, each a symbol of its own.
 
 What a name is of is part of it: y'' is not y', f^{-1}(t) is not f(t), and dh/ds is not dh/dt.
 """
@@ -11,7 +12,6 @@ from typing import Any
 import sympy
 
 from verifier.sums import value_of
-from verifier.tokens import Tokens, Unknown
 
 GREEK = frozenset(
     """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega
@@ -22,6 +22,15 @@ ENDS = frozenset(
     ["", *") ] } + - , = \\rfloor \\rceil \\bmod \\mod \\pmod \\choose \\over \\pm".split(), *TIMES, *OVER]
 )
 _FUNCTION_LETTERS = frozenset("fghFGH")
+_TOKEN = re.compile(r"\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d+)?|\.\d+|\\[A-Za-z]+|\\.|'+|.)", re.ASCII)
+
+
+class Unknown(ValueError):
+    """The text is beyond this grammar."""
+
+
+class TooLarge(ValueError):
+    """An expression that would take unbounded time or memory; never parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +55,52 @@ def fingerprint(expression: Any) -> str:
     return str(value.evalf(20))
 
 
-class Names(Tokens):
-    """The part of the parser that reads names."""
+class Names:
+    """The part of the parser that takes tokens, from left to right, and reads names."""
 
     def __init__(self, text: str, reading: Reading) -> None:
-        super().__init__(text)
+        self.tokens: list[str] = [*_TOKEN.findall(text.strip()), ""]
+        self.place = 0
         self._reading = reading
+
+    @property
+    def token(self) -> str:
+        """The next token; empty at the end."""
+        return self.tokens[self.place]
+
+    def ahead(self, by: int = 1) -> str:
+        """A later token, without taking one."""
+        return self.tokens[min(self.place + by, len(self.tokens) - 1)]
+
+    def take(self) -> str:
+        """The next token, and go on to the one behind it."""
+        token = self.token
+        self.place += bool(token)
+        return token
+
+    def took(self, *tokens: str) -> bool:
+        """Whether the next token is one of these; then it is taken."""
+        return self.token in tokens and bool(self.take())
+
+    def expect(self, token: str) -> None:
+        """Take a token that must be this one; Unknown if it is another."""
+        if self.take() != token:
+            raise Unknown(token)
+
+    def argument_text(self) -> str:
+        """The tokens of an argument, joined."""
+        if self.token != "{":
+            return self.take()
+        start, depth = self.place + 1, 0
+        while True:
+            token = self.take()
+            depth += (token == "{") - (token == "}")
+            if depth == 0:
+                return "".join(token + " " * token.startswith("\\") for token in self.tokens[start : self.place - 1])
+            if not token:
+                raise Unknown("{")
+
+    # -- names --------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def expression(self) -> Any:
@@ -151,8 +200,7 @@ class Names(Tokens):
         start = self.place
         while re.fullmatch(r"[A-Z]", self.token):
             self.take()
-        letters = "".join(self.tokens[start : self.place])
-        if not letters:
+        if not (letters := "".join(self.tokens[start : self.place])):
             raise Unknown(name)
         letters = min(letters, letters[::-1]) if name == "angle" else "".join(sorted(letters))
         return sympy.Symbol(f"{name}:{letters}", real=True)

@@ -15,22 +15,20 @@ MAX_CANDIDATE = 3_000
 LIST_GLUE = re.compile(
     r"(?:\s|[,;.&]|\$|\\[()\[\]]|\\(?:quad|qquad|lor|vee|land|wedge|neq?(?![a-z])|[,;:! ])|\\text\s*\{\s*(?:,?\s*(?:and|or)\s*)\}|(?<![a-z])(?:and|or)(?![a-z]))*"
 )
+_SAYS = (
+    r"s?\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|:|=|\bbe\b|\bequals\b)"
+    r"(?:\s*(?:approximately|equal to|simply|just|therefore|exactly|given by|now|:|\*\*))*\s*(?=\S)"
+)
 _SAID = [
-    re.compile(
-        noun + r"s?\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|:|=|\bbe\b|\bequals\b)"
-        r"(?:\s*(?:approximately|equal to|simply|just|therefore|exactly|given by|now|:|\*\*))*\s*(?=\S)",
-        re.IGNORECASE,
-    )
-    for noun in (r"final\s+answer", r"\banswer", r"\b(?:solution|result|option|choice)")
-]
-_SAID.insert(
-    2,
-    re.compile(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"final\s+answer" + _SAYS,
+        r"\banswer" + _SAYS,
         r"(?:答案|réponse|respuesta|resposta|risposta|antwort|ответ)[^.\n:：=。是为]{0,40}?"
         r"(?:[:：=是为]|\best\b|\bes\b|\bist\b|\bè\b|\bé\b)\s*(?=\S)",
-        re.IGNORECASE,
-    ),
-)
+        r"\b(?:solution|result|option|choice)" + _SAYS,
+    )
+]
 _FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<a>[^$]{1,3000}?)\$\$|(?<![\\\d])\$(?P<b>(?:\\\$|[^$\n]){1,3000}?)(?<!\\)\$(?!\d)"
     r"|\\\[(?P<c>.{1,3000}?)\\\]|\\\((?P<d>.{1,3000}?)\\\)",
@@ -138,6 +136,8 @@ _SENTENCE_END = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
 _ROMAN = re.compile(r"[IVX]+")
+_TEXT = r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{"
+_IN_FORMULA = re.compile(rf"{_TEXT}(?:(?!{_TEXT})[^{{}}])*|\\[A-Za-z]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 """Scripts that write words without spaces between: how many there are is not known."""
 _MATH_WORDS = frozenset(
@@ -152,8 +152,7 @@ MAX_WORDS = 2
 
 def is_prose(text: str) -> bool:
     r"""Whether a text is sentences. What stands in `\text{}` belongs to a formula."""
-    plain = re.sub(r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{[^{}]*\}", " ", text)
-    plain = re.sub(r"\\[A-Za-z]+", " ", plain)
+    plain = re.sub(r"\\[A-Za-z]+", " ", re.sub(_TEXT + r"[^{}]*\}", " ", text))
     words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS and not _ROMAN.fullmatch(word)]
     if len(words) > MAX_WORDS or _UNSPACED.search(plain):
         return True
@@ -162,18 +161,17 @@ def is_prose(text: str) -> bool:
 
 def introduces(text: str, numeric: bool) -> bool:
     """Whether a short text is words and, behind them, the answer: `Answer $9$`, `Total: 9`."""
-    formula = _FORMULA.search(text)
-    words = [word for word in _WORD.finditer(text) if word[0].lower() not in _MATH_WORDS]
-    outside = [word for word in words if not (text[: word.start()].endswith("\\") or _in_text(text, word.start()))]
-    if not outside:
+    words = (word for word in _WORD.finditer(_blank(_IN_FORMULA, text)) if word[0].lower() not in _MATH_WORDS)
+    if (first := next(words, None)) is None:
         return False
-    if formula:
-        return outside[0].start() < formula.start()
-    return numeric and re.search(r"\d", text[outside[0].end() :]) is not None
+    if formula := _FORMULA.search(text):
+        return first.start() < formula.start()
+    return numeric and re.search(r"\d", text[first.end() :]) is not None
 
 
-def _in_text(text: str, place: int) -> bool:
-    return re.search(r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{[^{}]*$", text[:place]) is not None
+def _blank(pattern: re.Pattern[str], text: str) -> str:
+    """A text with blanks where the pattern matches."""
+    return pattern.sub(lambda match: " " * len(match[0]), text)
 
 
 def stated_answer(text: str, numeric: bool) -> str:
@@ -221,8 +219,7 @@ def _stated(rest: str, numeric: bool) -> str:
         return value["value"]
     if SEVERAL_UNITS.fullmatch(sentence):
         return sentence.strip()
-    formula = _FORMULA.match(rest)
-    if formula and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
+    if (formula := _FORMULA.match(rest)) and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
         return _formula_text(formula, rest)
     first = _COUNTED.match(sentence) if numeric else None
     with_circumstance = first is not None and first["what"] and re.search(r"\d", sentence[first.end() :])
@@ -257,19 +254,18 @@ def last_answer(text: str, numeric: bool) -> str:
     )
     text = re.sub(r"(?<=\d)\s[xX]\s(?=\d)", " × ", text)
     formulas = [*_FORMULA.finditer(text)]
-    outside = _FORMULA.sub(lambda match: " " * len(match[0]), text)
-    outside = BOLD_PART.sub(lambda bold: f"  {bold[1]}  ", outside)
-    outside = _LIST_MARK.sub(lambda mark: " " * len(mark[0]), outside)
-    outside = _PLACE.sub(lambda place: " " * len(place[0]), outside)
+    outside = BOLD_PART.sub(lambda bold: f"  {bold[1]}  ", _blank(_FORMULA, text))
+    outside = _blank(_PLACE, _blank(_LIST_MARK, outside))
     outside = _ASIDE.sub(lambda aside: aside["number"].ljust(len(aside[0])), outside)
     best, end = _listed(formulas, text) if formulas else ("", -1)
-    bare = _last_bare_latex(outside)
-    if bare is not None and bare[1] > end:
+    if (bare := _last_bare_latex(outside)) is not None and bare[1] > end:
         best, end = text[slice(*bare)], bare[1]
     if not numeric and end < 0 and (plain := _plain_formula(text)):
         return plain
     if numeric or end < 0:
-        numbers = _without_circumstances([*_ARITHMETIC.finditer(_without_braces(outside))], outside)
+        # the 3 of a fraction is no number of its own
+        without_braces = re.sub(r"\{[^{}]*\}", lambda braces: "{" + "x" * (len(braces[0]) - 2) + "}", outside)
+        numbers = _without_circumstances([*_ARITHMETIC.finditer(without_braces)], outside)
         while numbers and (
             _ASKED.match(outside, numbers[-1].end())
             or _REJECTED.match(outside, numbers[-1].start())
@@ -345,11 +341,6 @@ def _last_bare_latex(text: str) -> tuple[int, int] | None:
     before = re.search(r"[-+\d\s.*/^({]*$", text[:start])
     assert before
     return before.start(), stop
-
-
-def _without_braces(text: str) -> str:
-    """Blanks for what stands in braces: the 3 of a fraction is no number of its own."""
-    return re.sub(r"\{[^{}]*\}", lambda match: "{" + "x" * (len(match[0]) - 2) + "}", text)
 
 
 def _formula_text(match: re.Match[str], text: str) -> str:

@@ -5,23 +5,9 @@ are no answer where one is asked for. What is inside formulas is left to `verifi
 """
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from verifier.answers import (
-    Answer,
-    Chain,
-    Family,
-    Formula,
-    Grid,
-    Many,
-    Named,
-    Number,
-    Operation,
-    Ratio,
-    Row,
-    Words,
-    text_of,
-)
+from verifier.answers import Answer, Chain, Family, Formula, Grid, Many, Named, Number, Operation, Ratio, Row, Words
 from verifier.latex import matching, split_outside, unwrap
 from verifier.literals import literal
 from verifier.wording import plain_words, reals_in_words, verbal_form, without_qualifier
@@ -54,9 +40,7 @@ _LOGIC, _SETS = _OPERATIONS[:5], _OPERATIONS[5:]
 _MAY_OPERATE = re.compile(
     r"\\(?:[lL]eftrightarrow|iff|to|[rR]ightarrow|longr|implies|l?or|vee|oplus|land|wedge|cup|cap|setminus|backslash)|U|-\s*\\\{"
 )
-_RELATION = re.compile(
-    r"\\(?:le|ge|ne|in|approx|equiv|subseteq|supseteq|subset|supset|parallel|perp)(?![a-z])|:=|[<>=]"
-)
+_RELATION = re.compile(r"\\(?:le|ge|ne|in|approx|equiv|subseteq|supseteq|subset|supset|parallel|perp)(?![a-z])|[<>=]")
 # Possessive: letters that could be split over repetitions would take time exponential in their number.
 _NAME = (
     r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\}|\^\{\s*\(\d\)\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
@@ -89,13 +73,14 @@ _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*
 _LETTERS = re.compile(r"\\text\s*\{\s*(\(?[A-Z]\)?(?:\s*(?:,|and|&|, and)\s*\(?[A-Z]\)?)+)\s*\}")
 r"""Several choices: `\text{A and C}`."""
 _FOR_ALL = re.compile(r"^\\text\s*\{\s*(?:for\s+)?(?:all|every|any)(?:\s+real)?\s*\}\s*(?=[A-Za-z]\s*[<>\\])")
-_SINGLE_BRACES = re.compile(r"\\\{|\\\}")
+_SET = re.compile(r"\\\{(?:(?!\\[{}]).)*\\\}")
+r"""`\{...\}` around the whole."""
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
 _EITHER_POINT = re.compile(r"\\pm\s*(\(.*\))")
 _TRANSPOSED = re.compile(r"(?<=[)\]}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\text\s*\{\s*T\s*\})\s*\}?$")
 _TWO_INTEGERS = re.compile(r"(-?\d+),(-?(?:\d|[1-9]\d+))", re.ASCII)
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+", re.ASCII)
-_MODULUS = re.compile(
+MODULUS = re.compile(
     r"\s*(?:,\s*)?(?:\\[pb]?mod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
 )
 _INTEGER_LETTER = re.compile(r"\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[_^]\s*\{?\s*[+*\d]?\s*\}?)?\s*")
@@ -111,9 +96,9 @@ def read(text: str, depth: int = 0) -> Answer:
     text = _peel(text)
     if depth > MAX_DEPTH:
         return Formula(text)
-    for reader in (_number, _words, _matrix, _mapping, _ratio, _listed, _logical, _related, _joined):
-        tree = reader(text, depth)
-        if tree is not None:
+    logical, joined = partial(_operated, operations=_LOGIC), partial(_operated, operations=_SETS)
+    for reader in (_number, _words, _matrix, _mapping, _ratio, _listed, logical, _related, joined):
+        if (tree := reader(text, depth)) is not None:
             return tree
     return Formula(text)
 
@@ -135,8 +120,7 @@ def _peel(text: str) -> str:
 
 
 def _number(text: str, depth: int) -> Answer | None:
-    value = literal(text)
-    if value is None:
+    if (value := literal(text)) is None:
         return None
     two = _TWO_INTEGERS.fullmatch(text)
     if two is None or _THOUSANDS.fullmatch(text):
@@ -146,11 +130,9 @@ def _number(text: str, depth: int) -> Answer | None:
 
 def _words(text: str, depth: int) -> Answer | None:
     r"""Words: `\text{...}` alone, or letters that are no product of variables."""
-    form = reals_in_words(text) or verbal_form(text)
-    if form is not None:
+    if (form := reals_in_words(text) or verbal_form(text)) is not None:
         return read(form, depth + 1)
-    words = plain_words(text)
-    if not words:
+    if not (words := plain_words(text)):
         return None
     return Words(words[0]) if len(words) == 1 else Many(tuple(map(Words, words)), word="and")
 
@@ -171,33 +153,33 @@ def _ratio(text: str, depth: int) -> Answer | None:
 
 def _matrix(text: str, depth: int) -> Answer | None:
     if _NESTED.fullmatch(text):
-        rows = re.findall(r"\[([^\[\]]*)\]", text)
-        return Grid(tuple(tuple(read(cell, depth + 1) for cell in row.split(",")) for row in rows[:MAX_ITEMS]))
+        return _grid(re.findall(r"\[([^\[\]]*)\]", text), ",", depth)
     if "\\begin" not in text:
         return None
-    matrix = _MATRIX.match(text)
-    if matrix and text.count("\\begin") == 1:
-        grid = _grid(matrix["body"], depth)
+    if (matrix := _MATRIX.match(text)) and text.count("\\begin") == 1:
+        grid = _grid(_rows(matrix["body"]), "&", depth)
         is_matrix = len(grid.rows) > 1 and len({len(row) for row in grid.rows}) == 1 and len(grid.rows[0]) > 1
         return Grid(tuple(zip(*grid.rows, strict=True))) if matrix["turned"] and is_matrix else grid
     if cases := _CASES.fullmatch(text):
-        pieces = _pieces(cases["body"], depth)
+        pieces = _pieces(_rows(cases["body"]), depth)
         return Named(_label(cases["label"]), pieces) if cases["label"] else pieces
     return None
 
 
-def _grid(body: str, depth: int) -> Grid:
-    body = re.sub(r"\\hline|\\\\\s*$", "", body.strip())
-    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", body) if row.strip()]
-    return Grid(tuple(tuple(read(cell, depth + 1) for cell in row.split("&")) for row in rows[:MAX_ITEMS]))
+def _rows(body: str) -> list[str]:
+    rows = re.split(r"\\\\(?:\[[^\]]*\])?", body.replace(r"\hline", ""))
+    return [row for row in rows if row.strip()]
 
 
-def _pieces(body: str, depth: int) -> Many:
+def _grid(rows: list[str], separator: str, depth: int) -> Grid:
+    return Grid(tuple(tuple(read(cell, depth + 1) for cell in row.split(separator)) for row in rows[:MAX_ITEMS]))
+
+
+def _pieces(rows: list[str], depth: int) -> Many:
     """The lines between a brace: equations of a system, or values with the conditions under which they hold."""
-    lines = [re.split(r",?\s*&", line) for line in re.split(r"\\\\(?:\[[^\]]*\])?", body) if line.strip()]
-    cells = [[_CONDITION.sub(" ", cell).strip(" ,;.") for cell in line if cell.strip()] for line in lines[:MAX_ITEMS]]
-    rows = [[read(cell, depth + 1) for cell in line] for line in cells]
-    return Many(tuple(line[0] if len(line) == 1 else Row(tuple(line), "{", "}") for line in rows if line))
+    cells = [[cell for cell in re.split(r",?\s*&", row) if cell.strip()] for row in rows[:MAX_ITEMS]]
+    trees = [[read(_CONDITION.sub(" ", cell).strip(" ,;."), depth + 1) for cell in row] for row in cells]
+    return Many(tuple(row[0] if len(row) == 1 else Row(tuple(row), "{", "}") for row in trees if row))
 
 
 def _listed(text: str, depth: int) -> Answer | None:
@@ -205,24 +187,22 @@ def _listed(text: str, depth: int) -> Answer | None:
     if len(items) < 2:
         return None
     word = "or" if _OR.search(text) else "and" if _AND_WORD.search(text) else ""
-    expanded = [part for item in items for part in _both_signs(item)]
-    integers = [letter[1] for item in expanded if (letter := _INTEGER_LETTER.fullmatch(item))]
-    if integers and len(integers) < len(expanded):
-        rest = [item for item in expanded if not _INTEGER_LETTER.fullmatch(item)]
+    integers = [letter[1] for item in items if (letter := _INTEGER_LETTER.fullmatch(item))]
+    if integers and len(integers) < len(items):
+        rest = [item for item in items if not _INTEGER_LETTER.fullmatch(item)]
         return Family(integers[0], _many(rest, depth, word))
-    return _many(expanded, depth, word)
+    return _many(items, depth, word)
 
 
 def _items(text: str) -> list[str]:
     r"""The parts of a list. A `\pm` outside of all brackets makes two of one."""
     groups = [part.strip() for _, part in split_outside(text, _AND) if part.strip()]
     lists = [[part.strip() for _, part in split_outside(group, _COMMA)] for group in groups]
-    if len(groups) > 1 and _are_systems(groups, lists, ";" in text):
-        return [f"({group})" for group in groups[:MAX_ITEMS]]
     parts = [part for parts in lists for part in parts if part and part not in (r"\text{and}", r"\text{or}")]
-    if parts and parts[-1] == "..." and len(parts) > 1:
-        return parts
-    return parts[:MAX_ITEMS] if len(parts) > 1 else _both_signs(text)
+    if len(groups) > 1 and _are_systems(groups, lists, ";" in text):
+        parts = [f"({group})" for group in groups]
+    parts = parts if parts[-1:] == ["..."] else parts[:MAX_ITEMS]
+    return [piece for part in (parts if len(parts) > 1 else [text]) for piece in _both_signs(part)]
 
 
 def _are_systems(groups: list[str], lists: list[list[str]], semicolons: bool) -> bool:
@@ -239,32 +219,26 @@ def _both_signs(text: str) -> list[str]:
         opposite = ",".join(part[1:] if re.fullmatch(r"-\s*[\w.]+", part) else f"-{part}" for part in parts)
         plain = all(re.fullmatch(r"-?\s*(?:[\w.]+|\\(?:frac|sqrt)[^+-]*)", part) for part in parts)
         return [pair[1], f"({opposite})"] if len(parts) > 1 and plain else [text]
-    num_signs = len(_EITHER_SIGN.findall(text))
-    if not 0 < num_signs <= MAX_SIGNS or _braced(text):
+    if not 0 < len(_EITHER_SIGN.findall(text)) <= MAX_SIGNS or _SET.fullmatch(text):
         return [text]
-    if text.startswith("(") and matching(text, 0) == len(text) - 1 and len(split_outside(text[1:-1], _COMMA)) > 1:
-        return _points(text)
-    return [_signed(text, "+", "-"), _signed(text, "-", "+")]
+    is_point = text[0] == "(" and matching(text, 0) == len(text) - 1 and len(split_outside(text[1:-1], _COMMA)) > 1
+    if not is_point or r"\mp" in text:
+        return [_signed(text, "+", "-"), _signed(text, "-", "+")]
+    points = [text]  # (\pm 2, \pm 1) is four points, (\pm 2, \mp 1) two
+    while _EITHER_SIGN.search(points[0]):
+        points = [_EITHER_SIGN.sub(sign, point, count=1) for point in points for sign in "+-"]
+    return points
 
 
 def _signed(text: str, plus: str, minus: str) -> str:
     return re.sub(r"\\mp(?![a-z])", minus, re.sub(r"\\pm(?![a-z])", plus, text))
 
 
-def _points(text: str) -> list[str]:
-    r"""`(\pm 2, \pm 1)` is four points, `(\pm 2, \mp 1)` two."""
-    if "\\mp" in text:
-        return [_signed(text, "+", "-"), _signed(text, "-", "+")]
-    points = [text]
-    for place in reversed([match.start() for match in _EITHER_SIGN.finditer(text)]):
-        points = [f"{point[:place]}{sign}{point[place + 3 :]}" for point in points for sign in "+-"]
-    return points
-
-
 def _many(items: list[str], depth: int, word: str) -> Answer:
     trees = [read(item, depth + 1) for item in items]
-    if len(trees) > 1 and isinstance(trees[0], Named) and _ALL_REALS.fullmatch(text_of(trees[0].value)):
-        del trees[0]  # "x \in \mathbb{R}, x \ne 6"
+    match trees:
+        case [Named(_, Formula(text)), _, *_] if _ALL_REALS.fullmatch(text):
+            del trees[0]  # "x \in \mathbb{R}, x \ne 6"
     if len(trees) == 1:
         return trees[0]
     if isinstance(trees[0], Named) and not any(isinstance(tree, Named | Chain | Family) for tree in trees[1:]):
@@ -280,9 +254,8 @@ def _bracketed(text: str, depth: int) -> Answer | None:
     if set_braces := re.fullmatch(r"\\\{(.*)\\\}", text):
         if such := _SUCH_THAT.match(set_braces[1]):
             return read(such[1], depth + 1)
-        if _SINGLE_BRACES.search(set_braces[1]) is None:
-            parts = _items(set_braces[1]) if set_braces[1].strip() else []
-            inside = [piece for part in parts for piece in _both_signs(part)]
+        if _SET.fullmatch(text):
+            inside = _items(set_braces[1]) if set_braces[1].strip() else []
             return Many(tuple(read(item, depth + 1) for item in inside), braces=True)
     if text.startswith(("(", "[")) and text.endswith((")", "]")) and matching(text, 0) == len(text) - 1:
         inside = _items(text[1:-1])
@@ -291,11 +264,6 @@ def _bracketed(text: str, depth: int) -> Answer | None:
         if len(inside) == 1 and text[0] == "(" and text[-1] == ")":
             return read(inside[0], depth + 1)
     return None
-
-
-def _braced(text: str) -> bool:
-    r"""Whether `\{...\}` is around the whole."""
-    return text.startswith(r"\{") and text.endswith(r"\}") and _SINGLE_BRACES.search(text[2:-2]) is None
 
 
 # -- relations and operations -----------------------------------------------------------------------------------------
@@ -314,11 +282,10 @@ def _related(text: str, depth: int) -> Answer | None:
         return bracketed
     if len(pieces) < 2 or any(not part.strip() for _, part in pieces[1:]):
         return None
-    modulus = _MODULUS.search(pieces[-1][1])
-    if modulus:
+    if modulus := MODULUS.search(pieces[-1][1]):
         pieces[-1] = (pieces[-1][0], pieces[-1][1][: modulus.start()])
     sides = [part.strip() for _, part in pieces]
-    relations = ["=" if separator == ":=" else separator for separator, _ in pieces[1:]]
+    relations = [separator for separator, _ in pieces[1:]]
     while relations and relations[-1] == r"\approx":
         if len(sides) == 2 and _is_label(sides[0]):
             return Named(_label(sides[0]), read(sides[1], depth + 1))
@@ -336,20 +303,12 @@ def _named(pieces: list[tuple[str, str]], text: str, depth: int) -> Answer | Non
     is_member = relations == [r"\in"]
     is_function = (
         relations == [r"\equiv"]
-        and _MODULUS.search(text) is None
+        and MODULUS.search(text) is None
         and re.match(r"\s*[a-zA-Z](?:\s*\(|\s*$)", pieces[0][1])
     )
-    if not (is_member or is_function or (relations[0] in ("=", ":=") and set(relations) <= {"=", ":=", r"\approx"})):
+    if not (is_member or is_function or (relations[0] == "=" and set(relations) <= {"=", r"\approx"})):
         return None  # y = x + y is an equation, not a name with a value
     return Named(_label(pieces[0][1]), read(text[len(pieces[0][1]) + len(relations[0]) :], depth + 1))
-
-
-def _logical(text: str, depth: int) -> Answer | None:
-    return _operated(text, depth, _LOGIC)
-
-
-def _joined(text: str, depth: int) -> Answer | None:
-    return _operated(text, depth, _SETS)
 
 
 def _operated(text: str, depth: int, operations: tuple[tuple[str, re.Pattern[str]], ...]) -> Answer | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import sympy
 
-from verifier.answers import Answer, Chain, Formula, Many, Named, Number, Operation, Row, Words, text_of
+from verifier.answers import Answer, Chain, Formula, Many, Named, Number, Operation, Row, Words
+from verifier.leaves import text_of
 from verifier.symbols import FLIPPED, parse
 from verifier.values import evaluate, is_value
 
@@ -129,8 +130,8 @@ def exact(tree: Answer) -> Any | None:
     text = text_of(tree).strip()
     if re.fullmatch(r"[+-]?\s*\\infty", text):
         return -sympy.oo if "-" in text else sympy.oo
-    found = parse(text) if isinstance(tree, Formula) else None
-    if found is None or not is_value(found) or found.free_symbols:
+    found: Any = parse(text) if isinstance(tree, Formula) else None
+    if not is_value(found) or found.free_symbols:
         return None
     value = evaluate(found, {})
     if value is None or not value.is_real:

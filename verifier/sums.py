@@ -52,8 +52,7 @@ def _written(x: Any) -> Any:
 def _term(x: Any, variable: Any, k: int) -> Any:
     names: dict[Any, Any] = {variable: sympy.Integer(k)}
     for symbol in x.free_symbols:
-        subscript = _SUBSCRIPT.fullmatch(symbol.name)
-        if subscript and variable.name in subscript["of"]:
+        if (subscript := _SUBSCRIPT.fullmatch(symbol.name)) and variable.name in subscript["of"]:
             index = subscript["of"].replace(variable.name, f"({k})")
             index = re.sub(r"\((-?\d+)\)([+-]\d{1,4})", lambda sum_: f"({int(sum_[1]) + int(sum_[2])})", index)
             names[symbol] = sympy.Symbol(f"{subscript['name']}:{index}", real=True)

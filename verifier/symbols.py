@@ -15,10 +15,9 @@ from sympy.core.function import AppliedUndef
 
 from verifier.formulas import DIVIDED, has_matrices, parse_formula
 from verifier.latex import depth_of, without_text
-from verifier.literals import Literal, is_float_of, too_many_digits
-from verifier.names import Reading
+from verifier.literals import Literal, is_float_of
+from verifier.names import Reading, TooLarge, Unknown
 from verifier.sums import has_unknown_terms
-from verifier.tokens import TooLarge, Unknown
 from verifier.values import (
     differ_by_constant,
     equal_values,
@@ -81,22 +80,21 @@ def check_size(text: str) -> None:
     """Refuse what sympy must not see.
 
     Raises:
-        TooLarge: too long, too deep, too many digits, a tower of powers, a factorial of a factorial.
+        TooLarge: too long, too deep, a tower of powers, a factorial of a factorial.
 
     """
-    if len(text) > MAX_CHARS:
-        raise TooLarge(f"{len(text)} characters of formula; want at most {MAX_CHARS}")
-    if text.count("|") > MAX_BARS:
-        raise TooLarge(f"{text.count('|')} vertical lines; want at most {MAX_BARS}")
-    if depth_of(text) > MAX_DEPTH:
-        raise TooLarge(f"brackets nested {depth_of(text)} deep; want at most {MAX_DEPTH}")
-    if too_many_digits(text):
-        raise TooLarge("too many digits")
+    for size, most, what in (
+        (len(text), MAX_CHARS, "characters of formula"),
+        (text.count("|"), MAX_BARS, "vertical lines"),
+        (depth_of(text), MAX_DEPTH, "brackets, one in the other"),
+    ):
+        if size > most:
+            raise TooLarge(f"{size} {what}; want at most {most}")
     if _HUGE.search(text):
         raise TooLarge("a number too large to work out")
 
 
-def parse(text: str, reading: Reading = PLAIN) -> Any | None:
+def parse(text: str, reading: Reading = PLAIN) -> Any:
     """A sympy object, or None if the text is no expression. Nothing is evaluated, and nothing but LaTeX is understood.
 
     Raises:
@@ -137,8 +135,7 @@ def _parse_rest(text: str, reading: Reading) -> Any | None:
     except Exception:  # the parser raises whatever it stumbles over
         return None
     if reading.complex_i and isinstance(found, sympy.Basic):
-        units = {symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"}
-        found = found.xreplace(units) if units else found
+        return found.xreplace({symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"})
     return found
 
 
@@ -198,26 +195,23 @@ def _readings(gold: str, answer: str) -> list[Reading]:
     matrices = (has_matrices(gold) or has_matrices(answer)) and not DIVIDED.search(f"{gold} {answer}")
     plain = Reading(complex_i, matrices=matrices)
     letters = [set(re.findall(r"[A-Za-z]", side)) for side in sides]
-    both_cases = any(
-        letter.lower() in letters[0] | letters[1] for letter in letters[0] | letters[1] if letter.isupper()
-    )
-    in_one = any(letter.isupper() and letter.lower() in side for side in letters for letter in side)
-    return [plain, replace(plain, fold_case=True)] if both_cases and not in_one else [plain]
+    is_case_free = _in_both_cases(letters[0] | letters[1]) and not any(map(_in_both_cases, letters))
+    return [plain, replace(plain, fold_case=True)] if is_case_free else [plain]
+
+
+def _in_both_cases(letters: set[str]) -> bool:
+    return any(letter.isupper() and letter.lower() in letters for letter in letters)
 
 
 def _same(a: Any, b: Any) -> bool:
     if is_value(a) and is_value(b):
-        verdict = equal_values(*_without_unknown_functions(a, b))
-        if verdict is not None:
+        if (verdict := equal_values(*_without_unknown_functions(a, b))) is not None:
             return verdict
     elif is_value(a) != is_value(b):
         return False
     try:
-        if a == b:
-            return True
-        if has_unknown_terms(a) or has_unknown_terms(b):
-            return False
-        return bool(verify([a], [b], timeout_seconds=None))
+        is_known = not (has_unknown_terms(a) or has_unknown_terms(b))
+        return bool(a == b) or (is_known and bool(verify([a], [b], timeout_seconds=None)))
     except Exception:
         return False
 
@@ -234,20 +228,20 @@ def _without_unknown_functions(a: Any, b: Any) -> tuple[Any, Any]:
 def integer_of(text: str) -> int | None:
     """The exact integer that a formula without variables is; None for others."""
     expression = parse(text)
-    value = rational(expression) if expression is not None and is_value(expression) else None
+    value = rational(expression) if is_value(expression) else None
     return int(value) if value is not None and value.denominator == 1 else None
 
 
 def same_antiderivative(gold: str, answer: str) -> bool:
     """Whether two formulas, constants of integration aside, differ by a number."""
     a, b = parse(gold), parse(answer)
-    return a is not None and b is not None and is_value(a) and is_value(b) and differ_by_constant(a, b)
+    return is_value(a) and is_value(b) and differ_by_constant(a, b)
 
 
 def is_formula_of_letters(text: str) -> bool:
     """Whether a text has variables, or is no formula: it has no number as its value."""
     expression = parse(text)
-    return expression is None or not is_value(expression) or bool(expression.free_symbols)
+    return not is_value(expression) or bool(expression.free_symbols)
 
 
 def near_literal(gold: str, answer: Literal, *, rounded: bool = False) -> bool:
@@ -258,10 +252,9 @@ def near_literal(gold: str, answer: Literal, *, rounded: bool = False) -> bool:
 
     """
     expression = parse(gold, Reading(complex_i=_IMAGINARY.search(gold) is not None))
-    if expression is None or not is_value(expression) or expression.free_symbols:
+    if not is_value(expression) or expression.free_symbols:
         return False
-    fraction = rational(expression)
-    if fraction is not None:
+    if (fraction := rational(expression)) is not None:
         expression = sympy.Rational(fraction)
     value = evaluate(expression, {})
     if value is None or not value.is_real:
@@ -291,21 +284,15 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
     texts = (gold[0], gold[2], answer[0], answer[2])
     reading = Reading(matrices=any(map(has_matrices, texts)))
     sides = [parse(side, reading) for side in texts]
-    if any(side is None or not is_value(side) for side in sides):
+    if not all(map(is_value, sides)):
         return False
     a, b = (sympy.Add(sides[i], sympy.Mul(-1, sides[i + 1], evaluate=False), evaluate=False) for i in (0, 2))
     if not a.free_symbols | b.free_symbols:
-        return gold[1] == answer[1] and _same_sides(sides, either_way=gold[1] in ("=", r"\ne"))
-    ratio = proportion(a, b)
-    if ratio is None:
+        left, right, *others = sides
+        orders = (others, others[::-1]) if gold[1] in ("=", r"\ne") else (others,)
+        return gold[1] == answer[1] and any(_same(left, first) and _same(right, second) for first, second in orders)
+    if (ratio := proportion(a, b)) is None:
         return False
     if gold[1] in ("=", r"\ne") or ratio > 0:
         return gold[1] == answer[1]
     return answer[1] == FLIPPED.get(gold[1])
-
-
-def _same_sides(sides: list[Any], *, either_way: bool) -> bool:
-    """Whether two relations between numbers have the same numbers on their sides."""
-    left, right, other_left, other_right = sides
-    orders = [(other_left, other_right), (other_right, other_left)] if either_way else [(other_left, other_right)]
-    return any(_same(left, first) and _same(right, second) for first, second in orders)

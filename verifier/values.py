@@ -12,8 +12,8 @@ from typing import Any
 
 import sympy
 
+from verifier.names import TooLarge
 from verifier.sums import limits_of, written_out
-from verifier.tokens import TooLarge
 
 MAX_BITS = 200_000
 MAX_FACTORIAL = 5_000
@@ -61,8 +61,7 @@ def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> A
     """
     if not _is_bounded(expression, point):
         raise TooLarge("a number too large to work out")
-    out = written_out(expression, point)
-    if out is None:
+    if (out := written_out(expression, point)) is None:
         return None
     expression, point = out
     try:
@@ -161,8 +160,7 @@ def _symbols(a: Any, b: Any) -> list[Any]:
 
 def equal_values(a: Any, b: Any) -> bool | None:
     """Whether two expressions are the same number or function; None if they have too few values to tell."""
-    symbols = _symbols(a, b)
-    if not symbols:
+    if not (symbols := _symbols(a, b)):
         return _equal_constants(a, b)
     if exact := _exact_values(a, b):
         return all(x == y for x, y in exact)

@@ -54,6 +54,7 @@ _IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _BETWEEN_NAMES = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+")
 _NAME = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,3}")
 _NO_LIST = re.compile(r"\b(?:not|neither|nor|or|but|both|is|are|no|yes)\b", re.IGNORECASE)
+_SENTENCE = re.compile(r"(?![-\d.])[^=<>^_{}\\+*/]*[A-Za-z]{2}[^=<>^_{}\\+*/]*")
 _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[A-Za-z]|[A-Za-z]")
 
 
@@ -62,12 +63,11 @@ def number_words(words: str) -> int | None:
     total = current = last = 0
     seen = False
     for word in words.replace("-", " ").split():
-        value = _UNITS.get(word, _TENS.get(word))
-        if value is not None:
+        if (value := _UNITS.get(word, _TENS.get(word))) is not None:
             if seen and not (last >= 100 or (20 <= last < 100 and 0 < value < 10)):
                 return None
             current, last = current + value, value
-        elif word in SCALES and seen and last:
+        elif word in SCALES and last:
             last = SCALES[word]
             total, current = (total, current * last) if last == 100 else (total + current * last, 0)
         elif not (word == "and" and last >= 100):
@@ -91,8 +91,7 @@ def verbal_form(text: str) -> str | None:
     if ratio := _TO.fullmatch(plain.lower()):
         sides = [_digits(side) for side in ratio.groups()]
         return f"{sides[0]}:{sides[1]}" if all(sides) else None
-    sign = _SIGNED.match(plain)
-    if sign:
+    if sign := _SIGNED.match(plain):
         number = _digits(plain[sign.end() :].lower())
         return None if number is None or number.startswith("-") else "-" + number
     return _with_unit(plain.lower())
@@ -102,8 +101,7 @@ def _digits(words: str) -> str | None:
     """A number in words or digits, in digits."""
     if literal(words) is not None:
         return words
-    number = number_words(words)
-    if number is not None:
+    if (number := number_words(words)) is not None:
         return str(number)
     top, _, part = words.replace("-", " ").rpartition(" ")
     part = part if part in _PARTS else part.removesuffix("s")
@@ -119,8 +117,7 @@ def _with_unit(plain: str) -> str | None:
         return None
     words = plain.split(" ")
     for length in range(min(len(words), 12), 0, -1):
-        number = _digits(" ".join(words[:length]))
-        if number is not None and re.match(r"[\d\\]", number):
+        if (number := _digits(" ".join(words[:length]))) is not None and re.match(r"[\d\\]", number):
             rest = " ".join(words[length:])
             whole = rf"{number} \text{{{rest}}}" if rest else number
             return whole if literal(whole) is not None else None
@@ -159,27 +156,16 @@ def plain_words(text: str) -> list[str]:
     r"""The words of `\text{...}` or of letters that are no product of variables; several if they list names."""
     in_text = "\\text" in text
     plain = re.sub(r"\s+", " ", without_text(text)).strip(" .,;:!\"'")
-    choice = re.fullmatch(r"\(?\s*([A-Z])\s*\)?\s*[.:)]?", plain)
-    if in_text and choice:
+    if in_text and (choice := re.fullmatch(r"\(?\s*([A-Z])\s*\)?\s*[.:)]?", plain)):
         return [choice[1]]
-    if not plain or plain[0] in "+-" or "\\" in plain:
-        return []
-    if not (in_text or len(plain) > 3 or plain.lower() in ("no", "yes", "odd")):
-        return []
     if "-" in plain and not in_text and not re.search("[A-Za-z]{4}", plain):
         return []  # ax - b
-    in_text = in_text and re.fullmatch(r"[A-Za-z\s.,!?'-]*", _IN_TEXT.sub("", text)) is not None
-    if (
-        in_text
-        and re.fullmatch(r"[^=<>^_{}\\+*/]*[A-Za-z]{2}[^=<>^_{}\\+*/]*", plain)
-        and not re.match(r"[-+]?\s*[\d.]", plain)
-    ):
+    if in_text and _SENTENCE.fullmatch(plain) and re.fullmatch(r"[A-Za-z\s.,!?'-]*", _IN_TEXT.sub("", text)):
         return _names(plain)
-    if _PLAIN_WORDS.fullmatch(plain) and not re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", plain):
-        if (" " in plain or "'" in plain) and not re.search("[A-Za-z]{3}", plain):
-            return []
-        return [normal_words(plain)] if " " in plain or len(plain) > 3 else []
-    return []
+    is_product = re.search("[ ']", plain) and not re.search("[A-Za-z]{3}", plain)
+    is_list = re.search(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])", plain)
+    is_words = len(plain) > 3 and _PLAIN_WORDS.fullmatch(plain) and not is_product and not is_list
+    return [normal_words(plain)] if is_words else []
 
 
 def _names(plain: str) -> list[str]:
