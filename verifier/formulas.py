@@ -50,12 +50,7 @@ def has_matrices(text: str) -> bool:
 
 
 def parse_formula(text: str, reading: Reading) -> Any:
-    """The expression, not worked out.
-
-    Raises:
-        Unknown: the text is no formula, or has parts that this grammar does not know.
-
-    """
+    """The expression, not worked out; raises Unknown if the text has parts that this grammar does not know."""
     parser = _Parser(text, reading)
     found = parser.with_choose()
     if parser.token:

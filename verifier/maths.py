@@ -84,12 +84,7 @@ class Gold:
 
 
 def grade_math(gold: str, answer: str, *, strict: bool = False) -> Grade:
-    """See `verifier.graders.math`.
-
-    Args:
-        strict: only what is in the last box, an `<answer>` tag, a line `####` or `Answer:` counts.
-
-    """
+    """See `verifier.graders.math`, and `math_strict` for a strict one."""
     wanted = read_gold(gold)
     if not answer.strip():
         return unparsable("the answer is empty")
@@ -268,12 +263,7 @@ def _chosen(gold: str, answer: str) -> tuple[str, str] | None:
 
 @lru_cache(maxsize=4000)
 def read_gold(gold: str) -> Gold:
-    """Read a reference answer.
-
-    Raises:
-        BadGold: it is empty, or nothing that could be compared.
-
-    """
+    """Read a reference answer; raises BadGold if it is empty, or nothing that could be compared."""
     if not gold.strip():
         raise BadGold("the gold answer is empty")
     if damage := damage_in(gold):

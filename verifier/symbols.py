@@ -77,12 +77,7 @@ _ENERGY = re.compile(r"\\[A-Za-z]+|\\?begin\{[^{}]*\}|\{[A-Za-z]{2,}\}|E|(?<![A-
 
 
 def check_size(text: str) -> None:
-    """Refuse what sympy must not see.
-
-    Raises:
-        TooLarge: too long, too deep, a tower of powers, a factorial of a factorial.
-
-    """
+    """Raise TooLarge for what sympy must not see: too long, too deep, a tower of powers, a factorial of a factorial."""
     for size, most, what in (
         (len(text), MAX_CHARS, "characters of formula"),
         (text.count("|"), MAX_BARS, "vertical lines"),
@@ -95,11 +90,9 @@ def check_size(text: str) -> None:
 
 
 def parse(text: str, reading: Reading = PLAIN) -> Any:
-    """A sympy object, or None if the text is no expression. Nothing is evaluated, and nothing but LaTeX is understood.
+    """A sympy object, or None if the text is no expression; raises TooLarge as `check_size` does.
 
-    Raises:
-        TooLarge: see `check_size`.
-
+    Nothing is evaluated, and nothing but LaTeX is understood.
     """
     check_size(text)
     return _parse(_without_unit(text), reading)
@@ -245,11 +238,9 @@ def is_formula_of_letters(text: str) -> bool:
 
 
 def near_literal(gold: str, answer: Literal, *, rounded: bool = False) -> bool:
-    """Whether a decimal of six places or more, or an exact number, is what a formula without variables comes to.
+    """Whether a number is what a formula without variables comes to.
 
-    Args:
-        rounded: a decimal of fewer places may stand for what rounds to it.
-
+    A decimal of six places or more, of any if `rounded`, stands for what rounds to it.
     """
     expression = parse(gold, Reading(complex_i=_IMAGINARY.search(gold) is not None))
     if not is_value(expression) or expression.free_symbols:

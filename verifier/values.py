@@ -55,9 +55,7 @@ def is_value(x: Any) -> bool:
 def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> Any | None:
     """The complex number that an expression is at a point; None if it is none there.
 
-    Raises:
-        TooLarge: an exponent that is a power itself, or what a binomial chooses from, is beyond working out.
-
+    Raises TooLarge if an exponent that is a power itself, or what a binomial chooses from, is beyond working out.
     """
     if not _is_bounded(expression, point):
         raise TooLarge("a number too large to work out")
