@@ -99,5 +99,4 @@ class Family:
     value: "Answer"
 
 
-Leaf = Number | Formula
 Answer = Number | Formula | Words | Ratio | Many | Operation | Row | Grid | Named | Chain | Family

@@ -6,21 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from verifier import symbols, units
-from verifier.answers import (
-    Answer,
-    Chain,
-    Family,
-    Formula,
-    Grid,
-    Leaf,
-    Many,
-    Named,
-    Number,
-    Operation,
-    Ratio,
-    Row,
-    Words,
-)
+from verifier.answers import Answer, Chain, Family, Formula, Grid, Many, Named, Number, Operation, Ratio, Row, Words
 from verifier.latex import split_outside, without_text
 from verifier.literals import same_number
 
@@ -40,7 +26,6 @@ _PERIOD = re.compile(
     r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
 )
 """A sum with a period in it; a letter under a function or a power is no free one."""
-
 _NAME = re.compile(r"\(?\s*[A-Za-z]\s*\)?\.?")
 _FUNCTION_OF_X = re.compile(r"[fgh]\([a-xz]\)")
 _LETTER = re.compile(r"\\?[a-z]+")
@@ -60,7 +45,7 @@ def normal(text: str) -> str:
     return plain.lower() if _WORD.search(re.sub(r"\\[A-Za-z]+", " ", text)) else plain  # R/r is not r/R
 
 
-def same_leaves(gold: Leaf, answer: Leaf) -> bool:
+def same_leaves(gold: Number | Formula, answer: Number | Formula) -> bool:
     """Whether two numbers or formulas have the same value."""
     match gold, answer:
         case Number(_, value), Number(_, other):
@@ -76,7 +61,8 @@ def same_leaves(gold: Leaf, answer: Leaf) -> bool:
     if re.search(r"\d_", a + b):
         return _same_based(a, b)
     if _ROW_TIMES.search(a) or _ROW_TIMES.search(b):
-        return _plain_transposes(a) == _plain_transposes(b)
+        a, b = (re.sub(r"\\(?:top|intercal)(?![a-z])", "T", re.sub(r"[{}\s]", "", text)) for text in (a, b))
+        return a == b
     if isinstance(answer, Number):
         if symbols.is_formula_of_letters(a):
             is_plain = not answer.value.unit and not answer.value.percent and not _PLAIN_WORD.search(a)
@@ -87,10 +73,6 @@ def same_leaves(gold: Leaf, answer: Leaf) -> bool:
     if (parts := _antiderivatives(a, b)) is not None:
         return symbols.same_antiderivative(*parts)
     return symbols.same_expression(a, _with_integer_letter(a, b))
-
-
-def _plain_transposes(text: str) -> str:
-    return re.sub(r"\\(?:top|intercal)(?![a-z])", "T", re.sub(r"[{}\s]", "", text))
 
 
 def _antiderivatives(gold: str, answer: str) -> tuple[str, str] | None:
@@ -123,8 +105,7 @@ def _with_integer_letter(gold: str, answer: str) -> str:
     mine, theirs = (set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", text))) for text in (gold, answer))
     if mine == theirs or len(mine) != 1 or len(theirs) != 1 or not mine | theirs <= _WHOLE:
         return answer
-    changed = with_letters(Formula(answer), {theirs.pop(): mine.pop()})
-    return text_of(changed) if changed is not None else answer
+    return symbols.renamed(answer, {theirs.pop(): mine.pop()})
 
 
 def same_words(a: str, b: str) -> bool:
@@ -198,16 +179,14 @@ def base_of(label: str) -> str:
 
 def with_letters(tree: Answer, names: dict[str, str]) -> Answer | None:
     """A tree with other names for some letters; None if another letter has a new name already."""
-    taken = set(names.values()) - set(names)
-    clash = False
+    there: set[str] = set()
 
-    def letter(found: re.Match[str]) -> str:
-        nonlocal clash
-        clash = clash or found[0] in taken
-        return names.get(found[0], found[0])
+    def change(text: str) -> str:
+        there.update(symbols.LETTER.findall(text))
+        return symbols.renamed(text, names)
 
-    changed: Answer = _changed(tree, lambda text: re.sub(r"\\[A-Za-z]+|[A-Za-z]", letter, text))
-    return None if clash else changed
+    changed: Answer = _changed(tree, change)
+    return None if there.intersection(set(names.values()) - set(names)) else changed
 
 
 def _changed(part: Any, change: Callable[[str], str]) -> Any:

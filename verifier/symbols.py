@@ -72,6 +72,7 @@ _INTEGRAL = re.compile(
     r"(\\int\s*_\s*(?:\{[^{}]*\}|[\w-])\s*\^\s*(?:\{[^{}]*\}|\\?\w+))(.*?)(?<![A-Za-z\\])d\s*([a-z])(?![A-Za-z])",
     re.DOTALL,
 )
+LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _SUBSCRIPT = re.compile(r"([A-Z]|(?<![A-Za-z\\])[a-z])\s*_\s*(?:\{\s*\\([a-z]+)\s*\}|\\([a-z]+))")
 _ENERGY = re.compile(r"\\[A-Za-z]+|\\?begin\{[^{}]*\}|\{[A-Za-z]{2,}\}|E|(?<![A-Za-z])e(?=\s*_)")
 
@@ -139,16 +140,17 @@ def _with_bound_names(text: str) -> str:
     names = [letter for letter in "wvusqrzyx" if letter not in letters]
     if not bound or len(names) <= len(bound):
         return text
-    text = _INTEGRAL.sub(lambda found: f"{found[1]}{_renamed(found[2], found[3], names[-1])}d {names[-1]}", text)
+    text = _INTEGRAL.sub(lambda found: f"{found[1]}{renamed(found[2], {found[3]: names[-1]})}d {names[-1]}", text)
     for name in names[:-1]:
         letter = next((found for found in _BOUND.finditer(text) if found[1] not in names), None)
         if letter is not None:
-            text = text[: letter.start()] + _renamed(text[letter.start() :], letter[1], name)
+            text = text[: letter.start()] + renamed(text[letter.start() :], {letter[1]: name})
     return text
 
 
-def _renamed(text: str, letter: str, name: str) -> str:
-    return re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda found: name if found[0] == letter else found[0], text)
+def renamed(text: str, names: dict[str, str]) -> str:
+    """A formula with other names for some letters or commands."""
+    return LETTER.sub(lambda found: names.get(found[0], found[0]), text)
 
 
 def _known_names(text: str) -> str:
