@@ -122,10 +122,8 @@ def _peel(text: str) -> str:
 def _number(text: str, depth: int) -> Answer | None:
     if (value := literal(text)) is None:
         return None
-    two = _TWO_INTEGERS.fullmatch(text)
-    if two is None or _THOUSANDS.fullmatch(text):
-        return Number(text, value)
-    return Number(text, value, (read(two[1], depth + 1), read(two[2], depth + 1)))
+    two = None if _THOUSANDS.fullmatch(text) else _TWO_INTEGERS.fullmatch(text)
+    return Number(text, value, tuple(read(part, depth + 1) for part in two.groups()) if two else ())
 
 
 def _words(text: str, depth: int) -> Answer | None:
@@ -297,18 +295,15 @@ def _related(text: str, depth: int) -> Answer | None:
 
 
 def _named(pieces: list[tuple[str, str]], text: str, depth: int) -> Answer | None:
-    if len(pieces) < 2 or not _is_label(pieces[0][1]):
+    label = pieces[0][1]
+    if len(pieces) < 2 or not _is_label(label):
         return None
     relations = [separator for separator, _ in pieces[1:]]
     is_member = relations == [r"\in"]
-    is_function = (
-        relations == [r"\equiv"]
-        and MODULUS.search(text) is None
-        and re.match(r"\s*[a-zA-Z](?:\s*\(|\s*$)", pieces[0][1])
-    )
+    is_function = relations == [r"\equiv"] and not MODULUS.search(text) and re.match(r"\s*[a-zA-Z]\s*(?:\(|$)", label)
     if not (is_member or is_function or (relations[0] == "=" and set(relations) <= {"=", r"\approx"})):
         return None  # y = x + y is an equation, not a name with a value
-    return Named(_label(pieces[0][1]), read(text[len(pieces[0][1]) + len(relations[0]) :], depth + 1))
+    return Named(_label(label), read(text[len(label) + len(relations[0]) :], depth + 1))
 
 
 def _operated(text: str, depth: int, operations: tuple[tuple[str, re.Pattern[str]], ...]) -> Answer | None:
@@ -319,11 +314,10 @@ def _operated(text: str, depth: int, operations: tuple[tuple[str, re.Pattern[str
         if len(parts) > 1 and all(part.strip() for part in parts):
             items = tuple(read(part, depth + 1) for part in parts[:MAX_ITEMS])
             labels = [item.label for item in items if isinstance(item, Named)]
-            if sign == "land" and len(set(labels)) < len(labels):
-                return Operation(sign, items)  # no two solutions
-            if sign in ("lor", "land") and all(isinstance(item, Named | Chain | Number | Many) for item in items):
-                return Many(items, word="or" if sign == "lor" else "and")
-            return Operation(sign, items)
+            is_one = sign == "land" and len(set(labels)) < len(labels)  # no two solutions
+            are_values = all(isinstance(item, Named | Chain | Number | Many) for item in items)
+            word = {"lor": "or", "land": "and"}.get(sign)
+            return Many(items, word=word) if word and are_values and not is_one else Operation(sign, items)
     return None
 
 
