@@ -18,16 +18,7 @@ from verifier.latex import depth_of, without_text
 from verifier.literals import Literal, is_float_of
 from verifier.names import Reading, TooLarge, Unknown
 from verifier.sums import has_unknown_terms
-from verifier.values import (
-    differ_by_constant,
-    equal_values,
-    evaluate,
-    is_value,
-    near,
-    near_in_full,
-    proportion,
-    rational,
-)
+from verifier.values import differ_by_constant, equal_values, evaluate, is_value, near, near_fully, proportion, rational
 
 MAX_DEPTH = 25
 """Deepest nesting of brackets that is parsed: the parser's time is exponential in it."""
@@ -166,8 +157,7 @@ def unit_of(text: str) -> str:
 
 
 def _without_unit(text: str) -> str:
-    shorter = _UNIT.sub("", text)
-    shorter = _UNIT_WORDS.sub("", shorter)
+    shorter = _UNIT_WORDS.sub("", _UNIT.sub("", text))
     if not _TRIGONOMETRIC.search(shorter):
         shorter = re.sub(r"(?<=[\d})])\s*°(?=\s*$)", "", shorter)
     return shorter.strip()
@@ -257,7 +247,7 @@ def near_literal(gold: str, answer: Literal, *, rounded: bool = False) -> bool:
         return near(value, sympy.Float(number, 30) * sympy.pi.evalf(30) / 180)
     for exact in {number, number / 100} if answer.percent else {number}:
         if near(value, sympy.Float(exact, 30)):
-            return near_in_full(expression, exact, value)
+            return near_fully(expression, exact, value)
         if answer.decimals is not None and (rounded or answer.decimals >= 6) and not answer.percent:
             return _is_rounded(value, exact, answer)
     return False
@@ -267,9 +257,8 @@ def _is_rounded(value: Any, exact: Any, answer: Literal) -> bool:
     """Whether a decimal is a value rounded, cut after ten places or more, or as a float prints it."""
     unit = sympy.Rational(1, 10 ** (answer.decimals or 0))
     is_cut = (answer.decimals or 0) >= 10 and value * exact > 0 and 0 <= abs(value) - abs(exact) < unit
-    if is_cut or abs(value - exact) <= unit / 2:
-        return True
-    return is_float_of(answer, abs(value - exact) / abs(value), float(value))
+    is_near = is_cut or abs(value - exact) <= unit / 2
+    return bool(is_near) or is_float_of(answer, abs(value - exact) / abs(value), float(value))
 
 
 def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> bool:
@@ -286,6 +275,5 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
         return gold[1] == answer[1] and any(_same(left, first) and _same(right, second) for first, second in orders)
     if (ratio := proportion(a, b)) is None:
         return False
-    if gold[1] in ("=", r"\ne") or ratio > 0:
-        return gold[1] == answer[1]
-    return answer[1] == FLIPPED.get(gold[1])
+    is_kept = gold[1] in ("=", r"\ne") or ratio > 0
+    return answer[1] == (gold[1] if is_kept else FLIPPED.get(gold[1]))

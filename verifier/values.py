@@ -173,7 +173,7 @@ def equal_values(a: Any, b: Any) -> bool | None:
         if (num_real and not both_real) or max(abs(x), abs(y)) < _NOTHING:
             continue
         if near(x, y, tolerance) and (
-            tolerance == _ROUNDED or _near_in_full(a, b, point, x, _DIGITS if num_real or is_slow else _POINT_PLACES)
+            tolerance == _ROUNDED or _near_fully(a, b, point, x, _DIGITS if num_real or is_slow else _POINT_PLACES)
         ):
             num_real, num_complex = num_real + both_real, num_complex + (not both_real)
         elif both_real:
@@ -220,7 +220,7 @@ def _equal_constants(a: Any, b: Any) -> bool | None:
         return None
     if a.has(sympy.Float) or b.has(sympy.Float):
         return near(x, y, _ROUNDED)
-    return near(x, y, _CONSTANT) and near_in_full(a, b, x)
+    return near(x, y, _CONSTANT) and near_fully(a, b, x)
 
 
 def near(x: Any, y: Any, tolerance: str = _CONSTANT) -> bool:
@@ -231,14 +231,14 @@ def near(x: Any, y: Any, tolerance: str = _CONSTANT) -> bool:
     )
 
 
-def near_in_full(a: Any, b: Any, value: Any) -> bool:
+def near_fully(a: Any, b: Any, value: Any) -> bool:
     """Whether two constants that agree at first agree far behind the point as well."""
     if a.has(*_SLOW) or b.has(*_SLOW):
         return True
-    return _near_in_full(a, b, {}, value, _PLACES)
+    return _near_fully(a, b, {}, value, _PLACES)
 
 
-def _near_in_full(a: Any, b: Any, point: dict[Any, Any], value: Any, places: int) -> bool:
+def _near_fully(a: Any, b: Any, point: dict[Any, Any], value: Any, places: int) -> bool:
     """Whether two values agree to so many places behind the point; huge ones only if they are the same expression."""
     size = abs(value)
     num_digits = int(sympy.log(size, 10).evalf(15)) + 1 if size > 1 else 0
