@@ -237,8 +237,7 @@ def plain_end(text: str) -> str:
     yes_or_no = _YES_OR_NO.findall(text)
     if len(yes_or_no) == 1 and re.match(r"(?:yes|no)\s*[,.;:!]", text, re.IGNORECASE):
         return str(yes_or_no[0])
-    bold = [match for match in _BOLD.findall(text) if not match.rstrip().endswith(":")]
-    if bold:
+    if bold := [match for match in _BOLD.findall(text) if not match.rstrip().endswith(":")]:
         return unwrap(bold[-1])
     derived = [*_DERIVED.finditer(text)]
     sentence = _SENTENCE_END.split(text[derived[-1].end() :], maxsplit=1)[0] if derived else ""
@@ -287,14 +286,11 @@ def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.M
         before, last = numbers[-2:]
         between = before[0].lstrip("-+($€£¥−0123456789.,/*=×÷ ") + text[before.end() : last.start()]
         between = " " + between.lstrip("^)% ")
-        if _DIVIDED.fullmatch(between):
-            numbers = numbers[:-1]
-            continue
-        behind = text[before.start() : before.end() + 3]
+        counts = re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", text[before.start() : before.end() + 3])
         has_unit = re.match(r"[^A-Za-z]*\s?[A-Za-z]", text[last.start() : last.end() + 3])
-        if not (_BY_DOING.search(between) or (_CIRCUMSTANCE.search(between) and has_unit)):
-            break
-        if _NEW_STATEMENT.search(_PASSIVE.sub(" ", between)) or not re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", behind):
+        is_aside = _BY_DOING.search(between) or (_CIRCUMSTANCE.search(between) and has_unit)
+        is_new = _NEW_STATEMENT.search(_PASSIVE.sub(" ", between)) or not counts
+        if not _DIVIDED.fullmatch(between) and (is_new or not is_aside):
             break
         numbers = numbers[:-1]
     return numbers
@@ -323,24 +319,17 @@ def _last_bare_latex(text: str) -> tuple[int, int] | None:
     commands = [*_COMMAND.finditer(text)]
     if not commands:
         return None
-    stop = commands[-1].end()
-    while True:
-        behind = _AFTER_COMMAND.match(text, stop)
-        assert behind
-        stop = behind.end()
+    stop, closing = 0, commands[-1].end() - 1
+    while closing >= 0:
+        stop = next(_AFTER_COMMAND.finditer(text, closing + 1)).end()
         closing = matching(text, stop) if text[stop : stop + 1] == "{" else -1
-        if closing < 0:
-            break
-        stop = closing + 1
     start = commands[-1].start()
     for command in reversed(commands[:-1]):
         between = text[command.end() : start]
         if not re.fullmatch(r"[\s\d{}()+\-*/^_.,a-z=]{0,60}", between) or re.search(r"[a-z]{3}", between):
             break
         start = command.start()
-    before = re.search(r"[-+\d\s.*/^({]*$", text[:start])
-    assert before
-    return before.start(), stop
+    return next(re.finditer(r"[-+\d\s.*/^({]*$", text[:start])).start(), stop
 
 
 def _formula_text(match: re.Match[str], text: str) -> str:
