@@ -111,18 +111,16 @@ def check_prompts(prompts: Sequence[tuple[str, int, Prompt]], workers: int = 1, 
         except UserError as error:
             problems.append(Problem(source, number, name, str(error)))
             continue
-        damage = damage_in(prompt.answer) if prompt.grader in READS_LATEX else None
-        if damage is not None:
+        if prompt.grader in READS_LATEX and (damage := damage_in(prompt.answer)) is not None:
             problems.append(Problem(source, number, name, damage, kind="control character"))
             continue
         sound[str(position)] = (source, number, prompt)
     bad = dict(_graded({key: prompt for key, (_, _, prompt) in sound.items()}, workers, timeout_s))
     for key, (source, number, prompt) in sound.items():
         name = f"prompt {prompt.prompt_id!r}"
-        ambiguity = ambiguity_of(prompt.answer) if prompt.grader in READS_LATEX else None
         if key in bad:
             problems.append(Problem(source, number, f"{name}, grader {prompt.grader}", bad[key]))
-        elif ambiguity is not None:
+        elif prompt.grader in READS_LATEX and (ambiguity := ambiguity_of(prompt.answer)) is not None:
             problems.append(Problem(source, number, name, ambiguity, kind="two readings", is_warning=True))
     return problems
 

@@ -31,15 +31,7 @@ _CONSTANT, _AT_POINT, _ROUNDED = "1e-28", "1e-20", "1e-10"
 """How far apart, relatively, equal numbers may be: constants, values at points, and where a decimal is rounded."""
 _NOTHING = sympy.Float("1e-25")
 """Smaller values at points are rounding, and tell nothing."""
-_POINTS = (
-    "0.7310585786",
-    "1.8393972059",
-    "2.6180339887",
-    "-0.5671432904",
-    "-1.4142135624",
-    "3.3598856662",
-    "0.2801694990",
-)
+_POINTS = "0.7310585786 1.8393972059 2.6180339887 -0.5671432904 -1.4142135624 3.3598856662 0.2801694990".split()
 _STEPS = (sympy.floor, sympy.ceiling, sympy.Mod, sympy.sign, sympy.Abs, sympy.Max, sympy.Min, sympy.Piecewise)
 _SLOW = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 _WAVES = (sympy.sin, sympy.cos, sympy.tan, sympy.cot)
