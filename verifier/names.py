@@ -22,6 +22,8 @@ ENDS = frozenset(
     ["", *") ] } + - , = \\rfloor \\rceil \\bmod \\mod \\pmod \\choose \\over \\pm".split(), *TIMES, *OVER]
 )
 _FUNCTION_LETTERS = frozenset("fghFGH")
+_PLAIN = rf"(?:[A-Za-z]|\d+|\\(?:{'|'.join(GREEK)}))"
+_PLAIN_ARGUMENT = re.compile(rf"\( {_PLAIN}(?: , {_PLAIN})* \)")
 _TOKEN = re.compile(r"\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d+)?|\.\d+|\\[A-Za-z]+|\\.|'+|.)", re.ASCII)
 
 
@@ -161,14 +163,7 @@ class Names:
 
     def _is_plain_argument(self) -> bool:
         """Whether one name or number, or several with commas, is in the parentheses that follow."""
-        ahead = 1
-        while re.fullmatch(r"[A-Za-z]|\d+|\\(?:" + "|".join(GREEK) + ")", self.ahead(ahead)):
-            if self.ahead(ahead + 1) == ")":
-                return True
-            if self.ahead(ahead + 1) != ",":
-                return False
-            ahead += 2
-        return False
+        return _PLAIN_ARGUMENT.match(" ".join(self.tokens[self.place :])) is not None
 
     def is_flat(self) -> bool:
         """Whether no parentheses are in the square brackets that follow, so that these do not merely enclose others."""
