@@ -40,9 +40,9 @@ _SYNONYMS = {
     name: to
     for to, names in (
         (r" \le ", r"\leqslant \leq \le <= =<"), (r" \ge ", r"\geqslant \geq \ge >="), (r" \ne ", r"\neq \ne !="),
-        (r" \approx ", r"\approx \simeq \doteq \thickapprox ~="), (" < ", r"\lt"), (" > ", r"\gt"), ("=", ":="), ("(", r"\langle"),
-        (")", r"\rangle"), (r"\{", r"\lbrace"), (r"\}", r"\rbrace"), ("|", r"\lvert \rvert \vert \mid"), ("€", r"\euro"),
-        ("£", r"\pounds \pound"), ("$", r"\dollar \textdollar \$"), (r"\log_{10} ", r"\lg"),
+        (r" \approx ", r"\approx \simeq \doteq \thickapprox ~="), (" < ", r"\lt"), (" > ", r"\gt"), ("=", ":="),
+        ("(", r"\langle"), (")", r"\rangle"), (r"\{", r"\lbrace"), (r"\}", r"\rbrace"), ("|", r"\lvert \rvert \vert \mid"),
+        ("€", r"\euro"), ("£", r"\pounds \pound"), ("$", r"\dollar \textdollar \$"), (r"\log_{10} ", r"\lg"),
         (r"\emptyset ", r"\varnothing"), ("...", r"\ldots \dots \cdots"),
     )
     for name in names.split()

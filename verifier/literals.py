@@ -278,7 +278,7 @@ def _close(a: Literal, b: Literal) -> bool:
 
 
 def is_float_of(number: Literal, error: Any, value: float) -> bool:
-    """Whether a decimal that is off by this share of a value is the value as a float prints it, in full or to 15 figures."""
+    """Whether a decimal, off by this share (`error`) of a value, is the value as a float prints it: 15 figures or more."""
     figures = len(str(abs(int(number.value * 10**number.decimals)))) if number.decimals else 0
     if figures < 15 or number.decimals is None or error > FLOAT_ERROR:
         return False
