@@ -32,10 +32,9 @@ def _grade(wanted: int, found: Found) -> Grade:
 
 @lru_cache(maxsize=4000)
 def _wanted(gold: str) -> int:
-    for text in (gold, clean(unwrap(gold))):
-        if (wanted := _integer(text)) is not None:
-            return wanted
-    raise BadGold(f"{gold[:_SHOWN]!r} is not an integer")
+    if (wanted := _integer(gold)) is None and (wanted := _integer(clean(unwrap(gold)))) is None:
+        raise BadGold(f"{gold[:_SHOWN]!r} is not an integer")
+    return wanted
 
 
 def _integer(text: str) -> int | None:
