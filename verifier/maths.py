@@ -343,6 +343,7 @@ def warm_up() -> None:
         (r"(-\infty, 3]", r"x \le 3"),
         (r"2x + 4y = 3", r"y = -\frac{x}{2} + \frac{3}{4}"),
         (r"f(x) + \int_0^1 t dt", r"f(x) + \frac12"),
+        (r"\int_0^x e^{-t^2}dt", r"\int_0^x e^{-u^2}du"),  # tables that no answer's MAX_CALLS should pay for
         (r"\{1, \sqrt{2}\}", r"\sqrt2, 1"),
         (r"\begin{pmatrix}1 & x\end{pmatrix}", r"\begin{bmatrix}1 & x\end{bmatrix}"),
     ):

@@ -35,9 +35,9 @@ def test_lines_come_out_in_order_with_an_outcome_each() -> None:
         json.dumps({"gold": "1", "answer": "1" * 10_000_000}),
         '{"gold": "1/2", "answer": "0.5"}',
     ]
-    rows, notes = run(lines, "--timeout", "1")
+    rows, notes = run(lines, "--timeout", "30")  # the sum ends by its work, however slow the machine is
     assert [row["outcome"] for row in rows] == [
-        "correct", "timeout", "error", "error", "error", "correct", "error", "error", "unparsable", "unparsable",
+        "correct", "wrong", "error", "error", "error", "correct", "error", "error", "unparsable", "unparsable",
         "unparsable", "correct",
     ]  # fmt: skip
     assert all(list(row) == ["outcome", "reward", "reason", "elapsed_ms"] for row in rows)
@@ -47,7 +47,7 @@ def test_lines_come_out_in_order_with_an_outcome_each() -> None:
     assert rows[6]["reason"] == "line 8: 'answer' is null, no text or number; want an object with gold and answer"
     assert rows[7]["reason"] == "gold: the gold answer is empty"
     assert rows[10]["reason"] == "the answer is 10,000,000 characters long; want at most 1,000,000"
-    assert 900 < rows[1]["elapsed_ms"] < 2500
+    assert "in the work that is allowed" in str(rows[1]["reason"])
     assert "12 answers in " in notes
     assert "warning: 4 lines could not be read (line 3, 4, 6, 8): outcome error" in notes
 
@@ -104,3 +104,8 @@ def test_the_function_keeps_order_over_workers_and_takes_input_as_it_goes() -> N
 def test_the_function_refuses_an_unknown_grader_at_once() -> None:
     with pytest.raises(UserError, match="there is no grader 'nope'"):
         grade_answers([], "nope")
+
+
+def test_the_first_integral_of_a_worker_is_graded_as_the_next() -> None:
+    pair = (r"\int_0^x e^{-t^2}dt", r"\int_0^x e^{-u^2}du")
+    assert [graded.grade.outcome for graded in grade_answers([pair] * 2, "math", workers=1)] == ["correct", "correct"]
