@@ -48,7 +48,7 @@ smollm2: models/smollm2-135m-instruct/config.json  ## A few updates of a real pr
 	$(BIN)/rucksack up configs/smollm2.toml
 
 test: $(READY)  ## Run all tests, those on a real Kafka broker and a real vLLM among them.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)  ## Check style and types.
 	$(BIN)/ruff check .
