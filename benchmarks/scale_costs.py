@@ -21,6 +21,8 @@ from rich.table import Table
 
 from stream.console import make_console
 
+AT_ONCE = 1e9
+"""Tokens a second at which a rollout takes no time."""
 ROLES = ("producer", "kafka", "verifier", "allocator", "learner")
 
 
@@ -66,6 +68,18 @@ def num_waiting(role: str, case: Mapping[str, Any]) -> int:
     return int(sum(numbers.values()) if role == "kafka" else numbers[role])
 
 
+def mean_tokens(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """Of the rollouts of each case, by the bytes of their trajectories.
+
+    Where engines have a rate, what has ended so far is shorter than what was asked for; where they have none, it is not.
+    """
+    sizes = np.array([row["found"]["kib"]["trajectories"] for row in rows])
+    asked = np.array([float(row["case"]["answer_tokens"]) for row in rows])
+    at_once = np.array([row["case"]["tokens_per_s"] >= AT_ONCE for row in rows])
+    slope, start = np.polyfit(asked[at_once], sizes[at_once], 1)
+    return np.where(at_once, asked, (sizes - start) / slope)
+
+
 def cost_of(role: str, rows: Sequence[Mapping[str, Any]]) -> Cost:
     """One role's, from cases on one broker."""
     used = np.array([row["found"]["cpu_ms"].get(role, 0.0) * row["found"]["rollouts_per_s"] for row in rows])
@@ -74,9 +88,9 @@ def cost_of(role: str, rows: Sequence[Mapping[str, Any]]) -> Cost:
             (
                 num_waiting(role, row["case"]),
                 row["found"]["rollouts_per_s"],
-                row["found"]["rollouts_per_s"] * row["case"]["answer_tokens"] / 1000,
+                row["found"]["rollouts_per_s"] * tokens / 1000,
             )
-            for row in rows
+            for row, tokens in zip(rows, mean_tokens(rows), strict=True)
         ]
     )
     factors = least_squares(columns / used[:, None], np.ones(used.size))
@@ -87,7 +101,7 @@ def cost_of(role: str, rows: Sequence[Mapping[str, Any]]) -> Cost:
 def kib_of(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """KiB of a rollout on the log, one copy: of any, and per thousand tokens."""
     sizes = np.array([sum(row["found"]["kib"].values()) for row in rows])
-    columns = np.array([(1.0, row["case"]["answer_tokens"] / 1000) for row in rows])
+    columns = np.array([(1.0, tokens / 1000) for tokens in mean_tokens(rows)])
     each, tokens = least_squares(columns / sizes[:, None], np.ones(sizes.size))
     return float(each), float(tokens)
 

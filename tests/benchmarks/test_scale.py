@@ -66,11 +66,10 @@ def test_costs_are_those_between_the_first_mark_and_the_last() -> None:
 
 
 def row_of(producers: int, rate: float, tokens: int, **cpu_ms: float) -> dict[str, Any]:
-    case = {"producers": producers, "brokers": 1, "verifiers": 1, "answer_tokens": tokens}
-    return {
-        "case": case,
-        "found": {"rollouts_per_s": rate, "cpu_ms": cpu_ms, "kib": {"jobs": 1.0, "verdicts": 0.01 * tokens}},
-    }
+    asked, tokens_per_s = (2 * tokens, 4000.0) if producers == 1 else (tokens, 1e9)
+    case = {"producers": producers, "verifiers": 1, "answer_tokens": asked, "tokens_per_s": tokens_per_s}
+    kib = {"jobs": 1.0, "trajectories": 0.01 * tokens}
+    return {"case": case, "found": {"rollouts_per_s": rate, "cpu_ms": cpu_ms, "kib": kib}}
 
 
 def test_costs_are_divided_into_waiting_rollouts_and_tokens() -> None:
