@@ -204,6 +204,8 @@ def _is_denied_before(sentence: str) -> bool:
 
 def _arrives_elsewhere(box: str, after: str, *, hedged: bool, by_conclusion: bool) -> bool:
     """Whether the text turns, or concludes, and then states another number than that of the box."""
+    if not after.strip(" \n\t$.)}\\]*"):
+        return False
     value = literal(clean(box))
     turned = 2 if value is not None and _OPERATES.match(after) else int(hedged)  # 1: but, 2: wait
     other = settled = False
