@@ -2,7 +2,7 @@
 
     python -m benchmarks.clients [--rate 540] [--seconds 20] [--rounds 3] [--confluent FOLDER] [--out FILE.json]
 
-A process does what a verifier does, without the grading: every 50 ms it polls a topic in a consumer group, sends each message on
+A process does what a verifier does, without the grading: every 100 ms it polls a topic in a consumer group, sends each message on
 to another topic, bundled as `stream.bundles` has it, acknowledged by all replicas, and once a second commits. The messages
 come at a steady rate from a process that is not measured. Measured is the CPU time of the process over the seconds after its
 first message, with its client's threads; a rate of 0 shows what waiting costs. Clients take turns, a figure is the median of the
