@@ -1,6 +1,6 @@
 """Changes what is believed of a prompt: a belief and what happened to its group in, the belief after it out. Pure."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from allocator.forgetting import PER_VISIT, with_group
 from allocator.modes import MIN_TRIALS

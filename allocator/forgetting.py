@@ -6,6 +6,8 @@ rewards that come are scored against what each rule had forecast, and the rule w
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import mul
 
 import numpy as np
 
@@ -22,8 +24,13 @@ MEMORY = 0.9
 
 def faded(counts: Sequence[float], versions: int) -> tuple[float, ...]:
     """One prompt's counts under each of PER_VERSION, so many versions later. Trials come first, then successes."""
-    factors = [factor ** max(versions, 0) for factor in PER_VERSION]
-    return tuple(count * factor for count, factor in zip(counts, factors * 2, strict=True))
+    return tuple(map(mul, counts, _factors(max(versions, 0))))
+
+
+@lru_cache(maxsize=1024)
+def _factors(versions: int) -> tuple[float, ...]:
+    """What so many versions leave of each count: of the trials, then of the successes."""
+    return tuple(factor**versions for factor in PER_VERSION * 2)
 
 
 def with_group(counts: Sequence[float], versions: int, num_graded: float, num_correct: float) -> tuple[float, ...]:

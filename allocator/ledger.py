@@ -68,6 +68,8 @@ class Ledger:
         self._num_partitions = num_partitions
         self.entries: dict[str, Entry] = {}
         self._outstanding: dict[int, int] = defaultdict(int)
+        self.num_open_rollouts = 0
+        """Rollouts that were asked for in groups that have not ended. Counted, not summed: it is asked for at every poll."""
 
     def open(self, prompt_id: str, group: OpenGroup, now_s: float) -> Entry:
         """Admit a group, cut in slices, each on the partition with the fewest outstanding rollouts."""
@@ -77,6 +79,7 @@ class Ledger:
             entry.slices = [Slice(start=0, stop=group.num_rollouts, partition=0, issued_s=now_s)]
             entry.rewards = dict.fromkeys(range(group.num_rollouts))
             entry.complete = True
+            self.num_open_rollouts += 0 if group.ended else group.num_rollouts
         else:
             self.grow(entry, now_s)
         return entry
@@ -90,6 +93,7 @@ class Ledger:
             partition = min(range(self._num_partitions), key=lambda number: self._outstanding[number])
             self._outstanding[partition] += stop - start
             entry.slices.append(Slice(start=start, stop=stop, partition=partition, issued_s=now_s))
+            self.num_open_rollouts += 0 if entry.group.ended else stop - start
         return entry.slices[old:]
 
     def record(self, verdict: Verdict) -> Entry | None:
@@ -107,9 +111,18 @@ class Ledger:
                 self._outstanding[piece.partition] -= 1
         return entry if len(entry.rewards) == entry.num_asked else None
 
+    def change(self, group: OpenGroup) -> None:
+        """A group is observed, or has ended."""
+        entry = self.entries[group.group_id]
+        if group.ended and not entry.group.ended:
+            self.num_open_rollouts -= entry.num_asked
+        entry.group = group
+
     def close(self, group_id: str) -> None:
         """Forget a group that is over."""
         entry = self.entries.pop(group_id)
+        if not entry.group.ended:
+            self.num_open_rollouts -= entry.num_asked
         for piece in entry.slices:
             self._outstanding[piece.partition] -= len(entry.missing(piece))
 
@@ -122,11 +135,6 @@ class Ledger:
             for piece in entry.slices
             if now_s - piece.issued_s > lease_s and entry.missing(piece)
         ]
-
-    @property
-    def num_open_rollouts(self) -> int:
-        """Admitted rollouts whose group has not ended."""
-        return sum(entry.num_asked for entry in self.entries.values() if not entry.group.ended)
 
     def num_expected(self, mean: float) -> float:
         """Rollouts that the groups that have not ended will take, where one that may grow takes the mean at least."""

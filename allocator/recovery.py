@@ -5,7 +5,7 @@ that transaction is in the log still, and is read again.
 
 A transaction (jobs, beliefs, offsets) should become visible as a whole or not at all. Brokers were found to tear some
 (Jepsen on Bufstream 0.1.0, 2024: the protocol before KIP-890), so no law rests on it:
-    - offsets are in the record of a belief, so they cannot part from the beliefs that rest on them;
+    - offsets are in the record of the beliefs that rest on them, so they cannot part;
     - jobs without their belief are found as partial groups, and admitted as they are; records of them are held until then;
     - a belief without its jobs has slices whose lease runs out, so they are issued again;
     - beliefs are written twice, by the transaction that changes them and by the next one.
@@ -15,7 +15,8 @@ import gc
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+
+import numpy as np
 
 from allocator.admission import first_evaluations
 from allocator.beliefs import next_group_id
@@ -24,10 +25,13 @@ from allocator.forgetting import PER_VERSION
 from allocator.ledger import Ledger
 from allocator.prompt_queue import PromptQueue
 from allocator.state import PartialGroup, State
-from stream.broker import Offsets
+from stream.broker import Offsets, Record
+from stream.codec import decode
 from stream.config import Config
-from stream.messages import TRAINING, Belief, Job, OpenGroup, Position, Prompt, Update, Verdict
+from stream.errors import BadRecord, UserError
+from stream.messages import TRAINING, Belief, Commit, Job, OpenGroup, Position, Prompt, Update, Verdict
 from stream.run_topics import RunTopics
+from stream.snapshot import Snapshot, decode_or_none
 from stream.topics import BELIEFS, JOBS, UPDATES
 from stream.worker import Delivery
 
@@ -37,6 +41,10 @@ NEWEST_UPDATES = 8
 """Updates that are read again at the start, for the newest version: some offsets hold no record."""
 NEWEST_ROUNDS = 4
 """Rounds' worth of newest jobs that are looked through for partial groups."""
+MIN_SLOTS = 16
+"""Slots for records of beliefs; more where a pool has more rounds' worth of prompts. Few are little to keep, many to repeat."""
+MOST_BELIEFS = 8192
+"""Beliefs that a transaction puts into one record, beside those that it repeats: some 4 MB."""
 
 
 class Recovery:
@@ -54,6 +62,10 @@ class Recovery:
         """Ids of the groups whose jobs are in the log, though no belief tells of them."""
         self._held: list[Delivery] = []
         self._just_written: set[str] = set()
+        self._slot = -1
+        """Of the last transaction."""
+        self._slots = np.zeros(0, np.int32)
+        """That which holds the newest belief of each prompt, in the order of the pool; -1 for none. [M]"""
 
     # -- coming back --------------------------------------------------------------------------------------------------
 
@@ -112,15 +124,27 @@ class Recovery:
                 state.ledger.open(belief.prompt_id, belief.open_group, 0.0)  # the stream's clock begins
         return state
 
-    def _read_beliefs(self, pool: Mapping[str, Prompt]) -> tuple[dict[str, Belief], Belief]:
-        """The newest of every prompt, and the last record that tells of the whole run."""
-        beliefs, last = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in pool}, Belief(prompt_id="")
-        for belief in self._topics.read_each(BELIEFS):
-            if belief.positions or belief.pace is not None:
-                last = belief
-                self.offsets = {(at.topic, at.partition): at.offset for at in belief.positions}
-            if belief.prompt_id in beliefs:
-                beliefs[belief.prompt_id] = replace(belief, positions=(), pace=None, losses=())
+    def _read_beliefs(self, pool: Mapping[str, Prompt]) -> tuple[dict[str, Belief], Commit]:
+        """The newest of every prompt, and the last transaction.
+
+        Raises:
+            UserError: an older version of Rucksack has written them.
+
+        """
+        beliefs = {prompt_id: Belief(prompt_id=prompt_id) for prompt_id in pool}
+        last, slots = Commit(slot=-1, beliefs=(), positions=(), losses=()), dict.fromkeys(pool, -1)
+        for batch in Snapshot(self._topics.broker, self._topics.run, [BELIEFS]):
+            for record in batch:
+                commit: Commit | None = decode_or_none(record, BELIEFS)
+                if commit is None:
+                    _refuse_older(record)
+                    continue
+                newest = {belief.prompt_id: belief for belief in commit.beliefs if belief.prompt_id in pool}
+                beliefs.update(newest)
+                slots.update(dict.fromkeys(newest, commit.slot))
+                last = commit
+        self.offsets = {(at.topic, at.partition): at.offset for at in last.positions}
+        self._slot, self._slots = last.slot, np.fromiter(slots.values(), np.int32)
         return beliefs, last
 
     # -- partial groups -----------------------------------------------------------------------------------------------
@@ -158,21 +182,33 @@ class Recovery:
         """Write what changed since the last transaction, and again what that one wrote, as a part of the open one.
 
         Args:
-            offsets: what has been read since the start, as far as it is in the beliefs. They go with the last belief.
+            offsets: what has been read since the start, as far as it is in the beliefs.
 
         """
+        ids, indices = state.evidence.prompt_ids, state.evidence.indices
         written = sorted(self._just_written | state.changed)
         positions = tuple(
             Position(topic=topic, partition=partition, offset=offset)
             for (topic, partition), offset in {**self.offsets, **offsets}.items()
         )
-        for prompt_id in written:
-            belief = state.beliefs[prompt_id]
-            if prompt_id == written[-1]:
-                losses = tuple(state.evidence.scores.losses.tolist())
-                belief = replace(belief, positions=positions, pace=state.pace, losses=losses)
-            topics.send(BELIEFS, prompt_id, belief)
-        self._just_written, state.changed = state.changed, set()
+        num_slots = max(MIN_SLOTS, len(ids) // min(state.groups_per_update, MOST_BELIEFS // 2))
+        slots = [(self._slot + 1 + part) % num_slots for part in range(-(-len(written) // MOST_BELIEFS) or 1)]
+        for part, slot in enumerate(slots):
+            self._slots[indices(written[part * MOST_BELIEFS : (part + 1) * MOST_BELIEFS])] = slot
+        told = set[str]()
+        for slot in slots:
+            in_slot = [ids[index] for index in np.flatnonzero(self._slots == slot)]
+            commit = Commit(
+                slot=slot,
+                beliefs=tuple(state.beliefs[prompt_id] for prompt_id in in_slot),
+                positions=positions,
+                losses=tuple(state.evidence.scores.losses.tolist()),
+                pace=state.pace,
+            )
+            topics.send(BELIEFS, str(slot), commit)
+            told.update(in_slot)
+        self._slot = slots[-1]
+        self._just_written, state.changed = told - (self._just_written - state.changed), set()
 
 
 def partial_groups(unbelieved: Iterable[Job], beliefs: Mapping[str, Belief]) -> dict[str, PartialGroup]:
@@ -197,6 +233,17 @@ def _is_unbelieved(job: Job, beliefs: Mapping[str, Belief]) -> bool:
         return False
     following = next_group_id(belief)
     return (len(job.group_id), job.group_id) >= (len(following), following)  # ids end in numbers
+
+
+def _refuse_older(record: Record) -> None:
+    """Raise UserError for a belief as it was written before `Commit`: the run would begin anew, unnoticed."""
+    try:
+        decode(record.value, Belief)
+    except BadRecord:
+        return  # no allocator has written it
+    raise UserError(
+        f"{record.topic} was written by an older version of Rucksack: go on with that one, or choose another run.name"
+    )
 
 
 @contextmanager

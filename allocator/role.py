@@ -15,8 +15,8 @@ What blocks it, and what unblocks it:
       the time in which a producer and a verifier were at work: a run that stands still gives nothing up;
     - after a crash that tore a transaction, the groups that it left behind wait for the ends of their prompts' earlier ones.
 
-The one source of the offsets is the topic `beliefs`: the last belief of each transaction holds those that all beliefs rest
-on (`Belief.positions`), and nothing is committed to a consumer group. An offset is passed once what its record says is in
+The one source of the offsets is the topic `beliefs`: the record of each transaction holds those that all beliefs rest on
+(`Commit.positions`), and nothing is committed to a consumer group. An offset is passed once what its record says is in
 a belief. So after a crash, all that is in memory beyond the last transaction is read again (`allocator.recovery`).
 """
 

@@ -60,6 +60,11 @@ class State:
         """The newest that an update has told of: older weights may not sample what is admitted from now on."""
         return self.evidence.version
 
+    @property
+    def groups_per_update(self) -> int:
+        """About how many groups a round admits: where it is counted in rollouts, most are of one."""
+        return self.rollouts_per_update or self.prompts_per_update
+
     def issued(self, prompt_id: str) -> frozenset[int]:
         """Rollouts of a prompt's next group that the log asks for already."""
         partial = self.partial_groups.get(prompt_id)
@@ -123,4 +128,4 @@ class State:
             self.ledger.close(group.group_id)
             self.queue.put(belief)
         else:
-            self.ledger.entries[group.group_id].group = belief.open_group
+            self.ledger.change(belief.open_group)

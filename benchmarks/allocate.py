@@ -36,7 +36,7 @@ from localkafka.local import LocalKafka
 from stream.config import Config
 from stream.console import make_console
 from stream.kafka import KafkaBroker
-from stream.messages import Belief, Budgeting, OpenGroup, Position, Prompt, Visit
+from stream.messages import Belief, Budgeting, Commit, OpenGroup, Position, Prompt, Visit
 from stream.run_topics import RunTopics
 from stream.topics import BELIEFS, TOPICS, VERDICTS
 
@@ -45,6 +45,8 @@ SIZES = ((256, 2048), (512, 8192), (1024, 16_384))
 MILLION = (1_000_000, 16_000_000)
 WANTED_SPEEDUP, WANTED_S, WANTED_MB, WANTED_START_S = 5000, 2.0, 1000, 30.0
 RUN = "start-up"
+PER_RECORD = 480
+"""Beliefs, as a round of the demo changes them."""
 
 
 def main() -> int:
@@ -204,7 +206,8 @@ def write_beliefs(servers: str, num_prompts: int) -> dict[str, Any]:
     broker.create_topics(RUN, TOPICS, 4)
     log = RunTopics(broker, RUN, "benchmark")
     why = Budgeting(mode="bayes", success_rate=0.3, num_observed=9.0, value=0.08, price=0.002)
-    correct = np.random.default_rng(3).binomial(8, rates(num_prompts)).tolist()
+    positions = (Position(topic=VERDICTS.of(RUN), partition=0, offset=0),)
+    correct, beliefs = np.random.default_rng(3).binomial(8, rates(num_prompts)).tolist(), list[Belief]()
     for i, wins in enumerate(correct):
         group = OpenGroup(group_id=f"prompt-{i:07d}.0002", num_rollouts=8, round=2, budgeting=why)
         belief = Belief(
@@ -218,9 +221,12 @@ def write_beliefs(servers: str, num_prompts: int) -> dict[str, Any]:
             recent_tokens=1234.5,
             visits=(Visit(num_correct=wins, num_graded=8),) * 2,
             open_group=group if i % 1000 == 0 else None,
-            positions=(Position(topic=VERDICTS.of(RUN), partition=0, offset=0),) if i == num_prompts - 1 else (),
         )
-        log.send(BELIEFS, belief.prompt_id, belief)
+        beliefs.append(belief)
+        if len(beliefs) == PER_RECORD or i == num_prompts - 1:
+            slot = i // PER_RECORD
+            log.send(BELIEFS, str(slot), Commit(slot=slot, beliefs=tuple(beliefs), positions=positions, losses=()))
+            beliefs.clear()
     log.writer.flush()
     log.writer.close()
     broker.close()

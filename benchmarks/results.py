@@ -1,26 +1,45 @@
-"""Keeps what benchmarks find: the machine they ran on, a log of finished runs that is resumed, and JSON."""
+"""Keeps what benchmarks find: the machine they ran on, a log of finished runs that is resumed, and JSON; ends them on SIGTERM."""
 
 import importlib.metadata
 import json
 import os
 import platform
+import signal
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
+def exit_on_sigterm() -> None:
+    """Have SIGTERM raise SystemExit(143) in the main thread, so that `with` and `finally` end what was started.
+
+    Once: `timeout` sends it twice, and the second must not break off the ending.
+    """
+
+    def leave(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 def machine(*distributions: str) -> dict[str, Any]:
-    """The machine and the versions that figures hold for. It is the same whenever asked: no load, no time."""
+    """The machine and the versions that figures hold for, of what is installed. No load, no time: it is the same whenever asked."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
+    facts = {
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in distributions},
     }
+    for name in distributions:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            facts[name] = importlib.metadata.version(name)
+    return facts
 
 
 def load() -> float:

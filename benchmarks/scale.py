@@ -8,6 +8,8 @@ many as the rest can take (`1e9`). Brokers are Apache Kafka with a partition a p
 copies. Allocator and verifiers (grader `math`) are as ever, the learner reads, ends groups and publishes as ever, and its
 gradient is left out (benchmarks/scale_roles.py). Answers have lognormal lengths, of tokens of five characters.
 
+A case that comes to no steady state goes on until SIGTERM ends it; the cases before it are in FILE.json.
+
 All of it shares one machine, so rollouts/s say when that is full. What carries over to others is CPU time per rollout by
 role, from the operating system, between two updates of the steady state, and bytes per rollout by topic.
 """
@@ -28,7 +30,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.pipeline import cpu_seconds
-from benchmarks.results import as_line, load, machine, write_rows
+from benchmarks.results import as_line, exit_on_sigterm, load, machine, write_rows
 from infra.placement import Placement, WorkerSpec
 from infra.supervisor import Supervisor
 from localkafka.local import LocalKafka
@@ -215,17 +217,27 @@ class World:
 
 
 def measure(case: Case, seconds: float) -> Found:
-    """Run a case until it is steady, and then for so long."""
+    """Run a case until it is steady, and then for so long; says how far it is."""
+    begin_s = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - begin_s:6.1f} s: {what}", flush=True)
+
     with tempfile.TemporaryDirectory(prefix="scale") as folder, ExitStack() as stack:
         world = World(case, Path(folder), stack)
+        say("brokers answer")
         while not world.producers_running:
             world.step()
+        say("all producers run")
         settled = time.monotonic() + max(10.0, 2 * case.turn_s)
         while time.monotonic() < settled or not world.rollouts:
             world.step()
+        say(f"settled, {world.rollouts} rollouts so far")
         marks = [world.next_update()]
         while len(marks) < 3 or marks[-1].at_s - marks[0].at_s < seconds:
             marks.append(world.next_update())
+        say(f"measured, {world.rollouts} rollouts so far")
+    say("ended")
     return found_between(marks, case.brokers)
 
 
@@ -272,6 +284,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of the steady state, at least three updates")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
+    exit_on_sigterm()
     facts = machine("kafka-python")
     print(as_line(facts))
     rows = []

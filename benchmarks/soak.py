@@ -31,7 +31,7 @@ import psutil
 from rich.table import Table
 
 from benchmarks.pipeline import RECIPE, role_of
-from benchmarks.results import as_line, load, machine
+from benchmarks.results import as_line, exit_on_sigterm, load, machine
 from benchmarks.stand_in import spec
 from infra.supervisor import Supervisor
 from localkafka.local import LocalKafka
@@ -303,6 +303,7 @@ def draw(figures: Mapping[str, Any], out: Path) -> None:
 
 def main() -> None:
     """Entry point."""
+    exit_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=600.0, help="after which it is enough")

@@ -5,8 +5,8 @@
     verdicts --> handle --> Scoreboard.record --complete--> _publish --> evaluations
 
 What blocks it, and what unblocks it:
-    - evaluations are made one after the other: each waits for the one before it to be published;
-    - one is published when every rollout has a verdict, or nothing has come for `timeout_s`: then with what there is;
+    - the evaluations of one policy are made together; those of the next wait until all of them are published;
+    - one is published when every rollout has a verdict, or nothing has come of any for `timeout_s`: then with what there is;
     - a rollout that older weights have sampled is asked for again;
     - verdicts are read only while an evaluation is under way, from where they ended when it began.
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class Evaluator:
-    """Measures policies, one set of prompts at a time."""
+    """Measures policies, one after the other."""
 
     def __init__(
         self,
@@ -61,10 +61,10 @@ class Evaluator:
         # Jobs of an evaluator that has died may still be answered: the session tells its verdicts from ours.
         self._session = uuid.uuid4().hex[:8]
         self._queue: deque[Scoreboard] = deque()
-        self._scoreboard: Scoreboard | None = None
-        """Of the evaluation under way."""
-        self._last_verdict_s = 0.0
-        """When its newest verdict came."""
+        self._under_way: dict[str, Scoreboard] = {}
+        """Evaluations of one policy, by the beginning of their groups' ids."""
+        self._heard_s = 0.0
+        """When they began, or when their newest verdict came."""
         self._next_partition = 0
         published = topics.read_all(EVALUATIONS)
         self._has_base = {evaluation.name for evaluation in published}
@@ -82,33 +82,34 @@ class Evaluator:
     @property
     def wants_input(self) -> bool:
         """While an evaluation is under way: most verdicts are of training."""
-        return self._scoreboard is not None
+        return bool(self._under_way)
 
     @property
     def finished(self) -> bool:
         """The final policy is evaluated on all sets."""
-        return self._final_queued and self._scoreboard is None and not self._queue
+        return self._final_queued and not self._under_way and not self._queue
 
     def handle(self, delivery: Delivery) -> None:
-        """Record a verdict of the evaluation under way; all others are passed over."""
+        """Record a verdict of an evaluation under way; all others are passed over."""
         verdict: Verdict = delivery.message
-        scoreboard, job = self._scoreboard, verdict.trajectory.job
-        if scoreboard is None or not job.group_id.startswith(self._group_prefix(scoreboard)):
+        job = verdict.trajectory.job
+        scoreboard = self._under_way.get(job.group_id.partition("/")[0])
+        if scoreboard is None:
             return
-        self._last_verdict_s = time.monotonic()
+        self._heard_s = time.monotonic()
         if not scoreboard.record(verdict):
             rollout_index = verdict.trajectory.rollout_index
             self._send_job(scoreboard, job.prompt, rollout_index, rollout_index + 1)
 
     def work(self) -> bool:
-        """Follow the policies; start the next evaluation, or publish one that is complete or overdue."""
+        """Follow the policies; start the evaluations of the next, or publish those that are complete or overdue."""
         self._follow_policies()
-        if self._scoreboard is None and self._queue:
-            self._start(self._queue.popleft())
-        scoreboard = self._scoreboard
-        if scoreboard is not None:
-            silent_s = time.monotonic() - max(scoreboard.started_s, self._last_verdict_s)
-            if scoreboard.complete or silent_s > self._config.evaluator.timeout_s:
+        if not self._under_way and self._queue:
+            self._start_next()
+        is_overdue = time.monotonic() - self._heard_s > self._config.evaluator.timeout_s
+        for prefix, scoreboard in list(self._under_way.items()):
+            if scoreboard.complete or is_overdue:
+                del self._under_way[prefix]
                 self._publish(scoreboard)
         return False
 
@@ -141,7 +142,7 @@ class Evaluator:
             self._queue_base(policy)
         elif policy.step >= self._config.run.num_updates:
             return  # it comes again as the final one
-        elif policy.step >= self._last_step + table.every and self._scoreboard is None and not self._queue:
+        elif policy.step >= self._last_step + table.every and not self._under_way and not self._queue:
             self._last_step = policy.step - policy.step % table.every
             for name in self._regular_sets:
                 self._enqueue(name, policy, table.samples, table.temperature)
@@ -175,27 +176,29 @@ class Evaluator:
                 samples=samples,
                 temperature=temperature,
                 final=policy.final,
-                started_s=time.monotonic(),
             )
         )
 
-    # -- one evaluation -----------------------------------------------------------------------------------------------
+    # -- evaluations under way ----------------------------------------------------------------------------------------
 
-    def _start(self, scoreboard: Scoreboard) -> None:
-        # Its verdicts come behind what the topic holds now, before the first job goes out.
+    def _start_next(self) -> None:
+        """Start all that is queued of the oldest policy."""
+        # Their verdicts come behind what the topic holds now, before the first job goes out.
         ends = self._topics.broker.end_offsets(VERDICTS.of(self._topics.run))
         self.reader.seek({(VERDICTS.of(self._topics.run), partition): end for partition, end in ends.items()})
-        self._scoreboard = scoreboard
-        scoreboard.started_s = time.monotonic()
-        for prompt in scoreboard.prompts:
-            self._send_job(scoreboard, prompt, 0, scoreboard.samples)
+        version, self._heard_s = self._queue[0].policy_version, time.monotonic()
+        while self._queue and self._queue[0].policy_version == version:
+            scoreboard = self._queue.popleft()
+            self._under_way[self._prefix(scoreboard)] = scoreboard
+            for prompt in scoreboard.prompts:
+                self._send_job(scoreboard, prompt, 0, scoreboard.samples)
 
     def _send_job(self, scoreboard: Scoreboard, prompt: Prompt, start: int, stop: int) -> None:
         """Ask for rollouts [start, stop) of a prompt."""
         sampling = self._config.sampling
         greedy = scoreboard.temperature == 0.0
         job = Job(
-            group_id=f"{self._group_prefix(scoreboard)}{prompt.prompt_id}",
+            group_id=f"{self._prefix(scoreboard)}/{prompt.prompt_id}",
             start=start,
             stop=stop,
             num_rollouts=scoreboard.samples,
@@ -214,8 +217,8 @@ class Evaluator:
         self._next_partition = (self._next_partition + 1) % self._topics.num_partitions(JOBS)
         self._topics.send(JOBS, f"{job.group_id}/{start}", job, partition=self._next_partition)
 
-    def _group_prefix(self, scoreboard: Scoreboard) -> str:
-        return f"eval.{scoreboard.name}.v{scoreboard.policy_version}.{self._session}/"
+    def _prefix(self, scoreboard: Scoreboard) -> str:
+        return f"eval.{scoreboard.name}.v{scoreboard.policy_version}.{self._session}"
 
     def _publish(self, scoreboard: Scoreboard) -> None:
         evaluation = scoreboard.result(time.time())
@@ -227,7 +230,6 @@ class Evaluator:
         self._topics.send(EVALUATIONS, name, evaluation)
         self._num_evaluations += 1
         self._accuracies[name] = evaluation.accuracy
-        self._scoreboard = None
 
 
 def load_sets(config: Config) -> dict[str, list[Prompt]]:

@@ -19,8 +19,6 @@ class Scoreboard:
     samples: int
     temperature: float
     final: bool
-    started_s: float
-    """On the caller's monotonic clock."""
     verdicts: dict[tuple[str, int], Verdict] = field(default_factory=dict)
     """By prompt id and rollout index."""
 

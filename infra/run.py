@@ -31,52 +31,62 @@ ROLE_NAMES = {f"{role}s": role for role in SCALABLE} | {role: role for role in S
 class Run:
     """One run under supervision."""
 
-    def __init__(
-        self,
-        config: Config,
-        broker: Broker,
-        kafka: LocalKafka | None,
-        placement: Placement,
-        folder: Path,
-        screen: Screen,
-    ) -> None:
-        """`kafka` is the run's own broker, which is restarted when it dies; None for a broker that others look after."""
+    def __init__(self, config: Config, placement: Placement, folder: Path, screen: Screen) -> None:
         self._config = config
         self._placement = placement
         self._folder = folder
         self._screen = screen
         self._board = Board(config.run.name, config.run.num_updates)
-        self._board_reader = BoardReader(broker, self._board)
         self._supervisor = Supervisor(config.up, self._say)
-        self._broker_nodes = BrokerNodes(kafka, config.up, self._say) if kafka is not None else None
+        self._broker_nodes: BrokerNodes | None = None
         self._asked_down = False
 
-    def until_over(self, stop: Stop) -> int:
-        """Start the workers and keep them going until the run has ended; returns the exit code."""
+    def start_producers(self) -> None:
+        """Start those that take longest to start, before there is a broker, which they wait for. Not for a run that may be done."""
+        if not (self._config.run.path / "model").is_dir():
+            for spec in self._placement.initial():
+                if spec.role == "producer":
+                    self._supervisor.add(spec)
+
+    def kill(self) -> None:
+        """SIGKILL to the workers that still run: the run ends before it has begun."""
+        self._supervisor.kill_all()
+
+    def until_over(self, broker: Broker, kafka: LocalKafka | None, stop: Stop) -> int:
+        """Start the workers and keep them going until the run has ended; returns the exit code.
+
+        Args:
+            kafka: the run's own broker, which is restarted when it dies; None for a broker that others look after.
+
+        """
+        if kafka is not None:
+            self._broker_nodes = BrokerNodes(kafka, self._config.up, self._say)
+        board_reader = BoardReader(broker, self._board)
         with Control(self._folder) as control, self._screen:
             try:
                 for spec in self._placement.initial():
-                    self._supervisor.add(spec)
+                    if spec.name not in self._supervisor.workers:
+                        self._supervisor.add(spec)
                 while not (self._over or self._failure or stop.is_set() or self._asked_down):
-                    self._step(control)
+                    self._step(control, board_reader)
                     stop.wait(STEP_S)
-                self._board_reader.step()
+                board_reader.step()
                 self._show()
                 if stop.is_set():
                     self._say("stopping (Ctrl-C again: at once)")
             finally:
                 self._supervisor.stop(self._config.up.stop_timeout_s)
-                self._board_reader.close()
+                board_reader.close()
             self._say(self._ending(stop))
         if self._failure:
             return 1
         return 128 + stop.signal if stop.signal else ASKED_DOWN if self._asked_down else 0
 
-    def _step(self, control: Control) -> None:
+    def _step(self, control: Control, board_reader: BoardReader) -> None:
         self._supervisor.step(endless=SCALABLE)
         if self._broker_nodes is not None:
             self._broker_nodes.step()
-        self._board_reader.step()
+        board_reader.step()
         self._kill_silent_workers()
         control.poll(self.answer)
         self._show()

@@ -29,7 +29,7 @@ MAY_CHANGE = ("up", "broker.timeout_s", "broker.settings", "producer.replicas", 
 
 @contextmanager
 def claimed(config: Config) -> Iterator[Path]:
-    """The run's folder, ours alone while inside; made if it is new.
+    """The run's folder, ours alone while inside; made if it is new. A mistake that shows inside leaves a new run's name free.
 
     Raises:
         UserError: a run of this name has another configuration, or is up already.
@@ -52,17 +52,23 @@ def claimed(config: Config) -> Iterator[Path]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        _settle_config(folder, config)
-        yield folder
+        is_new = _settle_config(folder, config)
+        try:
+            yield folder
+        except UserError:
+            if is_new:
+                (folder / "config.json").unlink(missing_ok=True)
+            raise
 
 
-def _settle_config(folder: Path, config: Config) -> None:
+def _settle_config(folder: Path, config: Config) -> bool:
+    """Write the configuration of a new run, or compare it with that of a run that is there; whether it is new."""
     file, wanted = folder / "config.json", flattened(config.model_dump(mode="json"))
     if not file.is_file():
         temporary = file.with_suffix(".tmp")
         temporary.write_text(config.model_dump_json(indent=2))
         temporary.rename(file)
-        return
+        return True
     try:
         saved = flattened(json.loads(file.read_text()))
     except (ValueError, AttributeError) as error:
@@ -76,6 +82,7 @@ def _settle_config(folder: Path, config: Config) -> None:
             f"run {config.run.name} exists in {folder} with another configuration: {key} is {wanted.get(key)!r}, there it "
             f"is {saved.get(key)!r}{more}; choose another run.name, resume with the old values, or remove the folder"
         )
+    return False
 
 
 def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

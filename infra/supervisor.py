@@ -174,6 +174,14 @@ class Supervisor:
             worker.exit_code = worker.process.wait()
             worker.process = None
 
+    def kill_all(self) -> None:
+        """SIGKILL to all that run, at once."""
+        for worker in self.workers.values():
+            if worker.process is not None:
+                _kill_group(worker.process)
+                worker.exit_code = worker.process.wait()
+                worker.process = None
+
     # -- one worker ---------------------------------------------------------------------------------------------------
 
     def _start(self, worker: Worker) -> None:

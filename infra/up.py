@@ -1,7 +1,8 @@
 """Runs `rucksack up CONFIG` from its checks to its report: folder, broker, topics, the run itself (`infra.run`)."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from infra.run_folder import claimed
 from infra.screen import screen_for
 from infra.web import web_page
 from localkafka.local import LocalKafka
-from prompts.sources import read_prompts
+from prompts.sources import Loaded, read_prompts
 from prompts.tokens import check_renders
 from stream.broker import Broker
 from stream.config import Config, load
@@ -46,17 +47,24 @@ def up(
 
     """
     config = load(recipe, list(overrides))
-    lines = check(config)
+    loaded = check(config)
     cards = visible_gpus()
     gpus = plan_gpus(config, cards, facts_of(config.run.model) if cards else None)
     warnings = [f"warning: {found.name}: {found.text}; {found.remedy}" for found in warnings_of(config)]
-    for line in (*lines, *gpus.lines, *warnings):
+    for line in (*loaded.lines, *gpus.lines, *warnings):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     stop = stop_on_signals()
     with ExitStack() as stack:
         folder = stack.enter_context(claimed(config))
         stack.enter_context(logging_to(folder / "logs" / "up.log"))
-        kafka = stack.enter_context(local_broker(config, folder, console))
+        # Beside the broker's start, as the tokenizer's library takes seconds to import.
+        rendering = stack.enter_context(ThreadPoolExecutor(1)).submit(
+            check_renders, [*loaded.pool, *loaded.heldout], config
+        )
+        run = Run(config, placement(config, recipe, overrides, gpus), folder, screen_for(console))
+        stack.callback(run.kill)
+        kafka = stack.enter_context(local_broker(config, folder, console, meanwhile=run.start_producers))
+        rendering.result()
         broker = connect(config)
         stack.callback(broker.close)
         broker.create_topics(config.run.name, kept_for(config.broker.answers_hours, TOPICS), config.broker.partitions)
@@ -67,8 +75,7 @@ def up(
             return 0
         if web:
             stack.enter_context(web_page(config, recipe, console))
-        run = Run(config, broker, kafka, placement(config, recipe, overrides, gpus), folder, screen_for(console))
-        code = run.until_over(stop)
+        code = run.until_over(broker, kafka, stop)
         if code == 0:
             report(config, broker, folder, console)
         return code
@@ -84,8 +91,8 @@ def is_done(config: Config, broker: Broker) -> bool:
     return not config.evaluator.enabled or wanted <= final
 
 
-def check(config: Config) -> list[str]:
-    """Find what is missing before anything is started; returns what the prompts were taken from.
+def check(config: Config) -> Loaded:
+    """Find what is missing before anything is started; returns the prompts.
 
     Raises:
         UserError: no such model, no prompts, a prompt without an answer, ...
@@ -103,8 +110,7 @@ def check(config: Config) -> list[str]:
             f"there is no held-out prompt to evaluate on: prompts.num_heldout is {config.prompts.num_heldout}, and of a "
             "file no more than a fifth is held out; give more prompts, prompts.heldout_source, or evaluator.enabled = false"
         )
-    check_renders([*pool, *heldout], config)
-    return loaded.lines
+    return loaded
 
 
 @contextmanager
@@ -127,19 +133,29 @@ def logging_to(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def local_broker(config: Config, folder: Path, console: Console) -> Iterator[LocalKafka | None]:
-    """The run's own broker while inside, its address in the run's folder; None where the recipe names another one."""
+def local_broker(
+    config: Config, folder: Path, console: Console, meanwhile: Callable[[], None]
+) -> Iterator[LocalKafka | None]:
+    """The run's own broker while inside, its address in the run's folder; None where the recipe names another one.
+
+    Args:
+        meanwhile: called once the address is known, before the broker answers.
+
+    """
     if config.broker.bootstrap_servers:
         console.print(f"broker: {config.broker.bootstrap_servers} (given)", markup=False, highlight=False)
+        meanwhile()
         yield None
         return
     address = folder / ADDRESS_FILE
     nodes = f"{config.broker.nodes} node" + ("s" if config.broker.nodes > 1 else "")
     kafka = LocalKafka(folder / KAFKA_FOLDER, config.broker.nodes)
-    with console.status(f"starting a local Kafka broker ({nodes})"):
-        kafka.start()
+    kafka.take_ports()
     try:
         address.write_text(kafka.bootstrap_servers)
+        meanwhile()
+        with console.status(f"starting a local Kafka broker ({nodes})"):
+            kafka.start()
         console.print(
             f"broker: local Apache Kafka, {nodes}, at {kafka.bootstrap_servers}", markup=False, highlight=False
         )

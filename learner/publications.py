@@ -17,8 +17,10 @@ last policy is announced once more, as the final one, when it is in a checkpoint
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from learner.changes import ChangeFinder, Changes
 from learner.publisher import Place, Publisher

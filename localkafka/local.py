@@ -22,7 +22,7 @@ from localkafka.java import find_java
 from localkafka.ports import choose_ports
 from localkafka.process import BrokerProcess, wait_until
 from localkafka.ready import known_nodes
-from localkafka.settings import HOST, java_command
+from localkafka.settings import HEAP_MB, HOST, java_command
 from stream.errors import BrokerUnavailable, UserError
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class LocalKafka:
         data_dir: Path,
         nodes: int = 1,
         ports: list[int] | None = None,
-        heap_mb: int = 512,
+        heap_mb: int = HEAP_MB,
         detached: bool = False,
         host: str = HOST,
         properties: Mapping[str, str] | None = None,
@@ -92,16 +92,23 @@ class LocalKafka:
     ) -> None:
         self.stop()
 
+    def take_ports(self) -> None:
+        """Settle where the nodes will answer, so that others may be told before they do.
+
+        Raises: UserError for a port in use, a folder of another size or one whose brokers run already.
+        """
+        self._refuse_what_is_there()
+        self._cluster = self._choose_cluster()
+        disk.save(self.data_dir, self._cluster)
+
     def start(self) -> None:
         """Start all nodes and return when clients can use every one of them.
 
-        Raises: UserError for a port in use, a folder of another size or one whose brokers run already;
-        BrokerUnavailable where a broker ends or does not answer in time.
+        Raises: UserError as `take_ports` does; BrokerUnavailable where a broker ends or does not answer in time.
         """
-        self._refuse_what_is_there()
         java = self._java_command()
-        self._cluster = self._choose_cluster()
-        disk.save(self.data_dir, self._cluster)
+        self.take_ports()
+        assert self._cluster is not None
         try:
             self._prepare(self._cluster, java)
             for process in self._processes.values():

@@ -52,6 +52,10 @@ _original_body: Callable[..., None] | None = None
 """vLLM's body of the engine's process, while it is replaced by ours."""
 
 
+_importing: threading.Thread | None = None
+"""What `begin_import` has begun."""
+
+
 def on_cpu() -> bool:
     """Whether the vLLM that is installed is the one for CPUs."""
     found = _installed()
@@ -92,7 +96,7 @@ def prepare_environment() -> bool:
     """
     for name, value in (QUIET | CPU if on_cpu() else QUIET).items():
         os.environ.setdefault(name, value)
-    return on_cpu() and "torch" not in sys.modules
+    return on_cpu() and (_importing is not None or "torch" not in sys.modules)
 
 
 @contextmanager
@@ -115,8 +119,27 @@ def starting(forked: bool) -> Iterator[None]:
         _original_body = None
 
 
+def begin_import() -> None:
+    """Begin to import vllm on a thread, for a process that has other things to wait for, and does nothing else with torch."""
+    global _importing
+    prepare_environment()
+    _importing = threading.Thread(target=_import, name="import-vllm")
+    _importing.start()
+
+
+def is_importing() -> bool:
+    """Whether what `begin_import` has begun goes on."""
+    return _importing is not None and _importing.is_alive()
+
+
 def import_vllm() -> None:
     """Import vllm, on a thread of its own: it takes ten seconds and more, and the event loop must go on."""
+    if _importing is not None:
+        _importing.join()
+    _import()
+
+
+def _import() -> None:
     import vllm.v1.engine.async_llm  # noqa: F401
 
 
@@ -181,10 +204,19 @@ def run_engine_core(*args: Any, **kwargs: Any) -> None:
     from producers.patching import keeping_weights
 
     # A forked process sees the module as it was patched, a spawned one as vLLM wrote it.
+    if on_cpu():
+        _allow_tiles()
     body = _original_body or core.EngineCoreProc.run_engine_core
     core.EngineCoreProc = SwitchingCore  # type: ignore[misc]  # which the body makes one of
     with keeping_weights() if on_cpu() else nullcontext():
         body(*args, **kwargs)
+
+
+def _allow_tiles() -> None:
+    """Ask the kernel for AMX, which vLLM's attention in bfloat16 takes where the processor has it, and never asks for: SIGILL."""
+    import torch
+
+    torch.cpu._init_amx()
 
 
 def _end_with_parent() -> None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 SUSPECT_AFTER, GIVEN_UP_AFTER = 2, 3
 """Deaths in a row at which a prompt was being sampled, and between which none of its rollouts ended."""
 YOUNG_S = 2.0
-"""From a life's first rollout on. Every begin is written at once: what killed the life before is delivered first."""
+"""From a life's first rollout on. What begins is written before it is sampled: what killed the life before is delivered first."""
 
 
 class Suspects:
@@ -36,6 +36,7 @@ class Suspects:
         """What was being sampled at the last deaths, oldest first."""
         self._given_up: set[str] = set()
         self._written: set[str] = set()
+        self._is_saved = True
         self._begun_s = 0.0
         self._is_fatal = False
         """Whether the end of this life would count as a death."""
@@ -67,11 +68,15 @@ class Suspects:
         )
 
     def begin(self, prompt_id: str, now_s: float) -> None:
-        """A rollout of this prompt is about to be sampled."""
+        """A rollout of this prompt is to be sampled, once `save` has been called."""
         self._begun_s = self._begun_s or now_s
         self._sampling[prompt_id] += 1
         if now_s - self._begun_s < YOUNG_S and (prompt_id not in self._written or not self._is_fatal):
-            self._is_fatal = True
+            self._is_fatal, self._is_saved = True, False
+
+    def save(self) -> None:
+        """Write down what is to be sampled, before it is."""
+        if not self._is_saved:
             self._write()
 
     def end(self, prompt_id: str) -> None:
@@ -103,7 +108,7 @@ class Suspects:
         return len(newest) == SUSPECT_AFTER and all(prompt_id in death for death in newest)
 
     def _write(self) -> None:
-        self._written = set(self._sampling)
+        self._written, self._is_saved = set(self._sampling), True
         if self._path is None:
             return
         left = {

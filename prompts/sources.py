@@ -5,8 +5,10 @@ The allocator trains on the pool, the evaluator asks the held-out set; both load
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
+
+from msgspec.structs import replace
 
 from prompts.layouts import Layout, LeftOut, find_layout, prompt_of
 from prompts.rows import Row, rows_of

@@ -5,6 +5,7 @@ What the tokenizer has no token for is never asked in part: such prompts are lef
 """
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -80,6 +81,7 @@ def load_tokenizer(model: str) -> Any:
         UserError: no such model.
 
     """
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no torch, where it is hidden
     from transformers import AutoTokenizer
 
     try:

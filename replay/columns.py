@@ -5,13 +5,14 @@ front (`prompt_text`, `sampling_top_p`), those of a `Job` or `Trajectory` only w
 already (`job_created_s`). Tuples of messages become lists of structs, arrays lists of numbers, mappings maps.
 """
 
-import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -19,7 +20,7 @@ _ALWAYS_PREFIXED = frozenset({"prompt", "sampling", "budgeting"})
 _SCALARS = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_(), bytes: pa.binary()}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column."""
 
@@ -45,8 +46,8 @@ def columns_of(message_type: type[Any]) -> list[Column]:
         inner: list[tuple[tuple[str, ...], type[Any]]] = []
         for path, owner in level:
             for name, hint in _fields(owner):
-                if dataclasses.is_dataclass(hint):
-                    inner.append(((*path, name), typing.cast("type[Any]", hint)))
+                if _is_message(hint):
+                    inner.append(((*path, name), hint))
                     continue
                 column = _column_name(path, name, columns)
                 columns[column] = Column(column, (*path, name), arrow_type(hint))
@@ -63,7 +64,11 @@ def _column_name(path: tuple[str, ...], name: str, taken: typing.Container[str])
 
 def _fields(owner: type[Any]) -> Iterator[tuple[str, Any]]:
     hints = typing.get_type_hints(owner)
-    return ((each.name, _without_none(hints[each.name])) for each in dataclasses.fields(owner))
+    return ((each.name, _without_none(hints[each.name])) for each in msgspec.structs.fields(owner))
+
+
+def _is_message(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
 
 
 def _without_none(hint: Any) -> Any:
@@ -83,8 +88,8 @@ def arrow_type(hint: Any) -> Any:
         return pa.list_(pa.from_numpy_dtype(typing.get_args(arguments[1])[0]))
     if origin is tuple:
         return pa.list_(arrow_type(arguments[0]))
-    if dataclasses.is_dataclass(hint):
-        return pa.struct([(name, arrow_type(inner)) for name, inner in _fields(typing.cast("type[Any]", hint))])
+    if _is_message(hint):
+        return pa.struct([(name, arrow_type(inner)) for name, inner in _fields(hint)])
     if origin is not None and issubclass(origin, typing.Mapping):
         return pa.map_(*map(arrow_type, arguments))
     raise TypeError(f"no arrow type for {hint!r}")
@@ -103,8 +108,8 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, typing.Mapping):
         return list(value.items())
-    if dataclasses.is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, msgspec.Struct):
+        return {each.name: _plain(getattr(value, each.name)) for each in msgspec.structs.fields(value)}
     return value
 
 

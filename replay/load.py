@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,7 +102,9 @@ class RunData:
         """
         base, versions = self.lineage.base_versions, self.lineage.versions
         return [
-            replace(evaluation, policy_version=BASE_VERSION) if evaluation.policy_version in base else evaluation
+            msgspec.structs.replace(evaluation, policy_version=BASE_VERSION)
+            if evaluation.policy_version in base
+            else evaluation
             for evaluation in self.evaluations
             if evaluation.policy_version in versions
         ]

@@ -33,28 +33,33 @@ METRICS_VARIABLE = "RUCKSACK_METRICS_PORT"
 
 PATIENCE_S = 30.0
 """For how long a role asks again what a broker that has lost a node does not answer. Not `up`, which has to restart the node."""
+PORT_S = 0.05
+"""Between two looks whether a local broker listens."""
 SAME_PRESS_S = 0.5
 """One Ctrl-C may come twice: from the terminal, and from a parent that passes it on."""
 
 RoleMain = Callable[[Config, RunTopics, threading.Event], None]
 
 
-def run_role(role: str, main: RoleMain, argv: Sequence[str] | None = None) -> int:
+def run_role(
+    role: str, main: RoleMain, argv: Sequence[str] | None = None, prepare: Callable[[], None] | None = None
+) -> int:
     """Run one role to its end; returns the process's exit code.
 
     0 done, 2 a user's mistake, 3 no broker, 4 fenced, 130 or 143 stopped by SIGINT or SIGTERM before it was done.
 
     Args:
         main: takes the configuration, the run's topics and an event that is set on SIGTERM and SIGINT.
+        prepare: called before the broker is waited for, where `up` has started the process.
 
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     worker = os.environ.get(WORKER_VARIABLE) or f"{role}-{socket.gethostname()}-{os.getpid()}"
     set_up_logging()
-    return exit_code_of(role, lambda: _run_role(role, worker, main, arguments))
+    return exit_code_of(role, lambda: _run_role(role, worker, main, arguments, prepare))
 
 
-def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> int:
+def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str], prepare: Callable[[], None] | None) -> int:
     stop = stop_on_signals()
     if {"-h", "--help"} & set(arguments):
         print(help_text(f"rucksack {role} CONFIG"))
@@ -62,6 +67,8 @@ def _run_role(role: str, worker: str, main: RoleMain, arguments: list[str]) -> i
     if not arguments or arguments[0].startswith("-"):
         raise UserError(f"{role} got no configuration file; usage: rucksack {role} CONFIG [--table.key VALUE ...]")
     config = load(arguments[0], arguments[1:])
+    if prepare is not None and WORKER_VARIABLE in os.environ:
+        prepare()
     broker = connect(config, patience_s=PATIENCE_S)
     broker.create_topics(
         config.run.name, kept_for(config.broker.answers_hours, topics_of(role)), config.broker.partitions
@@ -94,14 +101,15 @@ def connect(config: Config, patience_s: float = 0.0) -> Broker:
 
     servers = config.broker.bootstrap_servers
     address = config.run.path / ADDRESS_FILE
+    deadline = time.monotonic() + config.broker.timeout_s
     if not servers and address.is_file():
         servers = address.read_text().strip()
+        _await_port(servers, deadline)
     if not servers:
         raise BrokerUnavailable(
             f"run {config.run.name} has no broker: broker.bootstrap_servers is empty and {address} does not exist; "
             "use `rucksack up`, or start one with `rucksack broker start` and give its address"
         )
-    deadline = time.monotonic() + config.broker.timeout_s
     while True:
         try:
             return KafkaBroker(
@@ -110,6 +118,22 @@ def connect(config: Config, patience_s: float = 0.0) -> Broker:
         except BrokerUnavailable:
             if time.monotonic() > deadline:
                 raise
+
+
+def _await_port(servers: str, deadline: float) -> None:
+    """Return when something listens at one of these addresses, or it is too late: `up` tells of a broker that is still starting.
+
+    kafka-python would write a line for every attempt.
+    """
+    while time.monotonic() < deadline:
+        for server in servers.split(","):
+            host, _, port = server.rpartition(":")
+            try:
+                socket.create_connection((host, int(port)), timeout=1.0).close()
+            except OSError:
+                continue
+            return
+        time.sleep(PORT_S)
 
 
 class Stop(threading.Event):

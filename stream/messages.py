@@ -9,10 +9,10 @@ docs/metrics.md; `num_graded`, rollouts whose reward counts. Legend of shapes: P
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 Outcome = Literal["correct", "wrong", "unparsable", "timeout", "error", "abandoned"]
@@ -37,8 +37,7 @@ TRAINING = "train"
 """`Job.purpose` of rollouts that the learner trains on; an evaluation has another purpose, `eval:<set>`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """One message of a chat. Travels inside `Prompt`."""
 
     role: str
@@ -46,8 +45,7 @@ class Turn:
     content: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(Struct, frozen=True, kw_only=True):
     """One problem of a pool: what is asked, and how the answer is checked. Travels inside `Job`."""
 
     prompt_id: str
@@ -64,8 +62,7 @@ class Prompt:
     """The chat as the source has it, of which `text` is the last turn; empty where the source has plain text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+class Sampling(Struct, frozen=True, kw_only=True):
     """How a completion is sampled. Travels inside `Job`."""
 
     temperature: float = 1.0
@@ -78,8 +75,7 @@ class Sampling:
     """Most tokens of a completion."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budgeting:
+class Budgeting(Struct, frozen=True, kw_only=True):
     """Why a prompt got the number of rollouts that it got. Travels inside `Job` and `OpenGroup`."""
 
     mode: str
@@ -103,8 +99,7 @@ class Budgeting:
             raise ValueError(f"the belief is Beta({self.a}, {self.b}); want two positive, finite numbers, or 0 and 0")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """Rollouts [start, stop) of a group. Allocator (training) and evaluator write it, producers sample it."""
 
     group_id: str
@@ -135,8 +130,7 @@ class Job:
             raise ValueError(f"job of group {self.group_id} has no integer prompt tokens")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(Struct, frozen=True, kw_only=True):
     """Tokens [start, stop) of a completion, sampled by the weights of policy_version. Travels inside `Trajectory`."""
 
     policy_version: int
@@ -144,8 +138,7 @@ class Span:
     stop: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     """Durations of one rollout in the producer, by a monotonic clock. Travels inside `Trajectory`."""
 
     queued_s: float
@@ -154,8 +147,7 @@ class Timing:
     """From there to its last token."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trajectory:
+class Trajectory(Struct, frozen=True, kw_only=True):
     """One rollout: the sampled tokens, and the log-probability of each. Producers write it, verifiers grade it.
 
     Aligned: token_ids[t] had behavior_logprobs[t] when it was sampled, by the weights of the span that holds t.
@@ -201,8 +193,7 @@ class Trajectory:
         return min((span.policy_version for span in self.spans), default=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """The grade of one trajectory. Verifiers write it, and the allocator for rollouts that it gives up.
 
     Learner, allocator and evaluator read it, each all partitions. `timeout`, `error` and `abandoned` say nothing about
@@ -238,8 +229,7 @@ class Verdict:
         return self.outcome in GRADED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Elements:
+class Elements(Struct, frozen=True, kw_only=True):
     """New values of elements of one tensor, as bits. Travels inside `WeightsPart`."""
 
     name: str
@@ -260,8 +250,7 @@ class Elements:
     """The distances' second lowest bytes, then the third lowest, ..., compressed by zlib. Empty: all are 0."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsPart:
+class WeightsPart(Struct, frozen=True, kw_only=True):
     """A part of a patch, or of a whole state, of the weights. The learner writes it; producers and the learner read.
 
     A patch turns the state that is named by `parent_digest` into the one named by `digest`. A state is announced by a
@@ -294,8 +283,7 @@ class WeightsPart:
             raise ValueError(f"part is {self.part}; want 0 to num_parts - 1, {self.num_parts - 1}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """Weights to sample from. The learner writes it; producers load the newest, the evaluator measures some."""
 
     version: int
@@ -312,8 +300,7 @@ class Policy:
     created_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupEnd:
+class GroupEnd(Struct, frozen=True, kw_only=True):
     """How one admitted group ended (law 1). Travels inside `Update`."""
 
     group_id: str
@@ -326,8 +313,7 @@ class GroupEnd:
     """Versions between the learner's weights and the oldest token of the group."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
+class Update(Struct, frozen=True, kw_only=True):
     """One update of the weights, and all groups that ended in it. The learner writes it; allocator, tracker, `up` read.
 
     A learner that resumes writes one without groups, to say from which version it goes on.
@@ -346,8 +332,7 @@ class Update:
     created_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptScore:
+class PromptScore(Struct, frozen=True, kw_only=True):
     """Result of one prompt in an evaluation. Travels inside `Evaluation`."""
 
     prompt_id: str
@@ -358,8 +343,7 @@ class PromptScore:
     reward_sum: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class Evaluation(Struct, frozen=True, kw_only=True):
     """Accuracy of a policy on one set of prompts. The evaluator writes it; allocator, tracker and `up` read it."""
 
     name: str
@@ -382,16 +366,14 @@ class Evaluation:
     created_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
+class Visit(Struct, frozen=True, kw_only=True):
     """One graded group of a prompt. Travels inside `Belief`."""
 
     num_correct: float
     num_graded: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenGroup:
+class OpenGroup(Struct, frozen=True, kw_only=True):
     """A group that the allocator has admitted and not closed. Travels inside `Belief`."""
 
     group_id: str
@@ -404,18 +386,16 @@ class OpenGroup:
     """The learner has ended it. A group is closed once it is both observed and ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """The next offset to read of one partition; the topic by its name on the broker. Travels inside `Belief`."""
+class Position(Struct, frozen=True, kw_only=True):
+    """The next offset to read of one partition; the topic by its name on the broker. Travels inside `Commit`."""
 
     topic: str
     partition: int
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """State of a stream of prompts that are decided one by one. Travels inside `Belief`."""
+class Pace(Struct, frozen=True, kw_only=True):
+    """State of a stream of prompts that are decided one by one. Travels inside `Commit`."""
 
     base: float
     """Price of a rollout where there is neither debt nor credit."""
@@ -423,9 +403,8 @@ class Pace:
     """Rollouts spent above those allowed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Belief:
-    """What the allocator knows of one prompt; the newest record of a prompt counts. Only the allocator uses it."""
+class Belief(Struct, frozen=True, kw_only=True):
+    """What the allocator knows of one prompt; the newest of a prompt counts. Travels inside `Commit`."""
 
     prompt_id: str
     num_groups: int = 0
@@ -450,16 +429,28 @@ class Belief:
     visits: tuple[Visit, ...] = ()
     """Newest last; as many as the success-rate estimates look back on."""
     open_group: OpenGroup | None = None
-    positions: tuple[Position, ...] = ()
-    """On a round's last record: offsets up to which all is in the beliefs. Beside them, so that the two cannot part."""
+
+
+class Commit(Struct, frozen=True, kw_only=True):
+    """What one transaction of the allocator has changed, and what that rests on. Only the allocator uses it.
+
+    A transaction takes the next slot of a fixed number (or more, if it changes very many), and repeats what of its slot's last record is nowhere newer: so the
+    newest record of each slot, all that a compacted topic keeps, are together the newest belief of every prompt.
+    """
+
+    slot: int
+    """Its slot, the key of the record as well."""
+    beliefs: tuple[Belief, ...]
+    """Those that changed or are repeated, in the order of the pool."""
+    positions: tuple[Position, ...]
+    """Offsets up to which all is in the beliefs. Beside them, so that the two cannot part."""
+    losses: tuple[float, ...]
+    """Log loss of late of what the counts forecast, `recent` first, then each of `faded`."""
     pace: Pace | None = None
-    """Beside `positions`, where prompts are decided one by one."""
-    losses: tuple[float, ...] = ()
-    """Beside `positions`: log loss of late of what the counts forecast, `recent` first, then each of `faded`."""
+    """Where prompts are decided one by one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True, kw_only=True):
     """A worker's sign of life and its figures; the newest of a worker counts. Every worker writes it, `up` reads it."""
 
     worker: str
@@ -472,8 +463,7 @@ class Heartbeat:
     created_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True, kw_only=True):
     """A record that a role could not use, with the reason and its bytes (law 8). Every role writes it, people read."""
 
     role: str

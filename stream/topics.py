@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stream.messages import (
-    Belief,
+    Commit,
     DeadLetter,
     Evaluation,
     Heartbeat,
@@ -114,8 +114,8 @@ EVALUATIONS = Topic(
 )
 BELIEFS = Topic(
     name="beliefs",
-    message_type=Belief,
-    key="prompt_id",
+    message_type=Commit,
+    key="slot",
     writers="allocator",
     readers="allocator",
     compacted=True,

@@ -11,7 +11,7 @@ from allocator.beliefs import admit, end, observe
 from stream.broker import Broker
 from stream.codec import decode
 from stream.config import Config
-from stream.messages import Belief, Budgeting, GroupEnd, Job, OpenGroup, Update, Verdict
+from stream.messages import Belief, Budgeting, Commit, GroupEnd, Job, OpenGroup, Update, Verdict
 from stream.run_topics import RunTopics
 from stream.sequential import progress_of
 from stream.topics import BELIEFS, JOBS, UPDATES, VERDICTS
@@ -33,6 +33,15 @@ def make_config(**tables: dict[str, Any]) -> Config:
 def reward_of(group_id: str, rollout: int) -> float:
     """Whether a rollout succeeds: drawn by its name, so that every broker and every crash sees the same."""
     return float(zlib.crc32(f"{group_id}/{rollout}".encode()) % 3 == 0)
+
+
+def newest_beliefs(log: RunTopics) -> dict[str, Belief]:
+    """Of every prompt, as a log tells that is compacted to the newest record of each slot."""
+    commits: dict[int, Commit] = {}
+    for commit in log.read_all(BELIEFS):
+        commits.pop(commit.slot, None)
+        commits[commit.slot] = commit
+    return {belief.prompt_id: belief for commit in commits.values() for belief in commit.beliefs}
 
 
 class World:
@@ -124,7 +133,7 @@ class World:
             spent[rounds[group_id]] += size
             assert table.min_rollouts <= size <= table.max_rollouts
         if table.pacing == "stream":
-            pace = next(belief.pace for belief in reversed(self.log.read_all(BELIEFS)) if belief.pace)
+            pace = self.log.read_all(BELIEFS)[-1].pace
             assert pace is not None
             assert pace.debt == sum(spent.values()) - run.rollouts_per_prompt * len(self.sizes)
             assert abs(pace.debt) <= 80
@@ -133,7 +142,7 @@ class World:
 
     def check_beliefs(self) -> None:
         """What the allocator believes is what the verdicts say, each counted once."""
-        newest = {belief.prompt_id: belief for belief in self.log.read_all(BELIEFS)}
+        newest = newest_beliefs(self.log)
         for prompt in PROMPTS:
             expected = Belief(prompt_id=prompt.prompt_id)
             while (group_id := f"{prompt.prompt_id}.{expected.num_groups:04d}") in self.sizes:

@@ -23,7 +23,7 @@ def container_sizes(role: object) -> dict[str, int]:
         for name in sorted(names | set(getattr(part, "__dict__", {}))):
             value, where = getattr(part, name, None), f"{path}.{name}" if path else name
             if isinstance(value, CONTAINERS):
-                nested = value.values() if isinstance(value, dict) else value
+                nested = list(value.values() if isinstance(value, dict) else value)  # which other threads may change
                 sizes[where] = len(value) + sum(len(item) for item in nested if isinstance(item, CONTAINERS))
             elif type(value).__module__.split(".")[0] == type(role).__module__.split(".")[0]:
                 visit(value, where)

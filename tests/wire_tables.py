@@ -1,10 +1,9 @@
-"""Makes the tables of docs/wire.md from the dataclasses in stream/messages.py, and reads them back.
+"""Makes the tables of docs/wire.md from the classes in stream/messages.py, and reads them back.
 
 python tests/wire_tables.py        # writes the tables anew; run it after a change of a message
 """
 
 import ast
-import dataclasses
 import inspect
 import json
 import re
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import msgspec
 import numpy as np
 
 from stream import messages
@@ -20,7 +20,9 @@ from stream import messages
 DOCUMENT = Path(__file__).parent.parent / "docs" / "wire.md"
 COLUMNS = ("field", "type", "default", "unit", "meaning")
 CLASSES: dict[str, type[Any]] = {
-    name: value for name, value in vars(messages).items() if dataclasses.is_dataclass(value) and isinstance(value, type)
+    name: value
+    for name, value in vars(messages).items()
+    if isinstance(value, type) and issubclass(value, msgspec.Struct) and value is not msgspec.Struct
 }
 MEANINGS = {
     "content": "What is said",
@@ -78,7 +80,7 @@ def rows_of(message: type[Any]) -> list[tuple[str, ...]]:
             next((unit for end, unit in UNITS.items() if field.name.endswith(end)), ""),
             (meanings.get(field.name) or MEANINGS.get(field.name) or _meaning_of(hints[field.name])).rstrip("."),
         )
-        for field in dataclasses.fields(message)
+        for field in msgspec.structs.fields(message)
     ]
 
 
@@ -143,9 +145,9 @@ def _docstrings(message: type[Any]) -> dict[str, str]:
     return found
 
 
-def _default(field: "dataclasses.Field[Any]") -> str:
-    if field.default is dataclasses.MISSING:
-        return "" if field.default_factory is dataclasses.MISSING else json.dumps(field.default_factory())
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default is msgspec.NODEFAULT:
+        return "" if field.default_factory is msgspec.NODEFAULT else json.dumps(field.default_factory())
     value = field.default.decode() if isinstance(field.default, bytes) else field.default
     return "nil" if value is None else json.dumps(value)
 

@@ -8,18 +8,20 @@ import re
 from collections.abc import Iterator
 
 from stream.messages import FoundBy
+from verifier.denial import calls_wrong
 from verifier.extract import find_answer
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.latex import clean, without_text
-from verifier.marks import after_thinking, last_tagged
+from verifier.marks import after_thinking, last_tag
 
 LAST_CHARS = 2_000
 _ONE = r"\(?[A-Za-z](?![A-Za-z])\)?"
 _GOLD = re.compile(rf"{_ONE}(?:(?:\s*[,;&]\s*(?:and\s+)?|\s+and\s+|\s+){_ONE})*\.?")
-_BEFORE_TEXT = re.compile(r"\(?([A-Z])\s*[).:]\s*\S")
+_BEFORE_TEXT = re.compile(r"^\(?([A-Z])\s*[).:]\s*\S")
 """`(B) 12 apples`: the letter before its text."""
 _LETTER = r"(?<![A-Za-z'\d-])(?:\([A-Z]\)|[A-HJ-Z]{1,5}(?![A-Za-z'\d-])\)?|I\))"
 """I is a word, unless in parentheses."""
+_OPTION = re.compile(r"\(?([A-Z])\s*[).:]\s*(?:(?!\b(?:not|but|no|is|seems|wrong|or|[A-HJ-Z])\b)[^.!?,;\n]){1,60}\.?")
 _LETTERS = rf"(?P<letters>{_LETTER}(?:\s*(?:,(?:\s*(?:and|or)\b)?|&|、|和|与|\band\b|\bor\b|或)\s*{_LETTER}){{0,9}})"
 _PROSE = r"(?:(?!\b[A-HJ-Z]\b)[^.\n])"
 """A character that begins no letter of a choice."""
@@ -29,7 +31,7 @@ _ANNOUNCED = re.compile(
     rf"|\b(?i:choose|chose|picks?|select(?:ed)?|go(?:ing)?\s+with|say|corresponds?\s+to|match(?:es)?|supports?)\b|{_ANSWER}(?=[\s(】]*[(A-Z])|选择?)(?P<between>{_PROSE}{{0,40}}?){_LETTERS}"
 )
 _RIGHT = re.compile(
-    rf"{_LETTERS}\s+(?:(?:is|are|must\s+be)\s+(?:(?!not\b|part|almost|near)[a-z]+\s+){{0,2}}?(?:correct|right|true|best|one(?!\s+of)|answer(?!\s+to))\b|satisf(?:y|ies)\b|works?\b)"
+    rf"{_LETTERS}\s+(?:(?:is|are|must\s+be)\s+(?:(?!not\b|part|almost|near)[a-z]+\s+){{0,2}}?(?:correct|right|true|best|one(?!\s+of)|answer(?!\s+to))\b|(?:satisf(?:y|ies)|works?|holds?|fits?|matches|remains)\b)"
 )
 _OTHERS = re.compile(r"\b(?i:students?|people|many|most|some|others|they|you|anyone)\s+(?:(?!the\b)[a-z]+\s+){0,3}$")
 """Who says what the message need not mean: `Many would say D`."""
@@ -45,12 +47,14 @@ _UNTRUE = re.compile(
     rf"{_LETTERS}\s*(?:(?:is|are|was|were|would\s+be|seems?)\b[^.\n]{{0,30}}?\b(?:wrong|incorrect|false|not|impossible|out|eliminated|excluded)\b"
     r"|(?:is|are|ca|does|do)n't\b|cannot\b|不)"
 )
+_DOUBTS = re.compile(r"(?:\W*\b(?:wait|no|nope|oops|sorry|actually|hmm+)\b)+\W*", re.IGNORECASE)
+_BRACKETED = re.compile(rf"{_LETTERS}\s*\([^()]*\)")
 _DENIAL = re.compile(
     r"\b(?:not|never|between|among|nor|neither|except|incorrect|wrong|false|least)\b|n't|不|非", re.IGNORECASE
 )
 _SENTENCE = re.compile(r"[^.!?;。！？；\n]+(?:\.(?!\s|$)[^.!?;。！？；\n]*)*(?P<end>[.!?;。！？；\n]?)")
 _ARTICLE = re.compile(
-    r"\bA(?=\s+[a-z]+)(?!\s+(?:is|are|and|or|because|since|as|must|would|but|over|not|instead|can|seems?|does)\b)"
+    r"\bA(?=\s+[a-z]+)(?!\s+(?:is|are|and|or|because|since|as|must|would|but|over|not|instead|can|seems?|does|works|fits|satisfies|holds|matches)\b)"
 )
 
 
@@ -83,14 +87,15 @@ def _chosen(answer: str) -> tuple[frozenset[str], FoundBy]:
     found = find_answer(answer, strict=True)
     if found.by != "none":
         plain = without_text(clean(found.text)).strip(" .$*")
-        letters, first = _letters(plain), _BEFORE_TEXT.match(plain)
-        if letters or first:
-            return letters or frozenset(first[1] if first else ""), found.by
+        if letters := _letters(plain) or frozenset(_BEFORE_TEXT.findall(plain)):
+            return letters, found.by
     text = after_thinking(answer.rstrip())
-    tagged = last_tagged(text)
-    text = (tagged[0] if tagged else text)[-LAST_CHARS:]
+    tag = last_tag(text)
+    text = (text if tag is None or found.text.startswith("not ") else tag.text)[-LAST_CHARS:]
     if letters := _letters(text):
         return letters, "whole"
+    if option := _OPTION.fullmatch(text):
+        return frozenset(option[1]), "whole"
     return _stated(text), "last" if _letters(text.rstrip().rpartition("\n")[2]) else "stated"
 
 
@@ -100,6 +105,8 @@ def _stated(text: str) -> frozenset[str]:
     for sentence, is_question in reversed([*_sentences(text)]):
         if is_question:
             continue
+        if _DOUBTS.fullmatch(sentence):
+            return frozenset()
         no = {
             letter for pattern in (_DENIED, _UNTRUE) for found in pattern.finditer(sentence) for letter in _split(found)
         }
@@ -109,6 +116,7 @@ def _stated(text: str) -> frozenset[str]:
             for found in pattern.finditer(sentence)
             if not _is_denied(found, sentence) and no.isdisjoint(_split(found))
         ]
+        no |= {letter for found in _BRACKETED.finditer(sentence) if calls_wrong(found[0]) for letter in _split(found)}
         denied |= no
         if statements:
             last = max(statements, key=lambda found: found.start("letters"))

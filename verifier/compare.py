@@ -31,7 +31,7 @@ def same(gold: Answer, answer: Answer) -> bool:
         case Named(), Named():
             return _same_named(gold, answer)
         case Named(_, value), _ if not isinstance(answer, Chain):
-            return same(value, answer)
+            return same(end_of(value, named=True), answer)
         case _, Named(_, value) if not isinstance(gold, Chain):
             return same(gold, end_of(value, named=True))
         case Words(a), Words(b):
@@ -48,7 +48,8 @@ def same(gold: Answer, answer: Answer) -> bool:
         case (Chain(), Named(label, Number() | Formula() as value)) if _VARIABLE.fullmatch(label):
             return _same_chains(gold, Chain((Formula(label), value), ("=",))) or same_reals(gold, answer)
         case (Named(label, Number() | Formula() as value), Chain()) if _VARIABLE.fullmatch(label):
-            return _same_chains(Chain((Formula(label), value), ("=",)), answer) or same(value, end_of(answer))
+            whole = Chain((Formula(label), value), ("=",))
+            return _same_chains(whole, answer) or (not _is_about(answer, label) and same(value, end_of(answer)))
         case Chain(), Chain():
             return _same_chains(gold, answer) or same_reals(gold, answer)
         case _:
@@ -89,15 +90,11 @@ def _same_lists(gold: Many, answer: Many) -> bool:
     if answer.word == "or" != gold.word and all(isinstance(item, Words) for item in answer.items):
         return False
     golds, answers = list(gold.items), list(answer.items)
-    if len(golds) != len(answers):
-        if max(len(golds), len(answers)) > MAX_REPEATED:
-            return False
+    if len(golds) != len(answers) and max(len(golds), len(answers)) <= MAX_REPEATED:
         distinct = _distinct(golds)
         if gold.braces or answer.braces or len(distinct) == len(golds):
             golds, answers = distinct, _distinct(answers)
-    if len(golds) != len(answers):
-        return False
-    return _same_items(golds, answers, gold.braces)
+    return len(golds) == len(answers) and _same_items(golds, answers, gold.braces)
 
 
 def _same_items(golds: list[Answer], answers: list[Answer], is_set: bool) -> bool:
@@ -126,10 +123,9 @@ def _matched(golds: Sequence[Answer], answers: Sequence[Answer]) -> bool:
     """Whether each gold item has an answer of its own. Equality is an equivalence, so the first match will do."""
     left = list(answers)
     for gold in golds:
-        index = next((index for index, answer in enumerate(left) if same(gold, answer)), None)
-        if index is None:
+        if (match := next((answer for answer in left if same(gold, answer)), None)) is None:
             return False
-        del left[index]
+        left.remove(match)
     return not left
 
 
@@ -158,11 +154,16 @@ def _same_named(gold: Named, answer: Named) -> bool:
             return False
         if isinstance(gold.value, Chain) and isinstance(other, Chain):
             return same(gold.value, other) or same(gold.value.sides[-1], other.sides[-1])
-        return same(gold.value, other if isinstance(gold.value, Chain) else end_of(other, named=True))
+        return same(end_of(gold.value, named=True), end_of(other, named=True))
     a, b = text_of(gold.value), text_of(answer.value)
     if len(gold.label) == len(answer.label) == 1 and a and b:
         return symbols.same_relation((gold.label, "=", a), (answer.label, "=", b))
     return False
+
+
+def _is_about(chain: Chain, letter: str) -> bool:
+    """Whether a side before the last holds a letter: x^2 = 2 says nothing of x = 2, 1 + 1 = 2 may."""
+    return any(letter in symbols.LETTER.findall(text_of(side) or "") for side in chain.sides[:-1])
 
 
 def end_of(tree: Answer, *, named: bool = False) -> Answer:

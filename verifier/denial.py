@@ -1,25 +1,96 @@
-r"""Judges by the words around a box whether they state it: `\boxed{5}, no wait, it is 7` and `not \boxed{5}` do not.
+r"""Judges by the words around a mark whether they state it: `\boxed{5}, no wait, it is 7` and `not \boxed{5}` do not.
 
-A box is refused if it is a part of a larger formula, if the clause that leads to it denies or supposes it, if what is said
-of it denies it, or if the text behind it turns ("but", "wait") or concludes, and arrives at another number. What the text
-arrives at last counts: a check or a restatement of the box makes it good again.
+A mark is refused if it is a part of a larger formula, if the clause that leads to it denies or supposes it, if a sentence
+about it says that it is wrong or not right, or if the text behind it turns ("but", "wait") or concludes, and arrives at
+another number. What the text arrives at last counts: a check or a restatement of the mark makes it good again.
 """
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from verifier.latex import clean
 from verifier.literals import Literal, literal
+from verifier.marks import BOX, Mark
 
 BEFORE_CHARS, AFTER_CHARS = 250, 1_500
+
+
+def _any(words: str) -> str:
+    """A pattern for any of the words; `_` is space between words, `*` any ending."""
+    patterns = re.sub(r"\|\s+", "|", words).split()
+    return r"\b(?:" + "|".join(patterns).replace("_", r"\s+").replace("*", r"\w*") + r")\b"
+
+
 _OPEN = r"[\s$(*{\[\\]*$"
 _SHUT = r"(?:[ \t$)}\]]|\\[)\]])*+"
-"""What may stand between a box and what it is a part of."""
+"""What may stand between a mark and what it is a part of."""
 _MARKUP = re.compile(
-    r"\[asy\].*?(?:\[/asy\]|$)|```.*?(?:```|$)|\\(?:math|text)[a-z]{2}\s*\{|(?:^|(?<=\n))\s*\d{1,2}[.)]\s+(?=\S)|</?[a-z]{1,20}>|-{3,}|\\end\{[a-z]+\*?\}",
+    r"\[asy\].*?(?:\[/asy\]|$)|```.*?(?:```|$)|\\(?:math|text)[a-z]*\s*\{|(?:^|(?<=\n))\s*\d{1,2}[.)]\s+(?=\S)|</?[a-z]{1,20}>|-{3,}"
+    r"|\\end\{[a-z]+\*?\}|\\q*uad(?![a-z])|\\[ ,;:!]",
     re.DOTALL,
 )
-"""What says nothing: drawings, programs, fonts, numbers of steps, tags."""
+"""What says nothing: drawings, programs, fonts, spaces, numbers of steps, tags."""
+_TAGS = re.compile(r"</?[a-z]{1,20}>")
+_SENTENCE = re.compile(r"[.!?;\n](?!\d)")
+
+# -- words that judge -------------------------------------------------------------------------------------------------
+
+_NOT = rf"(?:{_any('not never cannot no none neither nor nothing hardly without nicht kein* pas non não не')}|n't\b|不是|[不没])"
+_RIGHT = (
+    "(?:"
+    + _any(
+        r"""right correct valid true works? fits? satisf* holds? match* agrees? checks? possible acceptable sure certain
+        confident trust*(?:_th[ai][ts])?+ stands? done finished convinced what_(?:we|they|the|is|was) among one_of solutions? add_up make_sense
+        (?:the|an?|my|our)_(?:(?!wrong|incorrect|false)[a-z]+_)?(?:answer|option|choice|root)
+        richtig juste vrai la die corre* верно правильно"""
+    )
+    + r"|\b(?:it|so|be)\s*(?=[.!,;]|$)|[对対])"
+)
+_WRONG = (
+    "(?:"
+    + _any(
+        r"""wrong incorrect* false mistake* erroneous errors? misconception faulty scrap*(?:_th[ai][ts])?+ dismissed retracted discard amend* blunder oversight fallacy flawed deleted removed cancelled void invalid impossible absurd nonsense bogus garbage
+        inconsistent contradict* violat* fail(?:s|ed)? disagree doubt guess* (?:typo|misprint)(?:_for)?+ slip bug lie trap
+        refuted off_by forgot forgets? overlook* neglect* miss(?:es|ed) mis(?:read|count|calc|took|under|appl|interp|cop)*
+        (?:over|under|double)[\s-]?(?:count|estimat)* too_(?:large|small|big|high|low|many|few|much|little|long|short) needs?_to_be
+        (?:should|ought_to)_(?:be|have_been) (?:[a-z]+_){1,2}than_the_(?:[a-z]+_)?(?:answer|result|value)
+        rejected discarded excluded extraneous obsolete outdated withdrawn superseded ruled_out crossed_out
+        (?:is|was)_only_the (?:only|just|merely)_(?:an?|half|part|guess*) (?:is|was|'s)_(?:half|twice|part|another) would_be_(?:[a-z]+_)?only(?:_if)?+ (?:upper|lower)_bound (?:fits?|satisf*|match*|meets?)_neither
+        what_(?:you|one|we|they)_gets?_(?:if|when|by|without) what_[a-z]+(?:'d|_would)_(?:get|obtain)(?:_(?:if|when))?+ ha[sd]_to_be(?=[\s$]+\d) mismatch discrepancy
+        (?:other|another|different)_(?:question|problem|part) leads?_to_an?_(?:contradiction|impossibility)
+        falsch* faux fausse fals[oa] incorrect[oa] erreur sbagliat[oa] errad[oa] equivo* trompé* ошиб* неверно неправильно
+        stimmt_(?:[a-z]+_)?nicht"""
+    )
+    + "|[错誤误]|間違|틀|아니라|아닙니다|ではありません|[✗✘❌])"
+)
+_JUDGED = re.compile(
+    rf"(?P<no>{_NOT}\W*(?:(?!other|else|more|only|further|(?:small|larg|bigg|great|bett|few|low|high)er\b)\w+[^\w,;:.]+){{0,4}}?)?(?:(?P<right>{_RIGHT}(?!\s+neither))|{_WRONG})"
+    rf"(?!\s+{_any('for when if in unless to that whether how why')})"
+)
+_CLAUSE_END = re.compile(
+    r"[,;:()\n]|" + _any("of who where when if because since unless as but which while to(?!_be|_an?_)")
+)
+_ABOUT = re.compile(
+    r"[^\w✗✘❌]*(?:(?:"
+    + _any(
+        """no(?=\\s?[,.!:]) note(?=\\s?:) nope nah wait hmm* oops but yet however sorry and or actually unfortunately though well ah eh ugh so
+        then attention nein non нет いや"""
+    )
+    + r")[^\w✗✘❌]*){0,4}(?:(?:"
+    + _any(
+        """(?:(?:the|this|that|my|our)_)?(?:(?:above|previous|final|boxed|last)_)?(?:above|answer|result|value|box|solution|number|line|claim|total|count|statement)(?:_above)?
+        this that it which das dies c'?est ce esto eso isso questo"""
+    )
+    + r"|это|[这這]|これ|それ)|"
+    + _any("i we one they he she please je ich yo me eu я")
+    + rf"(?!\s+{_any('may might could hope')})|(?=(?:"
+    + r"\b(?:(?:is|was|'s|seems|looks|has|had|contain(?:s|ed)|turns|turned|proves|proved|must|will|would|should|can|could|may|does|do|leads?|results?|comes?|came|stems|arises|ist|war|est|était|es|está|era|è|é)(?:n't|\b))"
+    + f"|{_NOT}|是|(?!(?:wrong|incorrect|false|invalid|impossible)\\s+(?!answer|result|value|sign)[a-z]){_WRONG})))"
+)
+"""The subject of a sentence about a mark, with what leads to it; left out where the sentence begins with its verb."""
+
+_CLAUSE_BEHIND = re.compile(r"(?=[,;:(]\s|\b(?:but|yet|and)\b)")
 
 # -- the clause before ------------------------------------------------------------------------------------------------
 
@@ -27,162 +98,190 @@ _PART_OF = re.compile(
     r"(?:\\(?:neq?|cdot|times|sqrt|frac|lt|gt|[bx]?cancel|sout|st|phantom)(?![a-z])|(?<![=>|-])[<>≠^/·×]|[=\s($]-|^\s*-|[\w)}]\s*\+)"
     + _OPEN
     + r"|(?:\d|(?<![A-Za-z\\])(?:[A-Za-z]|\\pi)|[+-]\s*\w\)|\\(?:[dt]?frac\s*\{[^{}]*\}|sqrt)\s*\{[^{}]*\})\Z|[$(+]\s*\d+(?:\.\d+)?[ ]*\Z"
+    r"|(?:\}\s*\{|[_^]\s*\{?|[\w)}]-|(?<![A-Za-z\\])[A-Za-z]\(|\\(?:l[no]g?|exp|sin|cos|tan|binom|lfloor|lceil|gcd|max|min)(?![a-z])\s*[({]?)\s*\Z"
 )
 _TAIL = re.compile(
     r"(?:\\[,!;: ])*(?:(?=[\d{,.]*\d|(?:[A-Za-z]|[ ][a-z](?=[$^]))(?![A-Za-z&])|\\(?:pi|sqrt|l[no]g?|sin|cos)(?![a-z])|\([a-z\d]+\s*[+-])[ ]?[^\s$]{1,40}"
     r"|[\s$)}]{0,6}(?:\\?%|(?:\\(?:text|mathrm)\s*\{\s*)?(?:hundred|thousand|[mbtr]+illion|bn)s?\b\}?))"
 )
 r"""What is behind a box and belongs to its number: `\boxed{3}x`, `\boxed{3}.5`, `\boxed{3} million`."""
-_SENTENCE = re.compile(r"[.!?;\n](?!\d)")
-_CLAUSE = re.compile(r"[,:]\s|\b(?:but|so|then|thus|hence|therefore|because|since|we)\b", re.IGNORECASE)
-_VERB = r"(?:answer|say|write|give|put|box|report|use|choose|trust|believe|accept|submit)"
+_CLAUSE = re.compile(r"[,:]\s|\b(?:but|so|then|thus|hence|therefore|because|since|we)\b")
+_STATEMENT = _any("is are was were has have equals? gives? yields? leaves? gets? obtain find that")
 _DENIES = re.compile(
-    rf"(?:\b(?:not|never|cannot|nicht|no\s+es|não|не)\b|n't\b|n'est\s+pas|不是)(?:\s+(?:be|equal\s+to|[a-z]+ly|have\s+been|{_VERB}))*(?:\s+the\s+(?:answer|value|result))?(?={_OPEN})"
-    r"|(?:\b(?:nobody|neither|nor|no\s+one|far\s+from|rather\s+than|instead\s+of|as\s+opposed\s+to|unlike|avoid|ignore|"
-    r"disregard|forget|refuse|retract|withdraw|discard|reject|scratch|differs?\s+from|contradicts?|exceeds?)\b"
-    rf"|\b(?:(?:more|less|greater|fewer|other|larger|smaller)\s+than|nearly|almost|below|above|twice|double|triple|half"
-    rf"|(?:multiples|factors|divisors|powers|(?:square|cube)(?:\s+root)?|reciprocal|logarithm|digit\s+sum)\s+of)(?={_OPEN}))"
-    r"(?!.*(?:\b(?:is|are|was|were|has|have|equals?|gives?|yields?|leaves?|gets?|obtain|find|that)\b))",
-    re.IGNORECASE,
+    rf"{_NOT}(?:\s+{_any('be es equal(?:_to)? [a-z]+ly conclude claim support* argue* have_been answer say write give put box report use choose trust believe accept submit take')})*"
+    rf"(?:\s+(?!{_STATEMENT})[a-z]+)?(?:\s+the\s+(?:answer|value|result))?(?={_OPEN})"
+    rf"|(?:{_any('nobody no_one far_from rather_than instead_of as_opposed_to unlike avoid ignor* disregard forget refuse reconsider strike retract withdraw discard reject scratch differs?_from contradicts?')}"
+    rf"|{_any('(?:more|less|greater|fewer|other|larger|smaller)_than nearly almost below above twice double triple half eliminat* exclud* dismiss* rul(?:e|ing)_out cross*_out replac* (?:multiples|factors|divisors|powers|(?:square|cube)(?:_root)?|reciprocal|logarithm|digit_sum|half)_of among close_to exceed*')}(?={_OPEN}))"
+    rf"(?!.*{_STATEMENT})"
 )
 """A denial that no statement behind it has ended: in `numbers that are not odd are 5` 5 is stated."""
-_UNTRUE_BEFORE = re.compile(
-    r"\b(?:(?:wrong|incorrect|false|erroneous|mistaken|naive)\s+(?:answer|result|value|solution|count|guess|estimate|"
-    r"assumption|approach|method|reasoning|formula|sign)|(?:initial|earlier|previous|original|first)\s+(?:answer|guess|attempt|estimate|thought|claim)|(?:incorrect|wrong|erroneous|mistaken|naive)ly|tempting|tempted|untrue|impossible\s+that|"
-    r"suppose|pretend|imagine|doubt|no\s+way|not\s+(?:\w+\s+)?(?:the\s+case|true|right|correct)|anything\s+but|scratch\s+that|(?:mistake|error|trap|misconception|wrong|incorrect|false)\s+(?:is|was|to|would|that)|"
-    rf"(?:all|any|every|each)(?:thing|one)?(?:\s+\w+){{0,3}}\s+(?:but|except|excluding|besides|other\s+than)(?:\s+for)?(?={_OPEN})|"
-    r"(?:assum\w+|if|whether)\s+(?:that\s+)?(?:the\s+)?(?:final\s+)?(?:answer|result|it)\s*(?:is|was|were|'s)(?=\s))\b"
-    r"|^\W*(?:add|subtract|multiply|divide|double|(?:add|subtract|multiply|divid|doubl)ing)\b(?!.*(?:=|\b(?:is|are|has|have|equals?|gives?|yields?|leaves?|gets?|becomes|obtain|find)\b))"
-    rf"|[✗✘❌]|\beither(?:\s+\S+\s+or)?(?={_OPEN})",
-    re.IGNORECASE,
+_UNSTATED = re.compile(
+    _any(
+        r"""(?:wrong|incorrect|false|erroneous|mistaken|naive)_(?:[a-z]+_)?(?:answer|result|value|solution|count|guess|estimate|
+        assumption|approach|method|reasoning|formula|sign) (?:initial|earlier|previous|original|first)_(?:answer|guess|
+        attempt|estimate|thought|claim) (?:incorrect|wrong|erroneous|mistaken|naive)ly tempting tempted untrue
+        impossible_that suppose pretend imagine doubt no_way not_(?:[a-z]+_)?(?:the_case|true|right|correct) anything_but
+        scratch_that by_mistake (?:mistake|error|trap|misconception|wrong|incorrect|false)_(?:is|was|to|would|that|yields|gives|leads|results|produces)
+        (?:assum*|if|whether)_(?:that_)?(?:the_)?(?:final_)?(?:answer|result|it)(?:_is|_was|_were|'s)
+        (?:differs?|different|differing)_from by_no_means says said claims? claimed gave_me suggested partial_result
+        auxiliary rule[ds]?_out possible_answers? would_(?:write|answer|say|argue) i_originally under_no_circumstances in_no_(?:case|way) might_(?:think|guess|say)
+        (?:students|people)_(?:often_)?(?:get|say|write) answer_key"""
+    )
+    + rf"|{_any('(?:all|any|every|each)(?:thing|one)?(?:_[a-z]+){0,3}_(?:but|except|excluding|besides|other_than)(?:_for)? either either_[^-]+_or exceeding among é est_pas')}(?={_OPEN})"
+    rf"|\A\W*(?:add|subtract|multiply|divide|double|(?:add|subtract|multiply|divid|doubl)ing)\b(?!.*(?:=|{_STATEMENT}))"
+    rf"|\\[dt]frac\{{?{_OPEN}|\d-{_OPEN}|[✗✘❌]"
 )
-_UNTRUE_LABEL = re.compile(
-    r"\b(?:wrong|incorrect|false|placeholder|intermediate|previous\w*|initial\w*|format|example)\s*(?:answer|result|value|solution|guess|count)?\s*:\s*(?:[a-z]\s*=)?\W*$",
-    re.IGNORECASE,
-)
-_SUPPOSED = re.compile(
-    r"\b(?:(?:differs?|different|differing)\s+from|by\s+no\s+means|says|said|claims?|claimed|gave(?:\s+me)?|suggested|partial\s+result|auxiliary|rule[ds]?\s+out|"
-    r"possible\s+answers?|would\s+(?:write|answer|say)|answer\s+key)\b"
-    rf"|\b(?:half\s+of|exceeding|among|é|est\s+pas){_OPEN}|\\[dt]frac\{{?{_OPEN}|\d-{_OPEN}",
-    re.IGNORECASE,
-)
-"""What others say, what is one of several, and what is only on the way, in the clause that leads to a box."""
+"""What others say, what is one of several or on the way, and what is called wrong, in the clause that leads to a mark."""
 _CONDITION = re.compile(
-    r"\W*(?:had\b|ignoring|first\s+attempt|upper\s+bound|lower\s+bound|let(?:'s|\s+us)\s+try)\b"
-    rf"|\W*(?:(?:the\s+)?(?:final\s+)?answer\s+is\s+)?at\s+(?:most|least){_OPEN}",
-    re.IGNORECASE,
+    rf"\W*(?:(?:had|ignoring|first\s+attempt|upper\s+bound|lower\s+bound|let(?:'s|\s+us)\s+try)\b|(?:(?:the\s+)?(?:final\s+)?answer\s+is\s+)?at\s+(?:most|least){_OPEN}"
+    r"|(?:[^:]*\s)?(?:wrong|incorrect|false|placeholder|intermediate|previous\w*|initial\w*|format|example)\s*(?:answer|result|value|solution|guess|count)?\s*:\s*(?:[a-z]\s*=)?\W*$"
+    r"|(?:mistaken|erroneous|rejected|discarded|obsolete|withdrawn)\s*(?:answer|result|value|solution|candidate)?\s*:\W*$"
+    r"|(?:please\s+)?(?:ignore|disregard)\b[^:]*:\W*$)"
 )
-_RETRACTS = re.compile(
-    r"\b(?:retract|withdraw|take\s+back|(?:please\s+)?(?:disregard|ignore)\s+(?:this|that|it|the\s+above|my)|scratch\s+(?:that|this|it)|strike\s+(?:that|this|it)|replace\s+(?:this|that|it)|"
-    r"(?:don't|do\s+not)\s+trust|no\s+longer\s+stand|(?:is|are)n't\s+done|not\s+done\s+yet|not\s+finished\s+yet|to\s+be\s+continued|as\s+scratch\s+work|the\s+check\s+fails|my\s+bad|just\s+(?:a\s+)?(?:random\s+)?guess\w*|"
-    r"take\s+(?:that|this|it)\s+back|correct\s+myself|never\s+mind|I\s+(?:\w+\s+)?made\s+(?:a|an|the)\s+(?:\w+\s+)?(?:mistake|error)|forget\s+(?:that|this|it)\b(?!\s+\w)|"
-    r"not\s+(?:the|my)\s+(?:final\s+)?answer|pas\s+la\s+réponse|stimmt\s+(?:\w+\s+)?nicht)\b|ではありません|不是(?!\s*[$\d])|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다",
-    re.IGNORECASE,
-)
-"""What takes a box back wherever it stands behind it, with or without another number."""
-_MENDED = re.compile(r"\b(?:correct|fix|avoid|remov|repair|after)\w*\b", re.IGNORECASE)
+_MENDED = re.compile(r"\b(?:correct|fix|avoid|remov|repair|after)\w*\b")
 _HEDGED = re.compile(
-    r"\b(?:might|may|could|would|'d|says?|claims?|claimed|students|first|glance|without|before|bound|were|had|approximately|perhaps|maybe|like|if|attempt|option|draft|version)\b",
-    re.IGNORECASE,
+    _any(
+        "might may could would says? claims? claimed students first glance without before bound were had thought approximately perhaps maybe like if attempt option draft version"
+    )
+    + "|'d\\b"
 )
 """What lets the text go on to another answer."""
 
-# -- what is said of it -----------------------------------------------------------------------------------------------
+# -- what is said of it at once ---------------------------------------------------------------------------------------
 
-_SUBJECT = re.compile(
-    r"[\s$)*}\]\\(.,;:!?–—→-]{0,12}(?:(?:no|wait|hmm+|oops|but|however|sorry|and|actually|unfortunately|though|note(?:\s+that)?)\b[\s,.!:-]*){0,3}"
-    r"(?:(?:(?:the|this|that|my)\s+(?:\w+\s+)?(?:above|answer|result|value|box|solution)|this|that|it|which)\b\s*)?",
-    re.IGNORECASE,
-)
-_DENIED = re.compile(
-    r"(?:(?:is|was|ist|es|est|è|é|has|had|'s|seems|looks|turns|turned|proves|proved|must|will|would|should|can|could|may)\b\s+(?:(?!not\b)[a-z]+\s+){0,4}?)?"
-    r"(?:wrong|incorrect|false|mistaken|invalid|impossible|extraneous|rejected|discarded|excluded|ruled\s+out|absurd|too\s+(?:large|small|big|high|low)|a\s+lie|off\s+by|refuted|falsch|incorrect[oa]|faux|fausse|sbagliat[oa]|errad[oa])"
-    r"\b(?!\s+(?:for|when|if|in|unless|to)\b)"
-    r"|(?:(?:is|was|can|could|does|do|would|must|'s)\s*(?:n't|not)|can't|cannot)\s+(?:be\s+)?(?:the\s+|an?\s+|quite\s+)?"
-    r"(?:right|correct|valid|true|work|fit|satisfy|it|what|so|possible|among|one\s+of|(?:[a-z]+\s+)?(?:answer|solution|option|choice|root))\b|(?:can't|cannot|couldn't)\s+be\s*[.!,;]"
-    r"|(?:is|was|'s)\s+(?:only|just|merely|half|twice|part|another|off|what\s+(?:you|one|they)|(?:\w+\s+){1,2}than\s+the\s+(?:answer|result)|an?\s+(?:part|different)|no\s+(?:[a-z]+\s+)?(?:answer|solution)|"
-    r"(?:an?|my|the|our)\s+(?:[a-z]+\s+){0,2}?(?:wrong|mistake|error|slip|typo|misprint|trap|guess|(?:over|under)\w+)|(?:\w+\s+){0,4}(?:different|another|other)\s+(?:question|problem|part))\b"
-    r"|(?:leads|led)\s+to\s+an?\s+(?:contradiction|impossibility)\b|is\s+(?:only\s+)?an?\s+(?:upper|lower)\s+bound\b(?=[^.]*(?:\bnot\b|n't\b))"
-    r"|was\s+(?:the|my)\s+(?:\w+\s+)?(?:answer|guess|result)\b|(?:more|less|fewer)\s+than\s+[$\\(]*\d"
-    r"|(?:over|under|double[\s-]*)(?:counts?|estimates?)\b|(?:looks|seems)\s+\w+,?\s+(?:but|yet)\b|(?:fails?|contradicts?|violates?|forgets?|ignores?|neglects?|misses|needs?\s+to\s+be|(?:should|ought\s+to)\s+(?:be|have\s+been)|"
-    r"would\s+be\s+(?:\w+\s+)?only)\b",
-    re.IGNORECASE,
-)
 _DOUBTED = re.compile(
-    r"[\s$)*\\\]},?→–—-]*(?:wait\b[\s,.!-]*)?(?:(?:no(?:\s+wait)?|nope|nah|oops|sorry)\b\s*(?:[,.!:]|$)|wait[\s.!…]*$)|"
+    r"[\s$)*\\\]},?:.…→–—|-]*(?:wait\b[\s,.!-]*)?(?:(?:no(?:\s+wait)?|nope|nah|oops|sorry|an?\s+(?:mistake|error|slip|typo))\b\s*(?:[,.!:|]|$)|wait[\s.!…]*$)|"
     + _SHUT
-    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not\b[^)\d]{0,3}\)|n(?:e\s+|')\w+\s+pas\b|(?:no\s+es|non\s+è|não\s+é|(?:ist\s+)?nicht)\s+(?:corre|richtig|die\s|la\s|a\s)|(?:(?:st|nd|rd|th)\s+(?:root|power)|squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt)(?![a-z]))",
-    re.IGNORECASE,
+    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not?\b[^)\d]{0,3}\)|\s*(?:more|less|fewer)\s+than\s+[$\\(]*\d|n(?:e\s+|')\w+\s+pas\b|(?:(?:st|nd|rd|th)\s+(?:root|power)|squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt|cdot|times|div|cup|cap)(?![a-z]))"
 )
+_THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}")
+"""Between a box and one that is listed with it: such a box is no correction."""
+_RETRACTS = re.compile(
+    _any(
+        r"""retract withdraw take_back (?:disregard|ignore|scratch|strike|replace)_(?:this|that|it|the_above|my)
+        please_disregard forget_(?:this|that|it)(?!_[a-z]) not_(?:done|finished)_yet (?:is|are)n't_done
+        to_be_continued the_check_fails my_bad pas_la_réponse just_(?:a_)?(?:random_)?guess* take_(?:that|this|it)_back
+        correct_myself never_mind but_(?:it_)?(?:isn't|is_not)(?=\s?[.!,;]|$)
+        start_over so_no(?=\s?[.!]|$) chang(?:ed|ing)_my_(?:answer|mind)"""
+    )
+    + r"|ではありません|不是(?!\s*[$\d])|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다"
+)
+"""What takes a mark back wherever it stands behind it, with or without another number."""
 
 # -- what the text behind it arrives at -------------------------------------------------------------------------------
 
 _OPERATES = re.compile(
     _SHUT
-    + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow|Rightarrow)(?![a-z])|[=-]>|[→⇒])",
-    re.IGNORECASE,
+    + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow)(?![a-z])|[=-]>|[→⇒])"
 )
 _TURNS = re.compile(
-    r"\b(?:wait|w?h?oops|sorry|correction|corrected|erratum|edit|update|actually|hmm+|scratch|strike|nope|nah|hold\s+on|hang\s+on|changed|revised|crossed|slip|ignore|disregard|"
+    r"\b(?:wait|w?h?oops|sorry|correction|corrected|erratum|edit|update|amendment|actually|hmm+|scratch|strike|nope|nah|hold\s+on|hang\s+on|changed|revised|crossed|slip|ignore|disregard|"
     r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|(?<!common\s)mistake|"
-    r"(?:no|nein|non)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón)\b|✓|不对",
-    re.IGNORECASE,
+    r"(?:no|nein|non)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón)\b|✓|不对|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
 )
-_BUTS = re.compile(
-    r"\b(?:but|however|though|although|yet|unless|instead|whereas|(?:that|it|this)\s+would\s+be)\b", re.IGNORECASE
+_UNSAYS = re.compile(
+    r"\b(?:wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|except\s+that)\b"
 )
+"""A turn that leaves no answer, unless the text comes back to it."""
+_BUTS = re.compile(r"\b(?:but|however|though|although|yet|unless|instead|whereas|(?:that|it|this)\s+would\s+be)\b")
 _STATES = re.compile(
-    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|candidate|hence|says|arrive\s+at)\b|=|:|'s\b|应该是)"
-    r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$",
-    re.IGNORECASE,
+    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at)\b|=|:|'s\b|应该是)"
+    r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$"
 )
 """A number behind this is stated."""
 _AN_ASIDE = re.compile(
     r"(?!.*\b(?:answer|final|correct)\b)(?:\s*\(|\W*(?:note|notice|observe|here|check|in\s+fact|also|for\s+(?:example|instance)|alternative|remark|proof|let|suppose|if|with\s+(?:\w+\s+){1,3}(?:work|had)|"
     r"they|these|we\s+(?:can|could|used|also)|there\s+are|to\s+[a-z]+|key|fun|as\s+a|of\s+course|more\s+generally|summary|step|"
     r"common|students|people|pitfall|topic|level|difficulty|source|tags|"
-    r"(?:the|an?|each|every)\s+(?!(?:[a-z]+\s+){0,3}(?:answer|value|result|solution|correct|right|true|final|exact|real|required)\b)))",
-    re.IGNORECASE,
+    r"(?:the|an?|each|every)\s+(?!(?:[a-z]+\s+){0,3}(?:answer|value|result|solution|correct|right|true|final|exact|real|required)\b)))"
 )
 """A sentence that begins so explains, checks or adds something, and states no other answer."""
-_LABEL = re.compile(r"[^:]*\b(?:answer|ans|result|final|correct\w*|solution|now)\b[^:]*:", re.IGNORECASE)
-_ALONE = re.compile(r"[-\s$*\\({\[#]*(?:[a-z]\s*=\s*)?", re.IGNORECASE)
+_LABEL = re.compile(r"[^:]*\b(?:answer|ans|result|final|correct\w*|solution|now|better|true|real|proper)\b[^:]*:")
+_NAMES_ANSWER = re.compile(
+    r"\b(?:(?:so|thus|hence|therefore|and|while)\s+the\s+(?:[a-z]+\s+)?answer\s+(?:is|must|should)|gives?\s+the\s+(?:[a-z]+\s+)?answer)\b"
+)
+_ALONE = re.compile(r"[-\s$*\\({\[#]*(?:[a-z]\s*=\s*)?")
 _MEANT_OTHERWISE = re.compile(
     r"\b(?:if|would|could|might|had|mistake|wrong|incorrect|many|some|common|not|cannot|rather\s+than|instead\s+of|fails?|rejected?|invalid|"
-    r"extraneous|unlike|as\s+opposed|remainder|confidence|seems|looks|appears|possible|impossible|(?:for|when|if|with|at)\s+[$\\(]*[a-z]\s*=)\b|n't\b",
-    re.IGNORECASE,
+    r"extraneous|unlike|as\s+opposed|remainder|confidence|seems|looks|appears|possible|impossible)\b|n't\b"
 )
 _AFFIRMS = re.compile(
-    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)\b|\b(?:matches|verif\w+|confirm\w*|checks?\s+out|works|consistent)\b",
-    re.IGNORECASE,
+    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)\b|\b(?:matches|verif\w+|confirm\w*|checks?\s+out|works|consistent)\b"
 )
-_NOTHING = re.compile(r"\bno\s+(?:such\s+\w+|solutions?|answer)\b|\bno\s+\w+\s+exists?\b", re.IGNORECASE)
+_NOTHING = re.compile(r"\bno\s+(?:such\s+\w+|solutions?|answer)\b|\bno\s+\w+\s+exists?\b")
 _NUMBER = re.compile(
     r"(?<![\w.^_{])-?(?:\\[dt]?frac\s*\{?\d+\}?\s*\{?\d+\}?|\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w^_]|\.\d)(?:\s*\\?%|\s+percent)?",
     re.ASCII,
 )
-_WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!]*(?:[a-z]+[\s.!]*){0,3}", re.IGNORECASE)
+_SUPPOSED = re.compile(
+    r"\b(?:(?:i|we|you|one|it)\s+(?:first\s+)?(?:thought|believed|assumed|expected|guessed)|if\s+(?:i|we|you|one))\b"
+)
+_WHERE = re.compile(r"\b(?:for|when|if|with|at)\s+[$\\(]*[a-z]\s*=\s*$")
+_WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!]*(?:[a-z]+[\s.!]*){0,3}")
 
 
-def is_denied(before: str, box: str, after: str, *, by_conclusion: bool = True) -> bool:
-    """Whether the words around a box say that it is not the answer.
-
-    Args:
-        before: the text up to the box.
-        after: the text behind it.
-        by_conclusion: a sentence behind it that states another number denies it, also without a "but" or "wait".
-
-    """
-    end = after[-AFTER_CHARS:]
-    before, after = _MARKUP.sub(" ", before[-BEFORE_CHARS:]), _MARKUP.sub(" ", after[:AFTER_CHARS])
-    sentence = _SENTENCE.split(before)[-1]
-    if _PART_OF.search(before) or _DOUBTED.match(after) or (_is_denied_before(sentence) and not _restates(box, after)):
+def is_denied(mark: Mark) -> bool:
+    """Whether the words around a mark say that it is not the answer."""
+    before = mark.before[-BEFORE_CHARS:]
+    sentence = _last_sentence(before).lower()
+    is_denied_before = _is_denied_before(sentence)
+    if _PART_OF.search(_TAGS.sub(" ", before[-60:])):
         return True
-    subject = _SUBJECT.match(after)
-    if (subject and _DENIED.match(after, subject.end())) or _RETRACTS.search(after):
+    if not mark.after.strip(" \n\t$.)}\\]*"):
+        return is_denied_before
+    plain = _MARKUP.sub(" ", mark.after[:AFTER_CHARS].replace(r"\!", ""))
+    after = plain.lower()
+    if _DOUBTED.match(after) or (is_denied_before and not _restates(mark.text, plain)):
+        return True
+    if _RETRACTS.search(after) or _is_cut_off_by_another(mark):
+        return True
+    value = literal(_clean(mark.text))
+    sentences = re.split(r"(?<=[.!?;])\s+|\n+|(?<=[。！？；])", after)
+    if any(_is_called_wrong(clause, value) for clause in _CLAUSE_BEHIND.split(sentences[0])):
         return True
     hedged = _HEDGED.search(sentence) is not None
-    return _arrives_elsewhere(box, after, hedged=hedged, by_conclusion=by_conclusion) and not _restates(box, end)
+    if _SUPPOSED.search(sentence) and _BUTS.search(sentences[0]) and not _AFFIRMS.search(after):
+        return True
+    is_taken_back = any(_is_called_wrong(part, value) for part in sentences)
+    is_taken_back = is_taken_back or _arrives_elsewhere(mark, value, sentences, hedged=hedged)
+    return is_taken_back and not _restates(mark.text, mark.after[-AFTER_CHARS:])
+
+
+def _last_sentence(text: str) -> str:
+    """The words behind the last end of a sentence; a colon at the end of a line ends none."""
+    text = text.rstrip("\n ") + " " if text.rstrip("\n ").endswith(":") else text
+    start = 1 + max(text.rfind(sign) for sign in ".!?;\n")
+    return _SENTENCE.split(text)[-1] if text[start : start + 1].isdigit() else text[start:]
+
+
+def calls_wrong(words: str) -> bool:
+    """Whether words say that something is wrong, or not right."""
+    judged = _JUDGED.search(words.lower())
+    return judged is not None and (judged["no"] is None) == (judged["right"] is None)
+
+
+def _is_called_wrong(sentence: str, value: Literal | None) -> bool:
+    """Whether a sentence about the mark says that it is wrong, or not right."""
+    about = _ABOUT.match(sentence)
+    if about is None:
+        return False
+    end, judged = _CLAUSE_END.search(sentence, about.end()), _JUDGED.search(sentence, about.end())
+    if (
+        judged is None
+        or (end and end.start() < judged.start())
+        or (judged["no"] is None) == (judged["right"] is not None)
+    ):
+        return False
+    return all(_is_same(value, number[0]) is not False for number in _NUMBER.finditer(sentence, 0, judged.start()))
+
+
+def _is_cut_off_by_another(mark: Mark) -> bool:
+    """Whether a box with another content was begun behind a mark."""
+    begun = [*BOX.finditer(mark.after)]
+    if not begun:
+        return False
+    content = mark.after[begun[-1].end() :].lstrip("{ ").rstrip()
+    return not mark.text.strip().startswith(content) and not _THEN.fullmatch(mark.after[: begun[0].start()].lower())
 
 
 def _restates(box: str, text: str) -> bool:
@@ -193,33 +292,38 @@ def _restates(box: str, text: str) -> bool:
     )
 
 
+@lru_cache(maxsize=10_000)
 def _is_denied_before(sentence: str) -> bool:
+    """Whether the sentence that leads to a mark denies it; cached, as leads such as `The answer is` are alike."""
+    sentence = _MARKUP.sub(" ", sentence)
     last = re.split(r"[,:]\s", sentence)[-1]
-    if _UNTRUE_BEFORE.search(last) and not _MENDED.search(sentence):
-        return True
-    if _UNTRUE_LABEL.search(sentence) or _SUPPOSED.search(last) or _CONDITION.match(sentence):
+    if _CONDITION.match(sentence) or (_UNSTATED.search(last) and not _MENDED.search(sentence)):
         return True
     return _DENIES.search(_CLAUSE.split(sentence)[-1]) is not None
 
 
-def _arrives_elsewhere(box: str, after: str, *, hedged: bool, by_conclusion: bool) -> bool:
+def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], *, hedged: bool) -> bool:
     """Whether the text turns, or concludes, and then states another number than that of the box."""
-    if not after.strip(" \n\t$.)}\\]*"):
-        return False
-    value = literal(clean(box))
-    turned = 2 if value is not None and _OPERATES.match(after) else int(hedged)  # 1: but, 2: wait
+    turned = 2 if value is not None and _OPERATES.match(mark.after.lower()) else int(hedged)  # 1: but, 2: wait
     other = settled = False
-    for number, sentence in enumerate(re.split(r"(?<=[.!?;])\s+|\n+", after)):
+    for number, sentence in enumerate(sentences):
         if _AFFIRMS.search(sentence) and not _MEANT_OTHERWISE.search(sentence):
             turned, other = 0, False
             continue
-        concludes, stop = by_conclusion and number > 0 and _AN_ASIDE.match(sentence) is None and value is not None, 0
+        concludes, stop = (
+            mark.by != "stated"
+            and (number > 0 or _NAMES_ANSWER.search(sentence))
+            and _AN_ASIDE.match(sentence) is None
+            and value is not None,
+            0,
+        )
         for clause in re.split(r"(?<=[,:])(?=\s)|(?=\sand\s)", sentence):
             start, stop = stop, stop + len(clause)
             turn = 2 if _TURNS.search(clause) else int(_BUTS.search(clause) is not None)
             turned = max(turned, turn)
             if turned and _NOTHING.search(clause):
                 return True
+            other = other or _UNSAYS.search(clause) is not None
             numbers = [] if _MEANT_OTHERWISE.search(clause) else [*_NUMBER.finditer(sentence, start, stop)]
             same = _is_same(value, numbers[-1][0]) if numbers else None
             if same and not turn:
@@ -229,13 +333,13 @@ def _arrives_elsewhere(box: str, after: str, *, hedged: bool, by_conclusion: boo
                 or ((turned or (concludes and not settled)) and _is_stated(numbers[-1], stop, other_may_be=turned > 0))
             ):
                 other = True
-    return other or (turned == 2 and value is None and box.strip() not in after)
+    return other or (turned == 2 and value is None and mark.text.strip() not in mark.after)
 
 
 def _is_stated(number: re.Match[str], stop: int, *, other_may_be: bool) -> bool:
     """Whether a number, in a clause that ends at `stop`, is stated by its sentence, or is all of it."""
     before, behind = number.string[: number.start()], number.string[stop:]
-    if not _WHAT_IT_COUNTS.fullmatch(number.string, number.end(), stop):
+    if _WHERE.search(before) or not _WHAT_IT_COUNTS.fullmatch(number.string, number.end(), stop):
         return False
     if _ALONE.fullmatch(before.rpartition(", ")[2] if other_may_be else before) and not behind.strip():
         return True
@@ -245,7 +349,7 @@ def _is_stated(number: re.Match[str], stop: int, *, other_may_be: bool) -> bool:
 
 def _is_same(value: Literal | None, text: str) -> bool | None:
     """Whether a number is that of the box, also rounded or as a percentage; None for one of another kind."""
-    number = literal(clean(text))
+    number = literal(_clean(text))
     if number is None or value is None:
         return None if number is None else False
     if number.value.denominator == value.value.denominator == 1 and number.percent == value.percent:
@@ -253,6 +357,11 @@ def _is_same(value: Literal | None, text: str) -> bool | None:
     if any(abs(number.value * scale - value.value) * 50 <= abs(value.value) for scale in (Fraction(1, 100), 1, 100)):
         return True
     return None if number.percent > value.percent else False
+
+
+def _clean(text: str) -> str:
+    """`clean`, which takes its time, where there is anything to clean."""
+    return text if text.isascii() and text.isdigit() else clean(text)
 
 
 def with_tail(content: str, after: str) -> str:

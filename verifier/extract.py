@@ -6,12 +6,12 @@ several candidates cannot collect the reward by one of them being right.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stream.messages import FoundBy
 from verifier.denial import is_denied, with_tail
 from verifier.latex import unwrap
-from verifier.marks import after_thinking, around_box, last_boxes, last_hashes, last_tagged
+from verifier.marks import Mark, after_thinking, last_line, last_mark
 from verifier.prose import (
     BOLD_PART,
     MAX_CANDIDATE,
@@ -26,14 +26,13 @@ from verifier.prose import (
 TAIL_CHARS = 20_000
 """Only so much of the end of a message is searched: answers stand last."""
 _REPLY = re.compile(r"^A(?:nswer)?:[ \t]*(\S.*)$", re.MULTILINE)
-_ANSWER_LINE = re.compile(r"^[ \t]*(?:\*\*)?(?:Final )?Answer:(?:\*\*)?[ \t]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
 _CODE_LINE = re.compile(
     r"^[ \t]*`{0,3}(?:(?:def|class)\s+\w+.*:|(?:return|yield|assert|raise|import|from\s+\w+\s+import)\s.*|lambda\b.*:.*|"
     r"(?:for|while|if|elif|with)\b.*:)[ \t]*`{0,3}[ \t]*$",
     re.MULTILINE,
 )
 _CODE = re.compile(
-    r"\w\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s[^.\n]{1,60}\selse\s|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
+    r"\w\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s(?:[^.\n]{1,60}\selse\s|[a-z_]+:)|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
     r"|\w\(\s*['\"]|\b(?:sum|max|min|len|sorted|list|set|any|all|int|str|range)\(\[|(?<!\\)\blambda\b[^\n]{0,60}:"
     r"|&&|\?\?|\bcout\s*<<|#include|\b\w+\([^()]*\)\s+-?\d|\b(?:True|False|None)\s*[|&]|(?:^|\n)\s*(?:echo|SELECT)\s|['\"]\w*['\"]\s+(?:or|and)\b|\b(?:if|while|elif|and|or|not)\s+(?:True|False|None)\b|\b[a-z_]{3,}\((?:[a-z]+\()?\["
     r"|\bnot\s+\w+\s+or\s+[-\d'\"]|\w\([^()]*\)\s+(?:or|and|if|else)\s+[-\d'\"]|(?:^|\s)else\s+[-\d]|^\s*(?:del|try|except|finally)\b[^\n]*[:;]"
@@ -75,33 +74,19 @@ def find_answer(message: str, *, numeric: bool = False, strict: bool = False) ->
         return _NONE
     if text.isascii() and text.isdigit() and not strict:
         return Found(text, "whole")
-    return _marked(text, numeric, strict) or (_NONE if strict else _unmarked(text, numeric))
+    mark = last_mark(text, numeric=numeric, strict=strict)
+    if mark is None:
+        return _NONE if strict else _unmarked(text, numeric)
+    if mark.by == "tag":
+        mark = replace(mark, text=find_answer(mark.text, numeric=numeric).text)
+    return _stated_by(mark) if mark.text.strip() or mark.listed else _NONE
 
 
-def _marked(text: str, numeric: bool, strict: bool) -> Found | None:
-    """What a box, a tag, hashes or, in strict mode, a line `Answer:` marks; None if there is no such mark."""
-    tagged, start, behind = last_tagged(text) or (None, 0, 0)
-    boxes = last_boxes(text[behind:])
-    if boxes is not None:
-        if not boxes.strip():
-            return _NONE
-        around = around_box(text[behind:])
-        return Found(f"not {boxes}", "box") if around is None else _as_stated(Found(boxes, "box"), *around)
-    if tagged is not None:
-        inner = find_answer(tagged, numeric=numeric)
-        return _as_stated(Found(inner.text, "tag"), text[:start], inner.text, text[behind:]) if inner.text else _NONE
-    if hashes := last_hashes(text, numeric):
-        line, start, behind = hashes
-        return _as_stated(Found(unwrap(line), "hashes"), text[:start], line, text[behind:])
-    line, start, behind = _answer_line(text) if strict else ("", 0, 0)
-    return _as_stated(Found(line, "line"), text[:start], line, text[behind:]) if line else None
-
-
-def _as_stated(found: Found, before: str, text: str, after: str) -> Found:
+def _stated_by(mark: Mark) -> Found:
     """A marked answer with what multiplies it; denied if the words around it say so."""
-    if is_denied(before, text, after, by_conclusion=found.by != "stated"):
-        return Found(f"not {found.text}", found.by)
-    return found if found.by == "stated" else Found(with_tail(found.text, after), found.by)
+    if is_denied(mark):
+        return Found(f"not {mark.listed or mark.text}", mark.by)
+    return Found(mark.listed or (mark.text if mark.by == "stated" else with_tail(mark.text, mark.after)), mark.by)
 
 
 def _unmarked(text: str, numeric: bool) -> Found:
@@ -119,16 +104,12 @@ def _unmarked(text: str, numeric: bool) -> Found:
     if SEVERAL_UNITS.fullmatch(text):
         return Found(text, "whole")
     if not is_number and len(text) <= MAX_CANDIDATE and not is_prose(text) and not introduces(text, numeric):
-        return (
-            _NONE
-            if _is_code(text) or _CALL.search(text)
-            else Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
-        )
-    stated = stated_answer(text, numeric)
-    if stated:
-        by: FoundBy = "line" if stated == _answer_line(text)[0] else "stated"
-        found = Found(stated, by)
-        return _NONE if _is_code(_line_with(stated, lines)) else _as_stated(found, "", stated, _behind(stated, text))
+        is_code = _is_code(text) or _CALL.search(text)
+        return _NONE if is_code else Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
+    if stated := stated_answer(text, numeric):
+        line = last_line(text)
+        by: FoundBy = "line" if line and line.text == stated else "stated"
+        return _NONE if _is_code(_line_with(stated, lines)) else _stated_by(Mark(by, "", stated, _behind(stated, text)))
     if is_number:
         return Found(unwrap(lines[-1].strip().lstrip("#").strip()), "last")
     last = (not numeric and plain_end(text)) or last_answer(text, numeric)
@@ -147,10 +128,3 @@ def _is_code(text: str) -> bool:
 def _line_with(answer: str, lines: list[str]) -> str:
     """The last line that holds an answer."""
     return next((line for line in reversed(lines) if answer in line), lines[-1] if lines else "")
-
-
-def _answer_line(text: str) -> tuple[str, int, int]:
-    """The content of the last line `Answer: x`, bold marks and a full stop aside, and its place; empty if there is none."""
-    lines = [*_ANSWER_LINE.finditer(text)]
-    content = re.sub(r"(?<!\\right)\.$", "", lines[-1][1].replace("**", "").strip()) if lines else ""
-    return (unwrap(content), *lines[-1].span()) if lines else ("", 0, 0)

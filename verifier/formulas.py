@@ -2,7 +2,7 @@ r"""Parses a formula of LaTeX into a sympy expression, by its own grammar of wha
 
 It keeps apart what general parsers lose: `\sin x \cdot y` is sin(x) y, y'' is not y', f^{-1}(t) is not 1/f(t), A^T is not
 A, and dh/ds is not dh/dt; such names are symbols of their own. Nothing is worked out (`evaluate=False`), so a parsed
-formula is as small as its text. What is beyond the grammar (sums, integrals, limits, sets) raises Unknown.
+formula is as small as its text. What is beyond the grammar (sets, contour integrals) raises Unknown.
 """
 
 import re
@@ -36,7 +36,17 @@ _APPLIED = frozenset("det dim ker deg arg".split())
 """Functions that are not worked out: what they are of is part of a name."""
 _DECORATIONS = frozenset("text bar overline hat widehat tilde widetilde dot ddot dddot vec neg lnot nabla".split())
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+_SUMMED: dict[str, Callable[..., Any]] = {"sum": sympy.Sum, "prod": sympy.Product}
+_BOUND = "ⅰⅱⅲⅳ"
+"""Names of bound letters, by depth; no letter of a cleaned text."""
+_DIFFERENTIAL_BEHIND = "d_"
+"""The token for `dx`, which ends what is integrated."""
+_ABOVE_LINE = re.compile(
+    r"\\int((?:\s*[_^]\s*(?:\{[^{}]*\}|[\w-]))*)\s*\\frac\s*\{\s*d\s*([a-z])\s*\}\s*(\{(?:[^{}]|\{[^{}]*\})*\})"
+)
+r"""`\int_1^2 \frac{dx}{x}`."""
 _TRANSPOSE = (r"\top", r"\intercal", "T")
+_VARIABLE = re.compile(rf"[A-Za-z]|\\(?:{'|'.join(GREEK)})")
 _DIFFERENTIAL = re.compile(r"d|\\partial")
 _DIFFERENTIALS = re.compile(
     r"(?:(?:d|\\partial )(?:\\(?:dot|ddot|bar|hat) \{?[A-Za-z]\}?|[A-Za-z]|\\[a-z]+ )(?:_\w)?(?:\^\{?\d\}?)?)+"
@@ -51,7 +61,7 @@ def has_matrices(text: str) -> bool:
 
 def parse_formula(text: str, reading: Reading) -> Any:
     """The expression, not worked out; raises Unknown if the text has parts that this grammar does not know."""
-    parser = _Parser(text, reading)
+    parser = _Parser(_ABOVE_LINE.sub(r"\\int\1\\frac{1}\3 d \2 ", text), reading)
     found = parser.with_choose()
     if parser.token:
         raise Unknown(parser.token)
@@ -63,6 +73,7 @@ class _Parser(Names):
         super().__init__(text, reading)
         self._bars = 0
         self._height = 0
+        self._num_bound = 0
 
     def with_choose(self) -> Any:
         r"""An expression, or two with `\choose` or `\over` between."""
@@ -205,7 +216,7 @@ class _Parser(Names):
             return found
         if token == "|":
             return self._bars_around()
-        if re.fullmatch(r"[A-Za-z]", token):
+        if re.fullmatch(rf"[A-Za-z{_BOUND}]", token):
             return self.letter(self.take())
         if token.startswith("\\"):
             return self._command(self.take()[1:])
@@ -252,6 +263,12 @@ class _Parser(Names):
         if name in _APPLIED:
             of = self._group("(") if self.token == "(" else self._factor()
             return sympy.Symbol(f"{name}({fingerprint(of)})", real=True)
+        if name in _SUMMED:
+            return self._summed(name)
+        if name == "int":
+            return self._integral()
+        if name == "lim":
+            return self._limit()
         if name in ("angle", "triangle"):
             return self.corners(name)
         if name in _DECORATIONS:
@@ -266,6 +283,65 @@ class _Parser(Names):
                 return self.derivative(top, bottom)
             self.place = start
         return _quotient(self._argument(), self._argument())
+
+    # -- what binds a letter ------------------------------------------------------------------------------------------
+
+    def _summed(self, name: str) -> Any:
+        r"""`\sum_{k=1}^n` or `\prod_{k=1}^n` of all factors that follow."""
+        self.expect("_", "{")
+        letter = self.take()
+        self.expect("=")
+        first = self.expression()
+        self.expect("}", "^")
+        last = self._argument()
+        variable, terms = self._of(letter, self._term)
+        return _opaque(name, terms, first, last) or _SUMMED[name](terms, (variable, first, last))
+
+    def _integral(self) -> Any:
+        self.expect("_")
+        first = self._argument()
+        self.expect("^")
+        last = self._argument()
+        depth, missing = 0, 1
+        for place in range(self.place, len(self.tokens) - 1):
+            token, behind = self.tokens[place : place + 2]
+            depth += (token in _CLOSING) - (token in _CLOSING.values())
+            missing += (token == r"\int") - (depth == 0 and token == "d" and _VARIABLE.fullmatch(behind) is not None)
+            if missing == 0:
+                break
+        else:
+            raise Unknown("an integral without a differential")
+        letter = self.tokens[place + 1]
+        self.tokens[place : place + 2] = [_DIFFERENTIAL_BEHIND]
+        variable, integrand = self._of(letter, self.expression)
+        self.expect(_DIFFERENTIAL_BEHIND)
+        opaque = _opaque("int", integrand, first, last, variable)
+        return opaque or sympy.Integral(integrand, (variable, first, last))
+
+    def _limit(self) -> Any:
+        self.expect("_", "{")
+        letter = self.take()
+        if not self.took(r"\to", r"\rightarrow"):
+            raise Unknown("a limit of no letter")
+        end = self.expression()
+        self.expect("}")
+        variable, found = self._of(letter, self._term)
+        side = "+-" if end.is_finite else "+"
+        return _opaque("lim", found, end, end, variable) or sympy.Limit(found, variable, end, side)
+
+    def _of(self, letter: str, read: Callable[[], Any]) -> tuple[Any, Any]:
+        """What follows, with a name of our own for the letter that is bound in it: (that name, what was read)."""
+        if self._num_bound == len(_BOUND) or not _VARIABLE.fullmatch(letter):
+            raise Unknown(letter)
+        name = _BOUND[self._num_bound]
+        self._num_bound += 1
+        self.tokens[self.place :] = [name if token == letter else token for token in self.tokens[self.place :]]
+        found = read()
+        self.tokens[self.place :] = [letter if token == name else token for token in self.tokens[self.place :]]
+        self._num_bound -= 1
+        return sympy.Symbol(name, real=True), found
+
+    # -- functions ----------------------------------------------------------------------------------------------------
 
     def _function(self, name: str) -> Any:
         base: Any = sympy.Integer(10) if name == "log" else None
@@ -314,6 +390,17 @@ def _quotient(top: Any, bottom: Any) -> Any:
     if top.is_Integer and bottom.is_Integer and bottom != 0:
         return sympy.Rational(top.p, bottom.p)
     return sympy.Mul(top, sympy.Pow(bottom, -1, evaluate=False), evaluate=False)
+
+
+def _opaque(kind: str, of: Any, first: Any, last: Any, variable: Any = None) -> Any | None:
+    """A symbol for a sum or an integral of an unknown function, f(k), which has no values; None for others.
+
+    Terms a_k of a sum have values (`verifier.sums`); an unknown y_t in the integral by t has none.
+    """
+    names = [symbol.name for symbol in of.free_symbols if symbol != variable]
+    if not any("(" in name or (variable is not None and variable.name in name) for name in names):
+        return None
+    return sympy.Symbol(f"{kind}[{','.join(map(fingerprint, (first, last, of)))}]", real=True)
 
 
 def _in_order(factors: list[Any]) -> list[Any]:

@@ -8,8 +8,8 @@ import re
 
 _LETTER = {"\f": "f", "\t": "t", "\b": "b", "\r": "r", "\n": "n", "\v": "v", "\a": "a"}
 _COMMANDS = frozenset(
-    "frac flat forall tan tanh text textbf textit textrm times theta tau to top tfrac triangle binom beta bar begin bf big "
-    "bigcup bigcap bmod bmatrix bot boxed bullet right rho rangle rceil rfloor rm ne neq neg nu nabla notin nmid ngeq nleq newline "
+    "frac flat forall tan tanh text textbf textit textrm times theta tau to top tfrac triangle tilde therefore binom beta bar begin bf big "
+    "bigcup bigcap bmod bmatrix bot boxed bullet right rightarrow rightharpoonup rho rangle rvert rbrace rceil rfloor rm ne neq neg nu nabla notin nmid ngeq nleq newline nexists not ni "
     "vec varphi vartheta varepsilon vee vdots vert alpha angle approx arccos arcsin arctan arg ast".split()
 )
 _DAMAGE = re.compile(r"([\f\t\b\r\n\v\a])([A-Za-z]*)")

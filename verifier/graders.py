@@ -148,7 +148,7 @@ def grade(name: str, gold: str, answer: str) -> Grade:
 
 def grading_version() -> str:
     """Versions of what grades, as verdicts carry it."""
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("rucksack-rl", "math-verify", "sympy"))
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("rucksack-rl", "sympy"))
 
 
 def preload() -> None:

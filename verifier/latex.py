@@ -4,6 +4,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import accumulate
 
 OPENING, CLOSING = "([{", ")]}"
 
@@ -71,13 +72,16 @@ _REWRITES = [
             rf"\\(?:operatorname\*?|mathop|mathrm|text)\s*\{{\s*({_FUNCTION_NAMES}|{'|'.join(_OTHER_NAMES)})\s*\}}",
             lambda name: f"\\{_OTHER_NAMES.get(name[1], name[1])} ",
         ),
+        (
+            rf"(?<![\d ]) ?\\(?:text|math(?:rm|op))\s*\{{\s*({_UNIT_LIKE})\s*\}}(?=\s*(?:[(^]|\\(?:theta|alpha|phi|frac)|[a-z](?![a-z])))",
+            r" \\\1 ",
+        ),
         (rf"{_VECTOR}\s*\\times\s*{_VECTOR}", r" V_{\1\2}"),
         (rf"(?:(?<=\))|{_VECTOR})\s*\\times\s*(?:{_VECTOR}|(?=\())", r" \1 V_{x} \2"),
         (r"\\operatorname\*?\s*(?=\{)", r"\\text"),
         (r"\\math(?:rm|bf|it|sf|tt)(?:\s*\{\s*([a-zA-Z])\s*\}|\s+([a-zA-Z])(?![a-zA-Z]))", r" \1\2"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
         (r"\\mathbb\s*([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
-        (r"\\binom\s*([a-zA-Z\d])\s*([a-zA-Z\d])", r"\\binom{\1}{\2}"),
         (r"\(\s*([A-Za-z])\s*\\circ\s+([A-Za-z])\s*\)\s*\(([^()]{1,40})\)", r"\1(\2(\3))"),
         (r"\\(?:vec|overrightarrow)\s*\{\s*([A-Z])\s*([A-Z])\s*\}", r" V_{\1\2}"),
         (r"\\hat\s*(?:\{\s*([ijk])\s*\}|([ijk])(?![a-z]))", r" \1\2"),
@@ -95,7 +99,6 @@ _REWRITES = [
         (r"\\mu\s*\\text\{\s*", r"\\text{µ"),
         (r"(?<![A-Za-z\\])(?:infinity|oo|inf)(?![A-Za-z])", r"\\infty "),
         (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
-        (r"\\log\s*_\s*\{?\s*e\s*\}?(?![a-z])", r"\\ln "),
         (
             r"(?<![A-Za-z\\])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp)(?=\s*[({^_\d]|\s+[a-z](?![a-z]))",
             r"\\\1",
@@ -105,9 +108,11 @@ _REWRITES = [
     )
 ]
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_ROOT = re.compile(r"\\sqrt(\s*)(\[[^\[\]]*\])?\s*(\d+|[a-zA-Z])")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z(\[{])")
 _ENVIRONMENT = re.compile(r"\\begin\{(?:[pbvBV]?matrix|smallmatrix|array|cases|aligned)\}")
-_CIRCLED = re.compile(r"[\u2460-\u2473\u2776-\u277f\u24ea]{2,}")
+_CIRCLED = re.compile(r"[\u2460-\u249b\u2776-\u2793\u24ea-\u24f4]+")
 
 
 def clean(text: str) -> str:
@@ -118,7 +123,7 @@ def clean(text: str) -> str:
     for pattern, to in _REWRITES:
         text = pattern.sub(to, text)
     text = _ORDINAL.sub(_cardinal, text)
-    return re.sub(r"\s+", " ", _with_braced_roots(text)).strip().removesuffix("\\\\").rstrip()
+    return re.sub(r"\s+", " ", _ROOT.sub(_with_braces, text)).strip().removesuffix("\\\\").rstrip()
 
 
 def _cardinal(ordinal: re.Match[str]) -> str:
@@ -135,27 +140,17 @@ def _ascii(text: str) -> str:
     text = re.sub(f"[{''.join(_SUPERSCRIPTS)}]+", lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
     text = re.sub(f"[{''.join(_SUBSCRIPTS)}]+", lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
     text = "".join(_CHARACTERS.get(character, character) for character in text)
-    text = _CIRCLED.sub(lambda digits: ", ".join(digits[0]), text)  # NFKC would make one number of several
+    # NFKC would make one number of several
+    text = _CIRCLED.sub(lambda digits: ", ".join(f"{unicodedata.numeric(digit):.0f}" for digit in digits[0]), text)
     text = unicodedata.normalize("NFKC", text)
     return "".join(str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in text)
 
 
-def _with_braced_roots(text: str) -> str:
-    r"""`\sqrt(x+1)` and `\sqrt2` with braces around what they are taken of."""
-    parts = text.split(r"\sqrt")
-    for index in range(1, len(parts)):
-        root = re.match(r"\s*(\[[^\[\]]*\])?\s*", parts[index])
-        assert root
-        order, rest = root[1] or "", parts[index][root.end() :]
-        end = matching(rest, 0) if rest.startswith("(") else -1
-        number = re.match(r"\d+|[a-zA-Z]", rest)
-        if end > 0:
-            parts[index] = order + "{" + rest[1:end] + "}" + rest[end + 1 :]
-        elif number:
-            # \sqrt23 is the root of 2, times 3, to TeX; who writes "sqrt 23" or "√23" means 23
-            width = number.end() if parts[index].startswith(" ") else 1
-            parts[index] = order + "{" + rest[:width] + "}" + rest[width:]
-    return r"\sqrt".join(parts)
+def _with_braces(root: re.Match[str]) -> str:
+    r"""`\sqrt2` as `\sqrt{2}`. To TeX, `\sqrt23` is the root of 2, times 3; who writes `sqrt 23` or `√23` means 23."""
+    space, order, number = root.groups()
+    width = len(number) if space.startswith(" ") else 1
+    return rf"\sqrt{order or ''}{{{number[:width]}}}{number[width:]}"
 
 
 def _depths(text: str) -> Iterator[int]:
@@ -175,14 +170,8 @@ def matching(text: str, start: int) -> int:
 
 def depth_of(text: str) -> int:
     """How deep the brackets nest."""
-    depth = deepest = 0
-    for character in text:
-        if character in OPENING:
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in CLOSING:
-            depth = max(0, depth - 1)
-    return deepest
+    steps = ((character in OPENING) - (character in CLOSING) for character in text)
+    return max(accumulate(steps, lambda depth, step: max(0, depth + step), initial=0))
 
 
 def split_outside(text: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
@@ -200,6 +189,11 @@ def split_outside(text: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
 def without_text(text: str) -> str:
     r"""The content of every `\text{...}` in its place."""
     return _TEXT.sub(r" \1 ", text)
+
+
+def without_commands(text: str) -> str:
+    r"""Blanks in the place of commands such as `\frac`."""
+    return _COMMAND.sub(" ", text)
 
 
 _AROUND = (*zip(r"** $$ $ \( \[ __ ' “ ‘".split(), r"** $$ $ \) \] __ ' ” ’".split(), strict=True), ('"', '"'))

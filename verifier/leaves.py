@@ -7,7 +7,7 @@ from typing import Any
 
 from verifier import symbols, units
 from verifier.answers import Answer, Chain, Family, Formula, Grid, Many, Named, Number, Operation, Ratio, Row, Words
-from verifier.latex import split_outside, without_text
+from verifier.latex import split_outside, without_commands, without_text
 from verifier.literals import same_number
 
 _EMPTY = frozenset(
@@ -42,7 +42,7 @@ def normal(text: str) -> str:
     if len(text) < 2:
         return text
     plain = re.sub(r"\s+", "", without_text(text)).strip(".,;")
-    return plain.lower() if _WORD.search(re.sub(r"\\[A-Za-z]+", " ", text)) else plain  # R/r is not r/R
+    return plain.lower() if _WORD.search(without_commands(text)) else plain  # R/r is not r/R
 
 
 def same_leaves(gold: Number | Formula, answer: Number | Formula) -> bool:
@@ -82,7 +82,7 @@ def _antiderivatives(gold: str, answer: str) -> tuple[str, str] | None:
         terms = [sign.strip() + term for sign, term in split_outside(text, _PLUS_OR_MINUS)]
         others = [term for term in terms if not _INTEGRATION.fullmatch(term)]
         rest = "".join(others).removeprefix("+")
-        letters = set(re.findall("[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", rest))) - {"e"}
+        letters = set(re.findall("[A-Za-z]", without_commands(rest))) - {"e"}
         is_plain = len(letters) == 1 or re.search("[CK]", "".join(terms)) is not None
         if len(others) != len(terms) - 1 or not letters or not is_plain or any(map(str.isupper, letters)):
             return None
@@ -102,7 +102,7 @@ def _with_integer_letter(gold: str, answer: str) -> str:
     r"""`\frac{\pi}{3} + n\pi` with the gold's letter k for n: the solutions of an equation with a period."""
     if not _PERIOD.fullmatch(gold) or not _PERIOD.fullmatch(answer):
         return answer
-    mine, theirs = (set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", text))) for text in (gold, answer))
+    mine, theirs = (set(re.findall(r"[A-Za-z]", without_commands(text))) for text in (gold, answer))
     if mine == theirs or len(mine) != 1 or len(theirs) != 1 or not mine | theirs <= _WHOLE:
         return answer
     return symbols.renamed(answer, {theirs.pop(): mine.pop()})

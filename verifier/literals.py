@@ -38,7 +38,7 @@ _FORMS = [
     )
 ]
 _CURRENCY = r"\$|€|£|¥|₹|₽|USD|EUR|GBP|Rs\.?"
-_PREFIX = re.compile(rf"([+-]?)\s*(?:{_CURRENCY})\s*(?=[\d.\\+-])")
+_PREFIX = re.compile(rf"([+-]?)\s*({_CURRENCY})\s*(?=[\d.\\+-])")
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
           "bn": 10**9, "tn": 10**12, "lakh": 10**5, "crore": 10**7}  # fmt: skip
 _UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?|[\u3400-\u9fff]{1,4}")
@@ -91,17 +91,14 @@ def literal(text: str) -> Literal | None:
     if not any(character.isdigit() for character in text[:200]) or too_many_digits(text):
         return None
     text = _bare(text)
-    if (several := _compound(text)) or (several := _endless(text)):
+    if several := _compound(text) or _endless(text):
         return several
-    prefix = _PREFIX.match(text)
-    currency = ""
-    if prefix:
-        currency = text[len(prefix[1]) : prefix.end()].strip()
+    if prefix := _PREFIX.match(text):
         text = prefix[1] + text[prefix.end() :]
+    currency = prefix[2] if prefix else ""
     for form in _FORMS:
         if match := form.match(text):
-            value = _value(match)
-            rest = _rest(text[match.end() :].strip())
+            value, rest = _value(match), _rest(text[match.end() :].strip())
             if value is not None and rest is not None:
                 number, decimals = value
                 scale, percent, unit = rest
@@ -179,13 +176,11 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
     scale = 1
     first, _, others = text.partition(" ")
     if first.lower().rstrip("s") in SCALES:
-        scale, text = SCALES[first.lower().rstrip("s")], others
-        if text.startswith("of "):
-            text = text[3:]
+        scale, text = SCALES[first.lower().rstrip("s")], others.removeprefix("of ")
     if text.startswith("%"):
         return (scale, True, "") if _is_unit(text[1:].strip(), True) else None
-    if text.startswith("°"):
-        return (scale, False, "°" + text[1:2].strip()) if len(text) <= 2 else None
+    if text.startswith("°") and len(text) <= 2:
+        return scale, False, text
     return (scale, False, plain_unit(text)) if _is_unit(text, in_text) else None
 
 
@@ -193,6 +188,8 @@ def _is_unit(text: str, in_text: bool) -> bool:
     words = re.sub(r"\^\s*\{?-?\d\}?|[()]", "", text).replace("/", " ").replace(r"\cdot", " ").replace("-", " ").split()
     if not words or text.startswith("/"):  # 1/A is no number of amperes
         return not text
+    if text.startswith("("):
+        return measure(" ".join(words)) is not None
     if len(words) > (6 if in_text else 3) or any(word.lower().strip(".") in _NOT_UNITS for word in words):
         return False
     if not all(_UNIT_WORD.fullmatch(word) for word in words):
@@ -208,11 +205,8 @@ def _compound(text: str) -> Literal | None:
     found = _COMPOUND.fullmatch(re.sub(r"\s+", " ", without_text(text)).strip()) if len(text) < 120 else None
     if found is None:
         return None
-    parts = [
-        (Fraction(number), unit)
-        for number, unit in zip(found.groups()[::2], found.groups()[1::2], strict=True)
-        if number
-    ]
+    pairs = zip(found.groups()[::2], found.groups()[1::2], strict=True)
+    parts = [(Fraction(number), unit) for number, unit in pairs if number]
     measures = [known for _, unit in parts if (known := measure(unit))]
     sizes = [known.size for known in measures]
     is_alike = len(measures) == len(parts) and len({known.powers for known in measures}) == 1

@@ -1,13 +1,17 @@
-r"""Finds what a message marks as its answer: the last `\boxed{}`, `<answer>` or `####`, outside of all reasoning.
+r"""Finds what a message marks as its answer: the last `\boxed{}`, `<answer>`, `####` or line `Answer:`, outside of reasoning.
 
-A mark inside reasoning is none, a box that is denied or corrected is no answer, and of a box and a tag the later counts.
+A mark inside reasoning is none; of a box and a tag the later counts, and both before hashes, and these before a line.
 """
 
 import re
+from dataclasses import dataclass, replace
 
+from stream.messages import FoundBy
+from verifier.latex import unwrap
 from verifier.prose import LIST_GLUE, MAX_CANDIDATE
 
-_BOX = re.compile(r"\\{1,2}(?:boxed|fbox)\s*")
+BOX = re.compile(r"\\\\?(?:boxed|fbox)\s*")
+_PLAIN_CONTENT = re.compile(r"\{([^{}\\]{0,300})\}|[-+]?[\w.,/]{0,100}\w")
 _NAMED_GLUE = re.compile(
     r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])(?!\s+(?:so|thus|hence|then|therefore)\b)[^\\{}]{0,25}|[^\\{}A-Za-z]{0,12}(?:[A-Za-z](?:_?\d)?\s*=\s*)?",
     re.DOTALL,
@@ -25,11 +29,24 @@ _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|constrain\|>\w*)?<\|
 _END_OF_CHANNEL = re.compile(r"<\|(?:end|return|start|call|channel)\|>")
 _BARE_CHANNEL = re.compile(r"analysis(?=[A-Z])")
 """The same without its special tokens: `analysisWe need ...assistantfinalThe answer is 5`."""
-_THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}", re.IGNORECASE)
-"""Between a box and one that is listed with it: such a box is no correction."""
-_OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
-_CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
+_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)(</answer>|\Z)", re.IGNORECASE | re.DOTALL)
 _HASHES = re.compile(r"(?:^|(?<=[\s:]))####[ \t]*:?[ \t]*(\S.*)$", re.MULTILINE)
+_LINE = re.compile(
+    r"^[ \t]*(?:(?:#{1,6}|[-*>])[ \t]+)?(?:\*\*)?(?:Final )?Answer(?:\*\*[:\uff1a]|[:\uff1a]\*\*|[:\uff1a])[ \t]*(\S.*)$",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A marked answer between what precedes and what follows it."""
+
+    by: FoundBy
+    before: str
+    text: str
+    after: str
+    listed: str = ""
+    """All the answers of a list of boxes, of which `text` is the last."""
 
 
 def after_thinking(text: str) -> str:
@@ -39,89 +56,105 @@ def after_thinking(text: str) -> str:
         text = _END_OF_CHANNEL.split(final[-1])[0] if len(final) > 1 else text.partition(_CHANNEL)[0]
     elif _BARE_CHANNEL.match(text):
         text = text.rpartition("assistantfinal")[2] if "assistantfinal" in text else ""
+    if "<" not in text and "◁" not in text and "[" not in text:
+        return text
     closing = [*_REASONING_END.finditer(text)]
     text = text[closing[-1].end() :] if closing else text
     opening = _REASONING.search(text)
     return text[: opening.start()] if opening else text
 
 
-def last_tagged(text: str) -> tuple[str, int, int] | None:
-    """What is in the last `<answer>`, which may be left open at the end, and where that begins and ends."""
-    closing = [*_CLOSE_TAG.finditer(text)]
-    opened = [*_OPEN_TAG.finditer(text, closing[-1].end() if closing else 0)]
-    if opened and text[opened[-1].end() :].strip():
-        return text[opened[-1].end() :], opened[-1].start(), len(text)
-    while closing:
-        close = closing.pop()
-        opening = _OPEN_TAG.search(text, closing[-1].end() if closing else 0, close.start())
-        if opening:
-            return text[opening.end() : close.start()], opening.start(), close.end()
-    return None
+def last_mark(text: str, *, numeric: bool, strict: bool) -> Mark | None:
+    """The mark that counts; a line `Answer:` only in strict mode, as prose is read for it otherwise."""
+    tag = last_tag(text)
+    boxed = _last_box(tag.after if tag else text)
+    return boxed or tag or _last_hashes(text, numeric) or (last_line(text) if strict else None)
 
 
-def last_hashes(text: str, numeric: bool) -> tuple[str, int, int] | None:
-    """What follows the last `####`, titles aside where a number is wanted, and where that begins and ends."""
-    found = [*_HASHES.finditer(text)]
+def last_tag(text: str) -> Mark | None:
+    """The last `<answer>`, which may be left open at the end."""
+    tags = [tag for tag in _TAG.finditer(text) if tag[2] or tag[1].strip()] if "<" in text else []
+    return _mark("tag", tags[-1], tags[-1][1]) if tags else None
+
+
+def _last_hashes(text: str, numeric: bool) -> Mark | None:
+    """The last `####`, titles aside where a number is wanted."""
+    found = [*_HASHES.finditer(text)] if "####" in text else []
     if numeric:
         found = [line for line in found if re.search(r"\d", line[1])] or found
-    return (found[-1][1].rstrip(" \t#"), *found[-1].span()) if found else None
+    return _mark("hashes", found[-1], unwrap(found[-1][1].rstrip(" \t#"))) if found else None
+
+
+def last_line(text: str) -> Mark | None:
+    """The last line `Answer: x`, bold marks and a full stop aside."""
+    lines = [*_LINE.finditer(text)]
+    return (
+        _mark("line", lines[-1], unwrap(re.sub(r"(?<!\\right)\.$", "", lines[-1][1].replace("**", "").strip())))
+        if lines
+        else None
+    )
+
+
+def _mark(by: FoundBy, place: re.Match[str], content: str) -> Mark:
+    return Mark(by, place.string[: place.start()], content, place.string[place.end() :])
 
 
 def last_boxes(text: str) -> str | None:
     """Content of the last balanced box, with those that it is listed with, comma between; None if there is no box."""
-    boxes: list[str] = []
-    after = -1  # where the box behind starts
-    for match in reversed(list(_BOX.finditer(text))[-50:]):
+    box = _last_box(text)
+    return None if box is None else box.listed or box.text
+
+
+def _last_box(text: str) -> Mark | None:
+    """The last balanced box, with those that it is listed with."""
+    if "box" not in text:
+        return None
+    last: Mark | None = None
+    listed: list[str] = []
+    start = 0
+    for match in reversed([*BOX.finditer(text)][-50:]):
         content, end = _content(text, match.end())
         if content is None:
             continue
-        if boxes:
-            between = text[end:after]
-            if not (LIST_GLUE.fullmatch(between) or (len(between) <= 90 and _NAMED_GLUE.fullmatch(_plain(between)))):
-                break
-        if content not in boxes:
-            boxes.insert(0, content)
-        after = match.start()
-    return ", ".join(boxes) if boxes else None
+        if last is None:
+            last = Mark("box", text[: match.start()], content, text[end:])
+        elif not _is_list(text[end:start]):
+            break
+        if content not in listed:
+            listed.insert(0, content)
+        start = match.start()
+    return replace(last, listed=", ".join(listed)) if last and len(listed) > 1 else last
 
 
-def around_box(text: str) -> tuple[str, str, str] | None:
-    """The last whole box between what precedes and what follows it; None if one with another content was begun behind."""
-    unfinished, start = "", len(text)
-    for match in reversed(list(_BOX.finditer(text))[-50:]):
-        content, end = _content(text, match.end())
-        if content is None:
-            unfinished, start = unfinished or text[match.end() :].lstrip("{ ").rstrip(), match.start()
-            continue
-        if unfinished and not content.strip().startswith(unfinished) and not _THEN.fullmatch(text[end:start]):
-            return None
-        return text[: match.start()], content, text[end:]
-    return None
-
-
-def _plain(between: str) -> str:
-    return _WRAPPING.sub(lambda match: match[1] or "", between)
+def _is_list(between: str) -> bool:
+    """Whether this joins two boxes, with no more than "and", a comma or a name."""
+    if LIST_GLUE.fullmatch(between):
+        return True
+    plain = _WRAPPING.sub(lambda match: match[1] or "", between)
+    return len(between) <= 90 and _NAMED_GLUE.fullmatch(plain) is not None
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:
-    if text[start : start + 1] == "{":
-        depth = 0
-        for index in range(start, min(len(text), start + MAX_CANDIDATE + 2)):
-            if text[index] == "\\":
-                continue
-            escaped = text[index - 1] == "\\" and text[index - 2 : index] != "\\\\"
-            if text[index] in "{}" and not escaped:
-                depth += 1 if text[index] == "{" else -1
-                if depth == 0:
-                    return _inner(text[start + 1 : index]), index + 1
+    """What a box holds, and where it ends; None if that is not in sight."""
+    if plain := _PLAIN_CONTENT.match(text, start):
+        return plain[1] if plain[0].startswith("{") else plain[0], plain.end()
+    if text[start : start + 1] != "{":
         return None, start
-    bare = re.match(r"[-+]?[\w.,/]*\w", text[start : start + 100])
-    return (bare[0], start + bare.end()) if bare else (None, start)
+    depth = 0
+    for index in range(start, min(len(text), start + MAX_CANDIDATE + 2)):
+        if text[index] == "\\":
+            continue
+        escaped = text[index - 1] == "\\" and text[index - 2 : index] != "\\\\"
+        if text[index] in "{}" and not escaped:
+            depth += 1 if text[index] == "{" else -1
+            if depth == 0:
+                return _inner(text[start + 1 : index]), index + 1
+    return None, start
 
 
 def _inner(content: str) -> str:
     """A box in a box is one box."""
-    inner = _BOX.match(content.strip())
+    inner = BOX.match(content.strip())
     if inner:
         found, end = _content(content.strip(), inner.end())
         if found is not None and end == len(content.strip()):

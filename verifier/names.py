@@ -19,10 +19,10 @@ GREEK = frozenset(
 )
 TIMES, OVER = (r"\cdot", r"\times", "*", r"\ast"), ("/", r"\div")
 ENDS = frozenset(
-    ["", *") ] } + - , = \\rfloor \\rceil \\bmod \\mod \\pmod \\choose \\over \\pm".split(), *TIMES, *OVER]
+    ["", *") ] } + - , = \\rfloor \\rceil d_ \\bmod \\mod \\pmod \\choose \\over \\pm".split(), *TIMES, *OVER]
 )
 _FUNCTION_LETTERS = frozenset("fghFGH")
-_PLAIN = rf"(?:[A-Za-z]|\d+|\\(?:{'|'.join(GREEK)}))"
+_PLAIN = rf"(?:[A-Za-zⅰ-ⅳ]|\d+|\\(?:{'|'.join(GREEK)}))"
 _PLAIN_ARGUMENT = re.compile(rf"\( {_PLAIN}(?: , {_PLAIN})* \)")
 _TOKEN = re.compile(r"\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d+)?|\.\d+|\\[A-Za-z]+|\\.|'+|.)", re.ASCII)
 
@@ -84,10 +84,11 @@ class Names:
         """Whether the next token is one of these; then it is taken."""
         return self.token in tokens and bool(self.take())
 
-    def expect(self, token: str) -> None:
-        """Take a token that must be this one; Unknown if it is another."""
-        if self.take() != token:
-            raise Unknown(token)
+    def expect(self, *tokens: str) -> None:
+        """Take tokens that must be these; Unknown if they are others."""
+        for token in tokens:
+            if self.take() != token:
+                raise Unknown(token)
 
     def argument_text(self) -> str:
         """The tokens of an argument, joined."""
@@ -185,7 +186,7 @@ class Names:
         if name == "nabla" and self.took("^"):
             return sympy.Symbol(f"nabla^{self.argument_text()}", real=True)
         inside = re.sub(r"[{}\s\\]", "", self.argument_text())
-        if not re.fullmatch(r"[\w()',]{1,40}", inside):
+        if not re.fullmatch(r"[\w()',+-]{1,40}", inside):
             raise Unknown(name)
         name = {"overline": "bar", "widehat": "hat", "widetilde": "tilde", "lnot": "neg"}.get(name, name)
         return self.named(inside if name == "text" else f"{name}:{inside}")

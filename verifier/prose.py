@@ -6,7 +6,7 @@ sets 11 to 14). Rules of language have no end: ask for a box.
 
 import re
 
-from verifier.latex import matching, unwrap
+from verifier.latex import matching, unwrap, without_commands
 
 LAST_CHARS = 5_000
 """Where the last formula or number is looked for, from the end."""
@@ -44,7 +44,7 @@ _DENIED = re.compile(
     r"least|most|except|unlike|unlikely|anything\s+but|far\s+from|different\s+from|other\s+than)|n't)\b(?:\s+[a-z]+){0,2}\s*$"
     r"|\b(?:twice|thrice|(?<!a\s)half|double|triple|near(?:ly)?|almost|close\s+to|short\s+of|(?<!add )(?<!adds )(?<!sums )up\s+to)"
     r"\s+(?:of\s+)?(?:the\s+)?$|\b(?:wrong|incorrect)\s+(?:\w+\s+){0,2}(?:is|was|be|of|:)?\s*$"
-    r"|(?:(?<![<>=-])[<>≠≤≥]|!=|\bdivisible\s+by|\bdivides)\s*$"
+    r"|[^,\d\s]\s+or\s*$|(?:(?<![<>=-])[<>≠≤≥]|!=|\bdivisible\s+by|\bdivides)\s*$"
     r"|(?:\b(?:squares?|cubes?|roots?|reciprocal|inverse|opposite|logarithm|log|factorial|multiples?|divisors?|digit\s+sum|out|"
     r"thirds?|quarters?|percent)|%)\s+of\s+(?:the\s+)?$",
     re.IGNORECASE,
@@ -113,7 +113,10 @@ _SUPPOSITION = re.compile(
 """A sentence that supposes a number and concludes nothing."""
 _LIST_MARK = re.compile(r"^[ \t]*\d{1,2}[.)](?=[ \t]+\S)", re.MULTILINE)
 BOLD_PART = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*\n]{1,80}?)(?<=\S)\*\*(?![\w*(])")
-_WORKED_OUT = re.compile(r",?\s+(?:which|that)\s+(?:is|equals|gives|makes)\s+(?:equal\s+to\s+)?(?=[-−$\d\\])")
+_WORKED_OUT = re.compile(
+    r",?\s+(?:(?:which|that)\s+(?:is|equals|gives|makes)\s+(?:equal\s+to\s+)?|(?:so|hence|thus|i\.e\.,?)\s+(?:it\s+is\s+|is\s+)?)"
+    r"(?=[-−$\d\\])"
+)
 _UNDONE = re.compile(r"[+*/×·^]|\b(?:plus|minus|times|by|of)\b")
 _YES_OR_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
 _MATH_END = re.compile(
@@ -152,7 +155,7 @@ MAX_WORDS = 2
 
 def is_prose(text: str) -> bool:
     r"""Whether a text is sentences. What stands in `\text{}` belongs to a formula."""
-    plain = re.sub(r"\\[A-Za-z]+", " ", re.sub(_TEXT + r"[^{}]*\}", " ", text))
+    plain = without_commands(re.sub(_TEXT + r"[^{}]*\}", " ", text))
     words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS and not _ROMAN.fullmatch(word)]
     if len(words) > MAX_WORDS or _UNSPACED.search(plain):
         return True
@@ -193,9 +196,9 @@ def stated_answer(text: str, numeric: bool) -> str:
 
 _COUNTED = re.compile(
     r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
-    r"(?P<what>(?:\s+(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[A-Za-z]{2,20}){0,4}?)"
+    r"(?P<what>(?:\s+(?:[gmlshLJNWV](?=[\s,])|(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[A-Za-z]{2,20})){0,4}?)"
     r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|(?<=[A-Za-z])\s+[a-z]{2,12}(?:ed|en|ld)\s+(?:by|into|between|among|from|with|over)\s|\s+of\s+(?:the|them)\b|(?<=[A-Za-z])(?<!percent)\s+of\s+(?=\d)|,\s+(?!and\b|or\b)(?=[a-z])"
-    r"|\s+(?:for|at|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base))\s)"
+    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base))\s)"
     r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)",
     re.IGNORECASE,
 )
@@ -204,14 +207,13 @@ SEVERAL_UNITS = re.compile(
     r"\s*\d+\s+(?:hours?|minutes?|days?|weeks?|feet|foot|yards?|pounds?)(?:,?\s+and)?\s+\d+\s+[a-z]{2,10}\s*",
     re.IGNORECASE,
 )
-_THUS = re.compile(r",?\s+(?:so|hence|thus|i\.e\.,?)\s+(?:it\s+is\s+|is\s+)?(?=[-−$\d\\])")
 _OR_VALUE = re.compile(r"(?P<undone>[^,]{1,60}),\s+or\s+(?P<value>[-−$]?\d[\d,.]*)\s*")
 
 
 def _stated(rest: str, numeric: bool) -> str:
     """The answer at the beginning of a text."""
     sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
-    worked_out = _WORKED_OUT.match(rest, len(sentence)) or _THUS.match(rest, len(sentence.rstrip(",")))
+    worked_out = _WORKED_OUT.match(rest, len(sentence.rstrip(",")))
     if worked_out and _UNDONE.search(sentence):
         return _stated(rest[worked_out.end() :], numeric)
     value = _OR_VALUE.fullmatch(sentence)
@@ -246,11 +248,8 @@ def plain_end(text: str) -> str:
 
 def last_answer(text: str, numeric: bool) -> str:
     """The last formula with those that it is listed with, or the last number outside of formulas: what comes later."""
-    text = (
-        _SUPPOSITION.sub(lambda let: let[0] if let[0].count("$") % 2 else " ", text[-LAST_CHARS:])
-        .replace("√", r"\sqrt ")
-        .replace("π", r"\pi ")
-    )
+    text = _SUPPOSITION.sub(lambda let: let[0] if let[0].count("$") % 2 else " ", text[-LAST_CHARS:])
+    text = text.replace("√", r"\sqrt ").replace("π", r"\pi ")
     text = re.sub(r"(?<=\d)\s[xX]\s(?=\d)", " × ", text)
     formulas = [*_FORMULA.finditer(text)]
     outside = BOLD_PART.sub(lambda bold: f"  {bold[1]}  ", _blank(_FORMULA, text))
@@ -273,9 +272,8 @@ def last_answer(text: str, numeric: bool) -> str:
             numbers.pop()
         if numbers and numbers[-1].end() > end:
             before = outside[: numbers[-1].start()][-100:]
-            for tie in (_JOINED, _DENIED):
-                if tied := tie.search(before):
-                    return unwrap(tied[0] + numbers[-1][0])
+            if tied := _JOINED.search(before) or _DENIED.search(before):
+                return unwrap(tied[0] + numbers[-1][0])
             return unwrap(("-" if _MINUS.search(before) else "") + numbers[-1][0])
     return unwrap(best)
 
@@ -287,7 +285,7 @@ def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.M
         between = before[0].lstrip("-+($€£¥−0123456789.,/*=×÷ ") + text[before.end() : last.start()]
         between = " " + between.lstrip("^)% ")
         counts = re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", text[before.start() : before.end() + 3])
-        has_unit = re.match(r"[^A-Za-z]*\s?[A-Za-z]", text[last.start() : last.end() + 3])
+        has_unit = re.match(r"[^A-Za-z]*\s?[A-Za-z]|(?:1[5-9]|20)\d\d\W*$", text[last.start() : last.end() + 3])
         is_aside = _BY_DOING.search(between) or (_CIRCUMSTANCE.search(between) and has_unit)
         is_new = _NEW_STATEMENT.search(_PASSIVE.sub(" ", between)) or not counts
         if not _DIVIDED.fullmatch(between) and (is_new or not is_aside):

@@ -5,15 +5,20 @@ are no answer where one is asked for. What is inside formulas is left to `verifi
 """
 
 import re
+from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache, partial
 
 from verifier.answers import Answer, Chain, Family, Formula, Grid, Many, Named, Number, Operation, Ratio, Row, Words
 from verifier.latex import matching, split_outside, unwrap
 from verifier.literals import literal
+from verifier.units import measure
 from verifier.wording import plain_words, reals_in_words, verbal_form, without_qualifier
 
 MAX_ITEMS = 200
 MAX_DEPTH = 12
+MAX_DETERMINANT = 4
+"""Rows of a determinant that is written out: it has as many terms as their factorial."""
 MAX_SIGNS = 4
 r"""Signs `\pm` that are told apart: each doubles the number of values."""
 
@@ -62,10 +67,13 @@ _EVENT = re.compile(
 r"""What a function or probability is of, where that is no factor: `X \ge 2`, `A|B`, `r, +0`, `-1`."""
 _FUNCTIONS = re.compile(r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|e)(?![a-z])|(?<![A-Za-z])[ei](?![A-Za-z(_])")
 _MATRIX = re.compile(
-    r"^[\[(|]?\s*\\begin\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[\])|]?"
-    r"(?P<turned>\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?$",
+    r"^(?P<scale>[^\\\[(|=]*|\\frac[\d{}]+)[\[(|]?\s*\\begin\{(?P<kind>[pbBv]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[\])|]?"
+    r"(?P<turned>\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?\s*(?P<unit>\\text\s*\{[^{}]*\}[\^\d{}-]*)?$",
     re.DOTALL,
 )
+_BODY = re.compile(r"\\begin\{([pbB]?matrix|array)\}.*?\\end\{\1\}", re.DOTALL)
+_LAST_TERM = re.compile(r".*M[^M]*?(?=[+-][^M+-]*M[^+-]*$)")
+_FIRST_FACTOR = re.compile(r"[^M]*Mm*[\])]?(?P<sign>\s*(?:\\cdot|\\times)?)\s*(?=[\[(]?M)")
 _NESTED = re.compile(r"\[\s*\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])*\s*\]")
 _CASES = re.compile(r"(?:(?P<label>[^=\\]{1,40})=)?\s*\\begin\{cases\}(?P<body>.*)\\end\{cases\}", re.DOTALL)
 _CONDITION = re.compile(r"\\text\s*\{\s*,?\s*(?:if|for|when|where|as)?\s*\}|(?<![A-Za-z\\])(?:if|for|when)(?![A-Za-z])")
@@ -84,7 +92,6 @@ MODULUS = re.compile(
     r"\s*(?:,\s*)?(?:\\[pb]?mod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
 )
 _INTEGER_LETTER = re.compile(r"\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[_^]\s*\{?\s*[+*\d]?\s*\}?)?\s*")
-_ALL_REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?")
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*)?([ap])\.?\s*m\b\.?\s*\}?\s*$", re.IGNORECASE)
 _MAPS_TO = re.compile(r"([A-Za-z])\s*:\s*([a-z])\s*\\mapsto\s*(.+)")
 _OUTWARD = re.compile(r"([\]\[])([^\[\]()]+,[^\[\]()]+)([\]\[])")
@@ -151,13 +158,16 @@ def _ratio(text: str, depth: int) -> Answer | None:
 
 def _matrix(text: str, depth: int) -> Answer | None:
     if _NESTED.fullmatch(text):
-        return _grid(re.findall(r"\[([^\[\]]*)\]", text), ",", depth)
+        return _grid([row.split(",") for row in re.findall(r"\[([^\[\]]*)\]", text)], depth)
     if "\\begin" not in text:
         return None
-    if (matrix := _MATRIX.match(text)) and text.count("\\begin") == 1:
-        grid = _grid(_rows(matrix["body"]), "&", depth)
-        is_matrix = len(grid.rows) > 1 and len({len(row) for row in grid.rows}) == 1 and len(grid.rows[0]) > 1
-        return Grid(tuple(zip(*grid.rows, strict=True))) if matrix["turned"] and is_matrix else grid
+    if "vmatrix" in text:
+        matrix = _MATRIX.match(text)
+        rows = [row.split("&") for row in _rows(matrix["body"])] if matrix and text.count("\\begin") == 1 else []
+        is_square = {len(row) for row in rows} == {len(rows)} and len(rows) <= MAX_DETERMINANT
+        return Formula(_determinant(rows)) if is_square else None
+    if (cells := _cells(text)) is not None:
+        return _grid(cells, depth)
     if cases := _CASES.fullmatch(text):
         pieces = _pieces(_rows(cases["body"]), depth)
         return Named(_label(cases["label"]), pieces) if cases["label"] else pieces
@@ -169,8 +179,58 @@ def _rows(body: str) -> list[str]:
     return [row for row in rows if row.strip()]
 
 
-def _grid(rows: list[str], separator: str, depth: int) -> Grid:
-    return Grid(tuple(tuple(read(cell, depth + 1) for cell in row.split(separator)) for row in rows[:MAX_ITEMS]))
+def _grid(rows: list[list[str]], depth: int) -> Grid:
+    return Grid(tuple(tuple(read(cell, depth + 1) for cell in row) for row in rows[:MAX_ITEMS]))
+
+
+def _cells(text: str) -> list[list[str]] | None:
+    """The rows of a matrix, or of a sum or product of matrices, which is worked out; None if it is none."""
+    outside = _BODY.sub(lambda body: "M" + "m" * (len(body[0]) - 1), text)
+    if term := _LAST_TERM.match(outside):
+        a, b = _cells(text[: term.end()]), _cells(text[term.end() :])
+        if a is None or b is None or [*map(len, a)] != [*map(len, b)]:
+            return None
+        return [[_plus(pair) for pair in zip(row, other, strict=True)] for row, other in zip(a, b, strict=True)]
+    if factor := _FIRST_FACTOR.match(outside):
+        a, b = _cells(text[: factor.start("sign")]), _cells(text[factor.end() :])
+        if a is None or b is None or {*map(len, a)} != {len(b)} or len(a) * len(b) * len(b[0]) > MAX_ITEMS:
+            return None
+        return [[_plus([*map(_times, row, column)]) for column in zip(*b, strict=True)] for row in a]
+    if (matrix := _MATRIX.match(text)) is None or text.count("\\begin") > 1:
+        return None
+    rows = [row.split("&") for row in _rows(matrix["body"])]
+    if scale := matrix["scale"].strip().lstrip("+"):
+        rows = [[_times("-1" if scale == "-" else scale, cell) for cell in row] for row in rows]
+    if unit := matrix["unit"] or "":
+        if measure(unit) is None:
+            return None
+        rows = [[cell + unit for cell in row] for row in rows]
+    is_matrix = len(rows) > 1 and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+    return [[*column] for column in zip(*rows, strict=True)] if matrix["turned"] and is_matrix else rows
+
+
+def _plain(cell: str) -> Fraction | None:
+    number = literal(cell)
+    return None if number is None or number.unit or number.percent else number.value
+
+
+def _times(a: str, b: str) -> str:
+    x, y = _plain(a), _plain(b)
+    return f"({a})*({b})" if x is None or y is None else f"{x * y}"
+
+
+def _plus(terms: Sequence[str]) -> str:
+    numbers = [number for term in terms if (number := _plain(term)) is not None]
+    return f"{sum(numbers)}" if len(numbers) == len(terms) else "+".join(f"({term})" for term in terms)
+
+
+def _determinant(rows: list[list[str]]) -> str:
+    if len(rows) < 2:
+        return rows[0][0]
+    minors = (_determinant([row[:k] + row[k + 1 :] for row in rows[1:]]) for k in range(len(rows)))
+    return "+".join(
+        f"({(-1) ** k})*({cell})*({minor})" for k, (cell, minor) in enumerate(zip(rows[0], minors, strict=True))
+    )
 
 
 def _pieces(rows: list[str], depth: int) -> Many:
@@ -185,11 +245,11 @@ def _listed(text: str, depth: int) -> Answer | None:
     if len(items) < 2:
         return None
     word = "or" if _OR.search(text) else "and" if _AND_WORD.search(text) else ""
-    integers = [letter[1] for item in items if (letter := _INTEGER_LETTER.fullmatch(item))]
-    if integers and len(integers) < len(items):
-        rest = [item for item in items if not _INTEGER_LETTER.fullmatch(item)]
-        return Family(integers[0], _many(rest, depth, word))
-    return _many(items, depth, word)
+    letters = [letter[1] for item in items if (letter := _INTEGER_LETTER.fullmatch(item))]
+    others = [item for item in items if not _INTEGER_LETTER.fullmatch(item)] or items
+    trees = tuple(read(item, depth + 1) for item in others)
+    tree = trees[0] if len(trees) == 1 else Many(trees, word=word)
+    return Family(letters[0], tree) if len(others) < len(items) else tree
 
 
 def _items(text: str) -> list[str]:
@@ -230,19 +290,6 @@ def _both_signs(text: str) -> list[str]:
 
 def _signed(text: str, plus: str, minus: str) -> str:
     return re.sub(r"\\mp(?![a-z])", minus, re.sub(r"\\pm(?![a-z])", plus, text))
-
-
-def _many(items: list[str], depth: int, word: str) -> Answer:
-    trees = [read(item, depth + 1) for item in items]
-    match trees:
-        case [Named(_, Formula(text)), _, *_] if _ALL_REALS.fullmatch(text):
-            del trees[0]  # "x \in \mathbb{R}, x \ne 6"
-    if len(trees) == 1:
-        return trees[0]
-    if isinstance(trees[0], Named) and not any(isinstance(tree, Named | Chain | Family) for tree in trees[1:]):
-        # "n = 1, 2, 3": the name is that of all
-        return Named(trees[0].label, Many((trees[0].value, *trees[1:]), word=word))
-    return Many(tuple(trees), word=word)
 
 
 def _bracketed(text: str, depth: int) -> Answer | None:

@@ -9,7 +9,7 @@ import sympy
 from verifier.answers import Answer, Chain, Formula, Many, Named, Number, Operation, Row, Words
 from verifier.leaves import text_of
 from verifier.symbols import FLIPPED, parse
-from verifier.values import evaluate, is_value
+from verifier.values import evaluate
 
 REALS = sympy.S.Reals
 _X = sympy.Symbol("x", real=True)
@@ -41,17 +41,16 @@ def _reals(tree: Answer) -> tuple[str, Any] | None:
     """(variable or "", set of reals) that a tree describes; None if it describes none."""
     match tree:
         case Row((Number() | Formula() as start, Number() | Formula() as stop), opening, closing):
-            found = interval(start, stop, opening, closing)
-            return None if found is None else ("", found)
+            return _interval(start, stop, opening, closing)
         case Chain(sides, relations, ""):
-            return real_set(sides, relations)
+            return _solutions(sides, relations)
         case Named(label, value):
-            inside = ("", sympy.FiniteSet(exact(value))) if isinstance(value, Number) else _reals(value)
+            inside = ("", sympy.FiniteSet(_exact(value))) if isinstance(value, Number) else _reals(value)
             return None if inside is None else (label, inside[1])
         case Operation(sign, items) if sign in _JOINS and (sign != "setminus" or len(items) == 2):
             return _joined(items, _JOINS[sign])
         case Many(items, True) if all(isinstance(item, Number | Formula) for item in items):
-            numbers = [exact(item) for item in items]
+            numbers = [_exact(item) for item in items]
             return None if any(number is None for number in numbers) else ("", sympy.FiniteSet(*numbers))
         case Many(items) if items and all(isinstance(item, Chain | Named) or _is_interval(item) for item in items):
             return _alternatives(tree)
@@ -83,12 +82,13 @@ def _is_interval(tree: Answer) -> bool:
 def _joined(items: Sequence[Answer], join: Any) -> tuple[str, Any] | None:
     parts = [_reals(item) for item in items]
     known = [part for part in parts if part is not None]
-    if len(known) < len(parts) or len({part[0] for part in known if part[0]}) > 1:
+    variables = {variable for variable, _ in known if variable}
+    if len(known) < len(parts) or len(variables) > 1:
         return None
-    return next((part[0] for part in known if part[0]), ""), join(*(part[1] for part in known))
+    return "".join(variables), join(*(part for _, part in known))
 
 
-def real_set(sides: Sequence[Answer], relations: Sequence[str]) -> tuple[str, Any] | None:
+def _solutions(sides: Sequence[Answer], relations: Sequence[str]) -> tuple[str, Any] | None:
     r"""The variable and the set of reals of an inequality in one variable: `0 < x`, `-1 \le x < 2`, `x \ne 3`.
 
     None unless one side is a variable and the others are numbers.
@@ -100,7 +100,7 @@ def real_set(sides: Sequence[Answer], relations: Sequence[str]) -> tuple[str, An
     found: Any = REALS
     for index, relation in enumerate(relations):
         is_left = index == place
-        bound = exact(sides[index + 1 if is_left else index])
+        bound = _exact(sides[index + 1 if is_left else index])
         piece = None if bound is None else _half_line(relation, bound, is_left)
         if piece is None:
             return None
@@ -123,7 +123,7 @@ def _half_line(relation: str, bound: Any, variable_is_left: bool) -> Any | None:
     return sympy.Interval(bound, sympy.oo, is_open, True)
 
 
-def exact(tree: Answer) -> Any | None:
+def _exact(tree: Answer) -> Any | None:
     """The exact real number, or infinity, that a leaf is; None for others."""
     if isinstance(tree, Number):
         return sympy.Rational(tree.value.value)
@@ -131,7 +131,7 @@ def exact(tree: Answer) -> Any | None:
     if re.fullmatch(r"[+-]?\s*\\infty", text):
         return -sympy.oo if "-" in text else sympy.oo
     found: Any = parse(text) if isinstance(tree, Formula) else None
-    if not is_value(found) or found.free_symbols:
+    if found is None or found.free_symbols:
         return None
     value = evaluate(found, {})
     if value is None or not value.is_real:
@@ -139,11 +139,11 @@ def exact(tree: Answer) -> Any | None:
     return found if not found.has(sympy.Float) else sympy.nsimplify(value)
 
 
-def interval(start: Answer, stop: Answer, opening: str, closing: str) -> Any | None:
-    """The interval between two numbers, None if they are no numbers in order."""
-    a, b = exact(start), exact(stop)
+def _interval(start: Answer, stop: Answer, opening: str, closing: str) -> tuple[str, Any] | None:
+    """None unless these are numbers in order, and infinity is left out."""
+    a, b = _exact(start), _exact(stop)
     if a is None or b is None or not bool(a < b):
         return None
     if (a == -sympy.oo and opening != "(") or (b == sympy.oo and closing != ")"):
-        return None  # infinity is no number that could belong to it
-    return sympy.Interval(a, b, opening == "(", closing == ")")
+        return None
+    return "", sympy.Interval(a, b, opening == "(", closing == ")")

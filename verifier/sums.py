@@ -16,20 +16,14 @@ def limits_of(expression: Any) -> set[Any]:
     return {symbol for part in parts for limit in part.limits for end in limit[1:] for symbol in end.free_symbols}
 
 
-def has_unknown_terms(expression: Any) -> bool:
-    """Whether it sums or multiplies terms x_i, which are no one number."""
-    return any(
-        "_" in symbol.name for part in expression.atoms(sympy.Sum, sympy.Product) for symbol in part.free_symbols
-    )
-
-
 def written_out(expression: Any, point: dict[Any, Any]) -> tuple[Any, dict[Any, Any]] | None:
     """An expression with its sums written out, and the point with values for their terms; None if they are too long."""
     if not expression.has(sympy.Sum, sympy.Product):
         return expression, point
     found = _written(expression.xreplace({symbol: value for symbol, value in point.items() if value.is_Integer}))
-    if has_unknown_terms(found):
-        return None
+    left = {symbol for part in found.atoms(sympy.Sum, sympy.Product) for symbol in part.free_symbols}
+    if any("_" in symbol.name for symbol in left):
+        return None  # terms x_i are no one number
     terms = {symbol: value_of(symbol.name) for symbol in found.free_symbols if symbol not in point}
     return found, point | terms
 

@@ -39,11 +39,6 @@ _WHOLE, _WHOLE_POINTS = frozenset("nmkijpqN"), (1, 2, 3, 4, 5, 6, 7, 10, 13, 24,
 """Letters that stand for integers where a formula rounds or alternates, and what to put for them."""
 
 
-def is_value(x: Any) -> bool:
-    """Whether it is a number or a function of numbers."""
-    return isinstance(x, sympy.Expr) and not isinstance(x, sympy.MatrixExpr)
-
-
 def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> Any | None:
     """The complex number that an expression is at a point; None if it is none there.
 
@@ -55,6 +50,7 @@ def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> A
         return None
     expression, point = out
     try:
+        expression = expression.replace(lambda part: isinstance(part, sympy.Limit), lambda part: part.doit())
         value = expression.evalf(digits, subs=point, maxn=100 if digits == _DIGITS else 3 * digits)
     except Exception:
         return None
@@ -148,8 +144,8 @@ def _symbols(a: Any, b: Any) -> list[Any]:
     return sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
 
 
-def equal_values(a: Any, b: Any) -> bool | None:
-    """Whether two expressions are the same number or function; None if they have too few values to tell."""
+def equal_values(a: Any, b: Any) -> bool:
+    """Whether two expressions are the same number or function: as written, where they have too few values to tell."""
     if not (symbols := _symbols(a, b)):
         return _equal_constants(a, b)
     if exact := _exact_values(a, b):
@@ -170,7 +166,7 @@ def equal_values(a: Any, b: Any) -> bool | None:
             num_real, num_complex = num_real + both_real, num_complex + (not both_real)
         elif both_real:
             return False
-    return True if num_real >= 2 or num_complex >= 4 else None
+    return bool(a == b) or ((num_real >= 2 or num_complex >= 4) and not _differ_at_steps(a, b, symbols))
 
 
 def _points_of(a: Any, b: Any, symbols: Sequence[Any]) -> list[dict[Any, Any]]:
@@ -193,6 +189,20 @@ def _points_of(a: Any, b: Any, symbols: Sequence[Any]) -> list[dict[Any, Any]]:
     return points + _points(symbols, 7) + _points(symbols, 41) if steps else points  # near zero, steps are alike
 
 
+def _differ_at_steps(a: Any, b: Any, symbols: Sequence[Any]) -> bool:
+    """Whether what rounds differs at integers: elsewhere the ceiling is the floor and one."""
+    if not (a.has(*_STEPS) or b.has(*_STEPS)):
+        return False
+    for n in (2, 4, -3):
+        point = {x: sympy.Integer(n + k) for k, x in enumerate(symbols)}
+        x, y = evaluate(a, point), evaluate(b, point)
+        if x is None or y is None or not (x.is_real and y.is_real) or max(abs(x), abs(y)) < _NOTHING:
+            continue
+        if not near(x, y, _AT_POINT):
+            return True
+    return False
+
+
 def _alternates(expression: Any, whole: Sequence[Any]) -> bool:
     """Whether it has a power of a negative number, or a wave of period 2 pi, in one of these letters."""
     for part in sympy.preorder_traversal(expression):
@@ -203,13 +213,13 @@ def _alternates(expression: Any, whole: Sequence[Any]) -> bool:
     return False
 
 
-def _equal_constants(a: Any, b: Any) -> bool | None:
+def _equal_constants(a: Any, b: Any) -> bool:
     p, q = rational(a), rational(b)
     if p is not None and q is not None:
         return p == q
     x, y = evaluate(a, {}), evaluate(b, {})
     if x is None or y is None:
-        return None
+        return bool(a == b)
     if a.has(sympy.Float) or b.has(sympy.Float):
         return near(x, y, _ROUNDED)
     return near(x, y, _CONSTANT) and near_fully(a, b, x)

@@ -15,7 +15,7 @@ _SIGNED = re.compile(r"(?:negative|minus)\s+(?=[\da-z\\])", re.IGNORECASE)
 _TO = re.compile(r"([\d.]+|[a-z]+(?:-[a-z]+)?) to ([\d.]+|[a-z]+(?:-[a-z]+)?)")
 _DIGITS_IN_TEXT = re.compile(r"\\text\s*\{((?:[\d\s,;.-]|and|or)+)\}")
 _YES_OR_NO = re.compile(r"(yes|no)\s*(?:[,;.:\u2013\u2014]|--|\b(?:because|since|as)\b)(.*)", re.IGNORECASE | re.DOTALL)
-_CONTRARY = re.compile(r"\b(?:yes|no|but|however|or|maybe|unless)\b", re.IGNORECASE)
+_CONTRARY = re.compile(r"\b(?:yes|no(?=\s*[,.;:!]|$)|but|however|or|maybe|unless)\b", re.IGNORECASE)
 _REALS = r"(?:real\s+numbers?|reals|real\s+values)"
 _SETS = {
     "positive": r"(0,\infty)",

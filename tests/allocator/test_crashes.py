@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,12 +11,22 @@ from allocator_world import PROMPTS, TOKENS, World, make_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allocator import recovery
 from allocator.admission import admission_of
 from allocator.role import Allocator
 from stream.config import Config
 from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, TOPICS
 from stream.worker import hand_over
+
+
+@pytest.fixture(autouse=True, params=[8192, 4], ids=["one record", "several"])
+def _slots_come_round(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Few slots, so that each is taken again and again, and transactions of one record or of several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "MIN_SLOTS", 2)
+        patch.setattr(recovery, "MOST_BELIEFS", request.param)
+        yield
 
 
 class Life:
@@ -75,7 +86,7 @@ def config_of(run: dict[str, Any], mode: str, pace: str) -> Config:
 @pytest.mark.parametrize(("mode", "pace"), PACES)
 def test_killed_at_every_operation_in_turn(mode: str, pace: str) -> None:
     """As many operations as one more incarnation makes before it is killed: every point of every round is met."""
-    run = {"name": "r", "num_updates": 6, "prompts_per_update": 4, "rollouts_per_prompt": 6}
+    run = {"name": "r", "num_updates": 12, "prompts_per_update": 4, "rollouts_per_prompt": 6}
     life = Life(MortalBroker(), config_of(run, mode, pace))
     operations = 1
     while not life.live(operations):

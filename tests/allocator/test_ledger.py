@@ -1,6 +1,7 @@
-from dataclasses import replace
-
 from factories import make_verdict
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from allocator.ledger import Ledger
 from stream.messages import Budgeting, OpenGroup
@@ -75,3 +76,21 @@ def test_a_group_that_grows_is_asked_for_slices_and_is_restored_with_all_of_them
     again = Ledger(slice_rollouts=2, num_partitions=1)
     again.open("a", replace(group, num_rollouts=9, observed=True), now_s=3.0)
     assert (again.num_open_rollouts, again.num_reserved, again.overdue(1e9, 1.0)) == (9, 0, [])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["open", "observe", "end", "close"])), max_size=40))
+def test_the_count_of_open_rollouts_is_their_sum(steps: list[tuple[int, str]]) -> None:
+    ledger = Ledger(slice_rollouts=2, num_partitions=1)
+    for number, step in steps:
+        group = group_of(f"{number}", number + 1)
+        entry = ledger.entries.get(group.group_id)
+        if entry is None:
+            was_observed, was_ended = step == "observe", step == "end"
+            ledger.open(f"{number}", replace(group, observed=was_observed, ended=was_ended), now_s=0.0)
+        elif step == "close":
+            ledger.close(group.group_id)
+        else:
+            change = {"observed": True} if step == "observe" else {"ended": True}
+            ledger.change(replace(entry.group, **change))
+        open_entries = [entry for entry in ledger.entries.values() if not entry.group.ended]
+        assert ledger.num_open_rollouts == sum(entry.num_asked for entry in open_entries)

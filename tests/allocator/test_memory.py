@@ -1,13 +1,13 @@
 """The allocator keeps nothing for the life of the process: 100,000 records through its loop leave nothing behind."""
 
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from allocator_world import World, make_config
 from factories import make_prompt, make_trajectory
 from growth import container_sizes
+from msgspec.structs import replace
 
 from allocator.admission import admission_of
 from allocator.role import Allocator

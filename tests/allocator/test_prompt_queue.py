@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from allocator.prompt_queue import PromptQueue
 from stream.messages import Belief

@@ -1,19 +1,20 @@
 """The allocator against a memory broker: rounds, pacing, crash and resume, leases."""
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from factories import make_prompt, make_trajectory
+from msgspec.structs import replace
 
 from allocator.admission import admission_of
 from allocator.role import Allocator
+from stream.codec import encode
 from stream.config import Config
 from stream.errors import UserError
 from stream.memory import MemoryBroker
-from stream.messages import Evaluation, GroupEnd, Heartbeat, Job, Update, Verdict
+from stream.messages import Belief, Evaluation, GroupEnd, Heartbeat, Job, Update, Verdict
 from stream.run_topics import RunTopics
 from stream.topics import BELIEFS, EVALUATIONS, HEARTBEATS, JOBS, TOPICS, UPDATES, VERDICTS
 from stream.worker import hand_over
@@ -304,6 +305,20 @@ def test_jobs_beliefs_and_offsets_appear_together_or_not_at_all(monkeypatch: pyt
     bench.start()
     bench.turn()
     assert len(groups_of(bench.jobs())) == 8
+
+
+def test_beliefs_of_an_older_version_are_not_taken_for_none_and_rubbish_is() -> None:
+    broker = MemoryBroker()
+    bench = Bench(make_config(), broker)
+    writer = broker.writer(name="other")
+    bench.turn()
+    for rubbish in (b"rubbish", encode(PROMPTS[0])):
+        writer.send(BELIEFS.of("r"), b"0", rubbish, partition=0)
+    bench.start()
+    assert bench.role.state.num_admitted == 8
+    writer.send(BELIEFS.of("r"), b"p0", encode(Belief(prompt_id="p0")), partition=0)
+    with pytest.raises(UserError, match=r"r\.beliefs was written by an older version of Rucksack"):
+        bench.start()
 
 
 def test_jobs_of_two_rounds_without_their_beliefs_are_taken_on_with_what_has_come_of_them() -> None:

@@ -1,11 +1,11 @@
 """Choosing which prompts take part as well as how many rollouts each gets."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from allocator import beliefs
 from allocator.forgetting import PER_VERSION

@@ -1,11 +1,11 @@
 """The evaluator over a memory broker, with a producer and verifier that answer at once."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from factories import make_prompt, make_trajectory
+from msgspec.structs import replace
 
 from evaluator.role import Evaluator, load_sets
 from stream.broker import Record
@@ -104,7 +104,7 @@ def test_jobs_are_marked_ask_for_the_policys_weights_and_training_verdicts_are_p
     world.policy(6, 6)
     world.evaluator.work()
     jobs = world.topics.read_all(JOBS)
-    assert {(job.purpose, job.min_policy_version) for job in jobs} == {("eval:heldout", 6)}
+    assert {(job.purpose, job.min_policy_version) for job in jobs} == {("eval:heldout", 6), ("eval:other", 6)}
     training = replace(jobs[0], purpose=TRAINING, group_id="g")
     world.topics.send(VERDICTS, "g", Verdict(trajectory=make_trajectory(training), outcome="correct", reward=1.0))
     assert [e.policy_version for e in world.work(6)] == [6, 6]
@@ -114,10 +114,31 @@ def test_rollouts_of_older_weights_are_asked_for_again() -> None:
     world = World()
     world.policy(6, 6)
     world.evaluator.work()
-    assert world.answer(version=5) == 2
+    assert world.answer(version=5) == 3
     assert world.topics.read_all(EVALUATIONS) == []
     (heldout, _) = world.work(6)
     assert (heldout.min_policy_version, heldout.accuracy) == (6, 0.5)
+
+
+def test_the_next_policy_waits_until_all_sets_of_the_one_before_are_published() -> None:
+    world = World(pool=False, base_samples=0)
+    world.policy(0, 0)
+    world.policy(1, 1, final=True)
+    world.evaluator.work()
+    of_base = {("eval:heldout", 0), ("eval:other", 0)}
+    assert {(job.purpose, job.min_policy_version) for job in world.topics.read_all(JOBS)} == of_base
+    world.answer(version=1)
+    world.evaluator.work()  # publishes both
+    assert {(job.purpose, job.min_policy_version) for job in world.topics.read_all(JOBS)} == of_base
+    world.evaluator.work()
+    asked = {(job.purpose, job.min_policy_version) for job in world.topics.read_all(JOBS)} - of_base
+    assert asked == {("eval:heldout", 1), ("eval:other", 1)}
+    assert [(e.name, e.final) for e in world.work(1)] == [
+        ("heldout", False),
+        ("other", False),
+        ("heldout", True),
+        ("other", True),
+    ]
 
 
 def test_a_restarted_evaluator_does_not_repeat_the_base() -> None:
@@ -132,9 +153,11 @@ def test_an_evaluation_that_stays_incomplete_is_published_with_what_there_is() -
     world = World(timeout_s=1e-9)
     world.policy(6, 6)
     world.evaluator.work()
-    (heldout,) = world.topics.read_all(EVALUATIONS)
-    assert heldout.accuracy == heldout.metrics["maj@1"] == 0.0
-    assert {score.num_graded for score in heldout.scores} == {0}
+    published = world.topics.read_all(EVALUATIONS)
+    assert [evaluation.name for evaluation in published] == ["heldout", "other"]
+    for evaluation in published:
+        assert evaluation.accuracy == evaluation.metrics["maj@1"] == 0.0
+        assert {score.num_graded for score in evaluation.scores} == {0}
 
 
 def test_an_evaluation_that_is_slow_but_goes_on_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +174,9 @@ def test_an_evaluation_that_is_slow_but_goes_on_is_not_cut_off(monkeypatch: pyte
         record = Record("r.verdicts", 0, 0, b"", b"", 0)
         world.evaluator.handle(Delivery(VERDICTS, verdict, record, lambda: None))
     world.evaluator.work()
-    (heldout,) = world.topics.read_all(EVALUATIONS)
-    assert (len(jobs), heldout.accuracy) == (2, 1.0)
+    published = world.topics.read_all(EVALUATIONS)
+    assert [evaluation.accuracy for evaluation in published] == [1.0, 1.0]
+    assert len(jobs) == 3
 
 
 def test_sets_are_loaded_by_name() -> None:

@@ -14,7 +14,6 @@ def make_board(samples: int = 2, version: int = 3) -> Scoreboard:
         samples=samples,
         temperature=0.0,
         final=False,
-        started_s=0.0,
     )
 
 

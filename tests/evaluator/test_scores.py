@@ -1,11 +1,11 @@
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from factories import make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from evaluator.scores import Sample, answer_of, majority, metrics_of, pass_at_k
 

@@ -14,8 +14,6 @@ from infra.run import Run
 from infra.screen import LineScreen
 from stream.config import Config, UpTable
 from stream.errors import UserError
-from stream.memory import MemoryBroker
-from stream.topics import TOPICS
 
 
 @pytest.fixture
@@ -112,10 +110,8 @@ def test_run_name_of_another_config_is_refused(tmp_path, model, capsys) -> None:
 
 @pytest.mark.parametrize("role", ["allocators", "learners"])
 def test_only_producers_and_verifiers_are_scaled(tmp_path, role) -> None:
-    config, broker = Config(), MemoryBroker()
-    broker.create_topics(config.run.name, TOPICS, 1)
-    screen = LineScreen(Console(quiet=True))
-    run = Run(config, broker, None, Placement(config, tmp_path, []), tmp_path, screen)
+    config = Config()
+    run = Run(config, Placement(config, tmp_path, []), tmp_path, LineScreen(Console(quiet=True)))
     with pytest.raises(UserError, match=f"role is '{role}'; want producers or verifiers: every other role has"):
         run.answer({"command": "scale", "role": role, "replicas": 2})
 

@@ -36,6 +36,17 @@ def test_another_configuration_is_refused_by_key_and_values(tmp_path):
             pass
 
 
+def test_a_mistake_leaves_the_name_of_a_new_run_free_and_an_old_run_as_it_is(tmp_path):
+    for lr in (0.5, 0.25):
+        with pytest.raises(UserError, match="no template"), claimed(config_of(tmp_path, learner={"lr": lr})):
+            raise UserError("no template")
+    with claimed(config_of(tmp_path, learner={"lr": 0.125})):
+        pass
+    with pytest.raises(UserError, match="no template"), claimed(config_of(tmp_path, learner={"lr": 0.125})):
+        raise UserError("no template")
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["learner"]["lr"] == 0.125
+
+
 def test_a_run_that_is_up_is_refused(tmp_path):
     with claimed(config_of(tmp_path)), pytest.raises(UserError, match=r"run r is up already \(pid \d+\)"):
         with claimed(config_of(tmp_path)):

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,7 +138,18 @@ def test_limits_beyond_all_measure_are_no_limits(bench, settings):
     assert rollout.token_ids.tolist() == unlimited.token_ids.tolist()
 
 
-def test_a_swap_in_flight_loses_no_sequence_and_every_token_is_its_versions(bench, model_folder, other_weights):
+def test_a_swap_in_flight_loses_no_sequence_and_every_token_is_its_versions(
+    bench, model_folder, other_weights, monkeypatch
+):
+    processor = bench.engine._llm.output_processor
+    process, outputs = processor.process_outputs, Counter[str]()
+
+    def listen(came: list[Any], *args: Any, **settings: Any) -> Any:
+        outputs.update(output.request_id for output in came)
+        return process(came, *args, **settings)
+
+    monkeypatch.setattr(processor, "process_outputs", listen)
+
     async def swap_twice() -> list[Completion]:
         tasks = [
             asyncio.create_task(bench.engine.generate(PROMPT, request_id=f"swap{n}", max_tokens=MAX_TOKENS, seed=n))
@@ -155,6 +167,7 @@ def test_a_swap_in_flight_loses_no_sequence_and_every_token_is_its_versions(benc
     assert {rollout.finish_reason for rollout in rollouts} <= {"stop", "length"}
     crossed = [rollout for rollout in rollouts if len(rollout.spans) > 1]
     assert len(crossed) >= SLOTS // 2
+    assert sorted(outputs.values()) == sorted(len(rollout.spans) for rollout in rollouts)  # not one for each token
     for rollout in rollouts:
         versions = [span.policy_version for span in rollout.spans]
         assert versions == sorted(set(versions))

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,8 +110,8 @@ def test_a_corrupted_part_is_never_sampled_from_and_the_next_whole_state_is(benc
     follow(bench, chain)
     first, *rest = chain.patch()
     elements = first.elements[0]
-    flipped = dataclasses.replace(elements, values=bytes([elements.values[0] ^ 1]) + elements.values[1:])
-    bench.send_parts([dataclasses.replace(first, elements=(flipped, *first.elements[1:])), *rest])
+    flipped = msgspec.structs.replace(elements, values=bytes([elements.values[0] ^ 1]) + elements.values[1:])
+    bench.send_parts([msgspec.structs.replace(first, elements=(flipped, *first.elements[1:])), *rest])
     bench.announce(1, chain.digests[1])
     bench.until(lambda: len(bench.letters()) == 1)
     (letter,) = bench.letters()
@@ -132,7 +133,7 @@ def test_a_part_that_cannot_be_read_goes_to_deadletters(bench, chain):
     follow(bench, chain)
     bench.world.writer.send(WEIGHTS.of("r"), b"1", b"\x00")
     (part, *_) = chain.patch()
-    bench.send_parts([dataclasses.replace(part, elements=(dataclasses.replace(part.elements[0], start=-3),))])
+    bench.send_parts([msgspec.structs.replace(part, elements=(msgspec.structs.replace(part.elements[0], start=-3),))])
     bench.until(lambda: len(bench.letters()) == 2)
     assert {letter.topic for letter in bench.letters()} == {WEIGHTS.of("r")}
     assert bench.version == 0
@@ -226,7 +227,7 @@ def test_a_whole_state_is_read_from_the_store(bench, chain, tmp_path: Path):
     chain.anchor()
     store = StateStore(str(tmp_path / "store"), "r")
     uri = store.write(chain.state, 0, chain.digests[0])
-    part = dataclasses.replace(chain.sent[0][0], elements=(), uri=uri, num_parts=1)
+    part = msgspec.structs.replace(chain.sent[0][0], elements=(), uri=uri, num_parts=1)
     bench.send_parts([part])
     bench.announce(0, chain.digests[0])
     bench.until(lambda: bench.version == 0)
@@ -250,8 +251,8 @@ def damaged(parts: list[WeightsPart], fault: str, rng: np.random.Generator) -> l
     elif fault == "flipped":
         number = int(rng.integers(len(parts)))
         elements = parts[number].elements
-        changed = [dataclasses.replace(e, values=bytes(b ^ 1 for b in e.values)) for e in elements]
-        parts[number] = dataclasses.replace(parts[number], elements=tuple(changed))
+        changed = [msgspec.structs.replace(e, values=bytes(b ^ 1 for b in e.values)) for e in elements]
+        parts[number] = msgspec.structs.replace(parts[number], elements=tuple(changed))
     return parts
 
 

@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 from factories import make_job
+from msgspec.structs import replace
 from producer_bench import Bench, make_completion
 
 from producers import role

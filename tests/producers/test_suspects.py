@@ -10,6 +10,7 @@ def life(path: Path, *begins: str, ends: tuple[str, ...] = (), engine: bool = Tr
     suspects = Suspects(path)
     for prompt_id in begins:
         suspects.begin(prompt_id, 100.0)
+    suspects.save()
     for prompt_id in ends:
         suspects.end(prompt_id)
     if aged:

@@ -12,6 +12,7 @@ from stream.memory import MemoryBroker
 from stream.messages import (
     Belief,
     Budgeting,
+    Commit,
     DeadLetter,
     Evaluation,
     GroupEnd,
@@ -304,7 +305,8 @@ class _Maker:
 
     def say_the_rest(self) -> None:
         run = self.recipe.run
-        self.log.send(BELIEFS, "p0", Belief(prompt_id="p0", num_groups=2, num_trials=16, num_correct=9.0))
+        belief = Belief(prompt_id="p0", num_groups=2, num_trials=16, num_correct=9.0)
+        self.log.send(BELIEFS, "0", Commit(slot=0, beliefs=(belief,), positions=(), losses=()))
         self.log.send(HEARTBEATS, "producer-0", Heartbeat(worker="producer-0", pid=1, host="here", state="running"))
         self.log.writer.send(VERDICTS.of(run), b"x", b"garbage", partition=0)
         letter = DeadLetter(

@@ -1,9 +1,8 @@
 """Where a run's correct answers were found, what hangs on a rule and what timed out, read back from its topics."""
 
-from dataclasses import replace
-
 import pytest
 from factories import make_job, make_prompt, make_verdict
+from msgspec.structs import replace
 
 from replay.answers import TaskTimeouts, answers_of, figures_of, tables_of
 from replay.load import RunData, read_run

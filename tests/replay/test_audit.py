@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from factories import make_job, make_trajectory, make_verdict
+from msgspec.structs import replace
 from weights_chain import Chain
 
 from replay.audit import Audit, Expected, audit_run

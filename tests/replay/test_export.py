@@ -66,11 +66,13 @@ def test_export_of_a_run_without_records_writes_empty_files(broker, tmp_path):
     assert pq.read_table(tmp_path / "verdicts.parquet").num_rows == 0
 
 
-def test_missing_budgeting_is_null(broker, make_run, tmp_path):
+def test_what_is_missing_is_null(broker, make_run, tmp_path):
     make_run(broker)
     export_run(broker, "made", tmp_path)
-    beliefs = pq.read_table(tmp_path / "beliefs.parquet").to_pylist()
-    assert beliefs[0]["group_id"] is None and beliefs[0]["num_correct"] == 9.0
+    (commit,) = pq.read_table(tmp_path / "beliefs.parquet").to_pylist()
+    assert (commit["slot"], commit["base"], commit["debt"]) == (0, None, None)
+    (belief,) = commit["beliefs"]
+    assert (belief["num_correct"], belief["open_group"]) == (9.0, None)
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)

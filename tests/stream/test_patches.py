@@ -4,6 +4,7 @@ import dataclasses
 import zlib
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -138,11 +139,11 @@ def test_elements_that_contradict_themselves_are_refused(change: dict[str, Any],
     check(GOOD)
     assert indices_of(GOOD).tolist() == [5, 6, 8]
     with pytest.raises(ValueError, match=error):
-        check(dataclasses.replace(GOOD, **change))
+        check(msgspec.structs.replace(GOOD, **change))
 
 
 def test_parts_that_overlap_or_differ_in_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="overlap, or are out of order"):
         patches_of([GOOD, GOOD])
     with pytest.raises(ValueError, match="different shapes"):
-        patches_of([GOOD, dataclasses.replace(GOOD, shape=(10, 10))])
+        patches_of([GOOD, msgspec.structs.replace(GOOD, shape=(10, 10))])

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,9 +86,9 @@ def test_a_changed_bit_is_found_by_the_digest_or_at_once(seed: int, which: int, 
         values = bytearray(elements.values)
         if values:
             values[byte % len(values)] ^= 1 << byte % 8
-        changed.append(dataclasses.replace(elements, values=bytes(values)))
+        changed.append(msgspec.structs.replace(elements, values=bytes(values)))
     sent = all_parts(chain)
-    sent[number] = dataclasses.replace(part, elements=tuple(changed))
+    sent[number] = msgspec.structs.replace(part, elements=tuple(changed))
     assembler = assembled(sent)
     for version, digest in chain.digests.items():
         route = assembler.route(None, digest)
@@ -145,7 +146,7 @@ def test_an_update_that_changes_nothing_and_one_that_goes_back_end_in_no_circle(
     chain = a_chain(1)
     there = chain.sent[1]
     back = [
-        dataclasses.replace(part, publication="back", digest=part.parent_digest, parent_digest=part.digest)
+        msgspec.structs.replace(part, publication="back", digest=part.parent_digest, parent_digest=part.digest)
         for part in there
     ]
     assembler = assembled(there + back)
@@ -160,7 +161,7 @@ def test_parts_that_say_otherwise_than_the_first_are_refused(field):
     other = {"version": 7, "digest": "other", "num_parts": first.num_parts + 1}[field]
     assembler = assembled([first])
     with pytest.raises(ValueError, match="says otherwise"):
-        assembler.add(dataclasses.replace(second, **{field: other}))
+        assembler.add(msgspec.structs.replace(second, **{field: other}))
 
 
 def test_a_refused_publication_is_never_used_again():

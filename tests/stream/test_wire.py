@@ -18,6 +18,7 @@ from stream.kafka import KafkaBroker
 from stream.messages import (
     Belief,
     Budgeting,
+    Commit,
     DeadLetter,
     Elements,
     Evaluation,
@@ -73,14 +74,19 @@ MESSAGES: dict[str, Any] = {
         scores=(PromptScore(prompt_id="p", task="sum", level="easy", num_rollouts=4, num_graded=4, reward_sum=1.0),),
         metrics={"pass@1": 0.25},
     ),
-    "beliefs": Belief(
-        prompt_id="p",
-        visits=(Visit(num_correct=1.0, num_graded=4),),
-        open_group=OpenGroup(group_id="p.1", num_rollouts=4, round=1, budgeting=BUDGETING),
+    "beliefs": Commit(
+        slot=3,
+        beliefs=(
+            Belief(
+                prompt_id="p",
+                visits=(Visit(num_correct=1.0, num_graded=4),),
+                open_group=OpenGroup(group_id="p.1", num_rollouts=4, round=1, budgeting=BUDGETING),
+                faded=(3.5, 1.5),
+            ),
+        ),
         positions=(Position(topic="r.verdicts", partition=1, offset=9),),
-        pace=Pace(base=0.01, debt=-2.0),
-        faded=(3.5, 1.5),
         losses=(0.25, 0.5),
+        pace=Pace(base=0.01, debt=-2.0),
     ),
     "heartbeats": Heartbeat(worker="producer-0", pid=1, host="here", state="running", metrics={"producer/tokens": 9}),
     "deadletters": DeadLetter(
