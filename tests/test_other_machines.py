@@ -62,6 +62,7 @@ class Machine:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def files(self) -> set[str]:
         """What it has written, but for the model."""
