@@ -43,14 +43,6 @@ def admission_of(config: Config) -> Admission:
     return StreamAdmission(config) if config.allocator.pacing == "stream" else RoundAdmission(config)
 
 
-def first_evaluations(config: Config) -> set[str]:
-    """Names of the evaluations of the base policy, which the first round waits for."""
-    table = config.evaluator
-    if not (table.enabled and config.allocator.await_evaluation):
-        return set()
-    return {"heldout"} | ({"pool"} if table.pool else set()) | ({"base"} if table.base_samples else set())
-
-
 class RoundAdmission:
     """Admits the groups of one update together: their rollouts, or expected tokens, meet the budget."""
 
@@ -63,7 +55,7 @@ class RoundAdmission:
         """Open groups stay within (rounds_ahead + 1) x one update's."""
         if state.partial_groups:
             return are_free(state, self._first_partial_groups(state))
-        if state.awaited_evaluations or state.next_round >= self._run.num_updates:
+        if state.awaits_base or state.next_round >= self._run.num_updates:
             return False
         return state.ledger.num_open_groups <= self._run.rounds_ahead * self._run.prompts_per_update
 
@@ -132,7 +124,7 @@ class StreamAdmission:
         """Open groups stay within (rounds_ahead + 1) x one update's."""
         if state.partial_groups:
             return are_free(state, state.partial_groups)
-        return not state.awaited_evaluations and self._room(state) > 0
+        return not state.awaits_base and self._room(state) > 0
 
     def plan(self, state: State) -> Plan:
         """As many prompts as there is room for."""

@@ -69,7 +69,7 @@ class PoolAdmission:
         """Whether there is room for a rollout, and a prompt without an open group."""
         if state.partial_groups:
             return are_free(state, state.partial_groups)
-        return not state.awaited_evaluations and self._room(state) > 0 and state.evidence.num_free > 0
+        return not state.awaits_base and self._room(state) > 0 and state.evidence.num_free > 0
 
     def plan(self, state: State) -> Plan:
         """As many rollouts as there is room for."""

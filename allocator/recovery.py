@@ -18,7 +18,6 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from allocator.admission import first_evaluations
 from allocator.beliefs import next_group_id
 from allocator.evidence import Evidence
 from allocator.forgetting import PER_VERSION
@@ -32,7 +31,7 @@ from stream.errors import BadRecord, UserError
 from stream.messages import TRAINING, Belief, Commit, Job, OpenGroup, Position, Prompt, Update, Verdict
 from stream.run_topics import RunTopics
 from stream.snapshot import Snapshot, decode_or_none
-from stream.topics import BELIEFS, JOBS, UPDATES
+from stream.topics import BELIEFS, EVALUATIONS, JOBS, UPDATES
 from stream.worker import Delivery
 
 log = logging.getLogger(__name__)
@@ -73,8 +72,9 @@ class Recovery:
         """The state as of the last transaction."""
         with _uncollected():
             state = self._restored(pool)
-        if not state.num_admitted:
-            state.awaited_evaluations = first_evaluations(self._config)
+        if awaited := self._config.evaluator.awaited:
+            published = {evaluation.name for evaluation in self._topics.read_all(EVALUATIONS)}
+            state.awaited_evaluations = set(awaited - published)
         for update in self._topics.read_all(UPDATES, newest=NEWEST_UPDATES):
             state.evidence.advance(update.version)
         table, run = self._config.allocator, self._config.run

@@ -2,12 +2,13 @@
 
     verdicts ----> Ledger --complete groups--+
     updates -----> (ends of groups) ---------+--> beliefs --Admission--> jobs       } one transaction
-    evaluations -> (the first round waits) --+       |                              }
+    evaluations (of the base policy) --------+       |                              }
                                                      +-> beliefs, with the offsets  }
     heartbeats --> StreamClock --> overdue rollouts --> jobs again (topic `jobs`), or, in the end, verdicts `abandoned` (topic `verdicts`)
 
 What blocks it, and what unblocks it:
-    - the first round waits for the evaluations of the base policy (`allocator.await_evaluation`);
+    - what would want newer weights than the base's waits for the evaluations of the base policy
+      (`evaluator.await_base`), and so do leases: until then rollouts stand behind those of the evaluations;
     - a round waits until what is open is within (run.rounds_ahead + 1) updates; `updates` end groups;
     - a group of mode `sequential` is asked for another slice, or is over, when all that it was asked for has a verdict;
     - a group's verdicts count in its belief once all are there; of a rollout without one for `allocator.lease_s` another is
@@ -115,7 +116,7 @@ class Allocator:
 
     def work(self) -> bool:
         """Renew the leases that have run out; admit what there is room for."""
-        self._clock.advance(time.monotonic())
+        self._clock.advance(time.monotonic(), counts=not self.state.awaited_evaluations)
         if self._clock.now_s - self._leases_checked_s >= LEASE_CHECK_S:
             self._leases_checked_s = self._clock.now_s
             self.renew_leases(self._clock.now_s)

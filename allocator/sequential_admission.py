@@ -82,7 +82,7 @@ class SequentialAdmission:
         """Whether there is room for a group, and a prompt without one."""
         if state.partial_groups:
             return are_free(state, state.partial_groups)
-        is_waiting = bool(state.awaited_evaluations) or state.evidence.num_free == 0
+        is_waiting = state.awaits_base or state.evidence.num_free == 0
         return not is_waiting and self._room(state) > 0 and state.num_admitted_rollouts < self._total
 
     def plan(self, state: State) -> Plan:

@@ -49,7 +49,7 @@ class State:
     pace: Pace | None = None
     """Price and debt of a stream; None for rounds."""
     awaited_evaluations: set[str] = field(default_factory=set)
-    """Names of the evaluations that the first round waits for."""
+    """Names of the evaluations of the base policy that are not published yet."""
     partial_groups: dict[str, PartialGroup] = field(default_factory=dict)
     """By prompt id: the first things to be admitted after a crash; empty otherwise."""
     changed: set[str] = field(default_factory=set)
@@ -59,6 +59,11 @@ class State:
     def policy_version(self) -> int:
         """The newest that an update has told of: older weights may not sample what is admitted from now on."""
         return self.evidence.version
+
+    @property
+    def awaits_base(self) -> bool:
+        """Whether what would be admitted now wants weights that are withheld until the base policy is evaluated."""
+        return bool(self.awaited_evaluations) and self.policy_version > 0
 
     @property
     def groups_per_update(self) -> int:

@@ -32,12 +32,12 @@ class StreamClock:
         """A worker of this role is at work."""
         self._seen_s[role] = wall_s
 
-    def advance(self, wall_s: float) -> None:
-        """Count the time since the last call, if rollouts could have come in it."""
+    def advance(self, wall_s: float, *, counts: bool = True) -> None:
+        """Count the time since the last call, if it `counts` and rollouts could have come in it."""
         step_s = 0.0 if self._looked_s is None else min(wall_s - self._looked_s, LONGEST_STEP_S)
         self._looked_s = wall_s
         missing = tuple(role for role in NEEDED if role not in self._seen_s or wall_s - self._seen_s[role] >= ALIVE_S)
-        if not missing:
+        if counts and not missing:
             self.now_s += step_s
         if missing != self._missing:
             log.warning("no %s is at work: rollouts wait" if missing else "rollouts go on%s", " and no ".join(missing))

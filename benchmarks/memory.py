@@ -273,7 +273,7 @@ def measure(role: str, num_verdicts: int) -> dict[str, Any]:
     """One role in this process."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--run.dir", folder, "--run.num_updates", "1000000", "--tracking.to", "jsonl"]
-        arguments += ["--run.max_staleness", "8", "--allocator.await_evaluation", "false", "--run.name", "memory"]
+        arguments += ["--run.max_staleness", "8", "--evaluator.await_base", "false", "--run.name", "memory"]
         config = load("configs/demo.toml", arguments)
         config.run.path.mkdir(parents=True)
         world = World(role, config, num_verdicts)

@@ -149,13 +149,11 @@ class Evaluator:
 
     def _queue_base(self, policy: Policy) -> None:
         table = self._config.evaluator
-        names = (*self._regular_sets, "pool") if table.pool else self._regular_sets
-        wanted = dict.fromkeys(names, (table.samples, table.temperature))
-        if table.base_samples:
-            wanted["base"] = (table.base_samples, 1.0)
-        for name, (samples, temperature) in wanted.items():
+        for name in table.base_sets:
             if name not in self._has_base:
                 self._has_base.add(name)
+                is_sampled = name == "base"
+                samples, temperature = (table.base_samples, 1.0) if is_sampled else (table.samples, table.temperature)
                 self._enqueue(name, policy, samples, temperature)
 
     def _queue_final(self, policy: Policy) -> None:

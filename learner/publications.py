@@ -10,7 +10,8 @@ What blocks it, and what unblocks it:
       newest has a policy, all have their update;
     - announcing raises Fenced once a newer learner of the run is active.
 
-An update is announced together with a policy that holds it, after the last part of that policy's state is durable. The
+An update is announced together with a policy that holds it, after the last part of that policy's state is durable. While the
+base policy is being evaluated its successors' policies are withheld, so that every producer, a new one too, samples from it. The
 last policy is announced once more, as the final one, when it is in a checkpoint: before that a crash may roll it back.
 """
 
@@ -52,7 +53,9 @@ class Publications:
         self._published: Future[_Published] | None = None
         self._tidied: Future[None] | None = None
         self._newest: Policy | None = None
-        """The policy that was announced last."""
+        """That of the last update that was announced."""
+        self._is_withholding, self._is_withheld = False, False
+        """Whether newer policies than the base's are withheld, and whether the newest is."""
 
     def add(self, update: Update) -> None:
         """A version is made, and not published yet."""
@@ -96,13 +99,16 @@ class Publications:
             created_s=time.time(),
         )
         updates = [*updates[:-1], replace(newest, digest=policy.digest, metrics={**newest.metrics, **_figures(done)})]
+        self._is_withheld = self._is_withholding and policy.step > 0
         with self._lineage.writer.transaction():
             for update in updates:
                 if update.version:  # the base policy was made by no update
                     self._lineage.send(UPDATES, "update", update)
-            self._lineage.send(POLICIES, "policy", policy)
+            if not self._is_withheld:
+                self._lineage.send(POLICIES, "policy", policy)
         self._published, self._under_way, self._newest = None, [], policy
-        self._tidied = self._thread.submit(self._publisher.tidy, newest.version)
+        if not self._is_withheld:  # else producers begin with the one before
+            self._tidied = self._thread.submit(self._publisher.tidy, newest.version)
 
     def settle(self, training: ThreadPoolExecutor, while_waiting: Callable[[], None]) -> None:
         """Publish and announce all; returns when that is done. Called while no update is being trained."""
@@ -113,6 +119,22 @@ class Publications:
                 while_waiting()
                 _wait(future)
             self.announce()
+
+    def withhold(self) -> None:
+        """From now on make known what updates there are, and no policy of theirs."""
+        self._is_withholding = True
+
+    def release(self) -> None:
+        """Make known the newest policy if it is withheld, and from now on all.
+
+        Raises:
+            Fenced: a newer learner of this run is active.
+
+        """
+        if self._is_withheld and self._newest is not None:
+            with self._lineage.writer.transaction():
+                self._lineage.send(POLICIES, "policy", self._newest)
+        self._is_withholding = self._is_withheld = False
 
     def announce_final(self) -> None:
         """Make known that no version follows the newest, which is announced and in a checkpoint.

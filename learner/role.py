@@ -10,6 +10,7 @@ What blocks it, and what unblocks it:
       (`learner.order`); the one before it is published meanwhile, or together with it where
       publishing is the slower;
     - a checkpoint, and the end of the run, wait until every version made is announced;
+    - newer policies than the base's are withheld until the base is evaluated (`evaluator.await_base`); updates go on;
     - a group waits for its last verdict; of a rollout that is lost the allocator issues another, or gives it up
       (`abandoned`), so no group waits for ever;
     - reading pauses while groups for MAX_READY_UPDATES updates are complete and the next one is among them;
@@ -42,13 +43,14 @@ from learner.recovery import recover
 from learner.trainer import Trainer
 from learner.weights import pick_device, save_final
 from prompts.tokens import load_tokenizer
+from stream.codec import decode
 from stream.config import Config
 from stream.errors import BadRecord
 from stream.logprob_gap import REMEDY, gap_fault
-from stream.messages import TRAINING, GroupEnd, Update, Verdict
+from stream.messages import TRAINING, Evaluation, GroupEnd, Update, Verdict
 from stream.run_topics import RunTopics
 from stream.sequential import SEQUENTIAL
-from stream.topics import POLICIES, TRANSACTIONAL_IDS, UPDATES, VERDICTS
+from stream.topics import EVALUATIONS, POLICIES, TRANSACTIONAL_IDS, UPDATES, VERDICTS
 from stream.worker import Delivery, Pulse, run_loop
 
 log = logging.getLogger(__name__)
@@ -84,6 +86,11 @@ class Learner:
         finder = ChangeFinder(published_dtype(config))
         publisher = publisher_of(config, topics, self._trainer.model.config)
         self._publications = Publications(self._trainer, finder, publisher, self._lineage)
+        self._awaited = set(config.evaluator.awaited)
+        """Evaluations of the base policy that are not published yet."""
+        self._evaluations = topics.reader(EVALUATIONS) if self._awaited else None
+        if self._awaited:
+            self._publications.withhold()
         self._step, self._version, self._num_rollouts = 0, 0, 0
         self._saved_step, self._save_due = 0, False
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -108,7 +115,8 @@ class Learner:
     @property
     def finished(self) -> bool:
         """All updates are made and announced."""
-        return self._is_last and self._training is None and self._publications.settled
+        is_settled = self._training is None and self._publications.settled
+        return self._is_last and is_settled and not self._awaited
 
     def handle(self, delivery: Delivery) -> None:
         """Add a verdict to its group; verdicts of evaluations are passed over."""
@@ -127,6 +135,7 @@ class Learner:
 
     def work(self) -> bool:
         """Announce what is published; finish an update that is done, or start the next."""
+        self._follow_evaluations()
         self._publications.announce()
         if self._training is not None:
             if not self._training.done():
@@ -168,9 +177,24 @@ class Learner:
             weights = self._trainer.weights()
             save_final(self._trainer.model, weights, self._tokenizer, self._config.run.path / "model", facts)
         self._publications.close()
+        if self._evaluations is not None:
+            self._evaluations.close()
         self._thread.shutdown(wait=True)
         ranks.announce("stop")
         self._lineage.writer.close()
+
+    def _follow_evaluations(self) -> None:
+        if self._evaluations is None:
+            return
+        for record in self._evaluations.poll(0.0):
+            try:
+                self._awaited.discard(decode(record.value, Evaluation).name)
+            except BadRecord as error:
+                self._topics.send_to_deadletters(record, str(error))
+        if not self._awaited:
+            self._evaluations.close()
+            self._evaluations = None
+            self._publications.release()
 
     # -- updates ------------------------------------------------------------------------------------------------------
 

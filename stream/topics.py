@@ -110,7 +110,7 @@ EVALUATIONS = Topic(
     message_type=Evaluation,
     key="name",
     writers="evaluator",
-    readers="allocator, tracker, evaluator, up",
+    readers="allocator, learner, tracker, evaluator, up",
 )
 BELIEFS = Topic(
     name="beliefs",

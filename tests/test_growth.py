@@ -92,6 +92,7 @@ def test_the_learner_keeps_nothing_of_groups_that_have_ended(
     config = Config(
         run={"name": "r", "dir": tmp_path, "num_updates": num_updates + 1, "prompts_per_update": per_update},
         learner={"objective": "tis"},
+        evaluator={"enabled": False},
     )
     monkeypatch.setattr(learner.role, "make_trainer", lambda config: FakeTrainer())
     send_verdicts(topics)

@@ -27,7 +27,6 @@ run = {{{{ name = "{RUN}", dir = "runs", model = "base", num_updates = 10000, ro
 broker = {{{{ bootstrap_servers = "{{servers}}" }}}}
 prompts = {{{{ source = "codes", num_prompts = 128, num_heldout = 8 }}}}
 sampling = {{{{ max_tokens = 8 }}}}
-allocator = {{{{ await_evaluation = false }}}}
 evaluator = {{{{ enabled = false }}}}
 producer = {{{{ dtype = "float32", max_model_len = 32, kv_cache_gib = 0.125 }}}}
 learner = {{{{ keep_policies = 10000, lr = 8e-4 }}}}

@@ -45,5 +45,3 @@ class AllocatorTable(Table):
     """Rollouts without a verdict after this long are issued again."""
     max_attempts: Positive = 3
     """Issues of a slice before its missing rollouts are closed as `abandoned`."""
-    await_evaluation: bool = True
-    """Hold the first round until the base policy has been evaluated (if there is an evaluator)."""

@@ -24,5 +24,17 @@ class EvaluatorTable(Table):
     """Evaluate the pool as well, before and after."""
     base_samples: NonNegative = 8
     """Rollouts of a held-out prompt at temperature 1 from the base policy, for its success rate; 0 leaves it out."""
+    await_base: bool = True
+    """Withhold newer weights from the producers until the base policy has been evaluated on all its sets."""
     timeout_s: PositiveFloat = 300.0
     """An evaluation for which nothing has come for so long is published with what there is."""
+
+    @property
+    def base_sets(self) -> tuple[str, ...]:
+        """Names of the evaluations of the base policy."""
+        return ("heldout", *self.sets, *(["pool"] if self.pool else []), *(["base"] if self.base_samples else []))
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """Names of the evaluations that must be published before weights newer than the base's are sampled from."""
+        return frozenset(self.base_sets if self.enabled and self.await_base else ())

@@ -256,34 +256,52 @@ def test_leases_stand_still_while_no_verifier_is_at_work(monkeypatch: pytest.Mon
     assert counts == {1: 0, 2: 48}
 
 
-def test_first_round_waits_for_the_evaluation_of_the_base_policy() -> None:
-    bench = Bench(make_config(evaluator={"enabled": True, "pool": False, "base_samples": 0}))
-    bench.turn()
-    assert bench.jobs() == []
-    evaluation = Evaluation(
-        name="heldout",
-        policy_version=0,
-        min_policy_version=0,
-        max_policy_version=0,
-        accuracy=0.5,
-        temperature=0.0,
-        scores=(),
-    )
-    bench.world.send(EVALUATIONS, "heldout", evaluation)
+def test_what_wants_newer_weights_waits_for_the_evaluations_of_the_base_policy() -> None:
+    bench = Bench(make_config(evaluator={"enabled": True, "pool": False}))
     bench.turn()
     first = bench.jobs()
-    assert len(groups_of(first)) == 8
+    assert len(groups_of(first)) == 8  # two rounds, of the base policy
     bench.answer(first)
     bench.end(groups_of(first))
     bench.turn()
-    bench.start()  # as after kill -9: the evaluation is passed, and not read again
-    assert bench.role.reader.positions()[EVALUATIONS.of("r"), 0] == 1
+    for name in ("heldout", "base"):
+        bench.start()  # as after kill -9
+        bench.turn()
+        assert len(bench.jobs()) == len(first)
+        evaluation = Evaluation(
+            name=name,
+            policy_version=0,
+            min_policy_version=0,
+            max_policy_version=0,
+            accuracy=0.5,
+            temperature=0.0,
+            scores=(),
+        )
+        bench.world.send(EVALUATIONS, name, evaluation)
+    bench.turn()
     second = [job for job in bench.jobs() if job.round >= 2]
     bench.answer(second)
     bench.end(groups_of(second))
     bench.turn()
     assert len(groups_of(bench.jobs())) == 12
     assert bench.role.finished
+
+
+def test_no_lease_runs_out_while_the_base_policy_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall_s = 0.0
+    monkeypatch.setattr("allocator.role.time.monotonic", lambda: wall_s)
+    bench = Bench(make_config(evaluator={"enabled": True, "pool": False}))
+    for name, num_issued in (("heldout", 16), ("base", 16), ("", 32)):
+        for _ in range(130):
+            wall_s += 1
+            for worker in ("producer-0", "verifier-0"):
+                bench.world.send(HEARTBEATS, worker, Heartbeat(worker=worker, pid=1, host="h", state="running"))
+            bench.turn()
+        assert len(bench.jobs()) == num_issued
+        if name:
+            of_base = {"policy_version": 0, "min_policy_version": 0, "max_policy_version": 0}
+            evaluation = Evaluation(name=name, accuracy=0.5, temperature=0.0, scores=(), **of_base)
+            bench.world.send(EVALUATIONS, name, evaluation)
 
 
 def test_jobs_beliefs_and_offsets_appear_together_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,8 @@ def arguments(tmp_path: Path, servers: str, run: str, model: Path) -> list[str]:
         lr = 1e-2
         checkpoint_every = 3
         stale_after = 1000000
+        [evaluator]
+        enabled = false
         """
     )
     return [str(recipe)]

@@ -18,13 +18,14 @@ from replay.load import read_run
 from replay.summary import summarize
 from stream.codec import decode
 from stream.config import Config
+from stream.config.evaluator import EvaluatorTable
 from stream.errors import Fenced, UserError
 from stream.memory import MemoryBroker
-from stream.messages import Budgeting, Heartbeat
+from stream.messages import Budgeting, Evaluation, Heartbeat
 from stream.run_topics import RunTopics
-from stream.topics import DEADLETTERS, HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS, WEIGHTS
+from stream.topics import DEADLETTERS, EVALUATIONS, HEARTBEATS, POLICIES, TOPICS, UPDATES, VERDICTS, WEIGHTS
 from stream.weights import digest_of
-from stream.worker import run_loop
+from stream.worker import hand_over, run_loop
 
 TWO_GROUPS = dict.fromkeys("ab", ("wrong", "correct", "wrong", "correct"))
 
@@ -37,6 +38,7 @@ class World:
         self.config = Config(
             run={"name": "r", "dir": folder, "model": str(model), "num_updates": 5, "prompts_per_update": len(groups)},
             learner={"objective": "tis", "checkpoint_every": 10},
+            evaluator={"enabled": False},
         )
         self.broker = MemoryBroker()
         self.broker.create_topics("r", TOPICS, 2)
@@ -97,6 +99,55 @@ def test_a_learner_that_another_has_replaced_makes_no_version_known(world):
     run_loop(new, world.topics, new.reader, OnceTraining(new))
     assert [(update.version, update.parent_version) for update in world.topics.read_all(UPDATES)] == [(1, 0), (2, 1)]
     assert [policy.version for policy in world.topics.read_all(POLICIES)] == [0, 1, 2]
+
+
+def evaluation_of(name: str) -> Evaluation:
+    versions = {"policy_version": 0, "min_policy_version": 0, "max_policy_version": 0}
+    return Evaluation(name=name, accuracy=0.5, temperature=0.0, scores=(), **versions)
+
+
+def test_newer_policies_are_withheld_until_the_base_policy_is_evaluated(tiny_model: Path, tmp_path: Path) -> None:
+    world = World(tiny_model, tmp_path, dict.fromkeys("abcdefgh", ("wrong", "correct")))
+    run = world.config.run.model_copy(update={"prompts_per_update": 1, "num_updates": 8})
+    evaluator = EvaluatorTable(base_samples=0)
+    world.config = world.config.model_copy(update={"run": run, "evaluator": evaluator})
+    assert evaluator.awaited == {"heldout", "pool"}
+
+    def run_until(num_updates: int) -> tuple[int, list[int]]:
+        learner = world.learner()  # one that was stopped withholds again
+        run_loop(learner, world.topics, learner.reader, AfterUpdates(learner, num_updates))
+        step = world.topics.read_all(UPDATES)[-1].step
+        assert step in (num_updates, num_updates + 1)  # it finishes the one under way
+        return step, [policy.step for policy in world.topics.read_all(POLICIES)]
+
+    assert run_until(2)[1] == [0]
+    world.topics.send(EVALUATIONS, "pool", evaluation_of("pool"))
+    step, policies = run_until(4)
+    assert policies == [0]
+    world.topics.send(EVALUATIONS, "heldout", evaluation_of("heldout"))
+    _, policies = run_until(6)
+    assert policies[:2] == [0, step]
+    assert run_until(8) == (8, [*policies, *range(policies[-1], 9), 8])
+    assert world.topics.read_all(POLICIES)[-1].final
+
+
+def test_a_run_does_not_end_before_its_base_policy_is_evaluated(tiny_model: Path, tmp_path: Path) -> None:
+    world = World(tiny_model, tmp_path)
+    run = world.config.run.model_copy(update={"num_updates": 1})
+    world.config = world.config.model_copy(update={"run": run, "evaluator": EvaluatorTable(base_samples=0, pool=False)})
+    learner = world.learner()
+    while learner._step < 1 or not learner._publications.settled:
+        for record in learner.reader.poll(0.0):
+            hand_over(learner, world.topics, record, None)
+        learner.work()
+    assert not learner.finished
+    world.topics.send(EVALUATIONS, "heldout", evaluation_of("heldout"))
+    run_loop(learner, world.topics, learner.reader, threading.Event())
+    assert [(policy.step, policy.final) for policy in world.topics.read_all(POLICIES)] == [
+        (0, False),
+        (1, False),
+        (1, True),
+    ]
 
 
 def test_weights_travel_by_folders_where_the_recipe_says_so(world):
@@ -160,6 +211,7 @@ def several_updates(tiny_model: Path, tmp_path: Path, **learner: object) -> Worl
         },
         producer={"dtype": "bfloat16"},
         learner={"objective": "tis", "checkpoint_every": 2, "lr": 1e-2, **learner},
+        evaluator={"enabled": False},
     )
     first = world.learner()
     run_loop(first, world.topics, first.reader, AfterUpdates(first, 4))
@@ -212,6 +264,7 @@ def ending_world(tiny_model: Path, tmp_path: Path) -> World:
     world.config = Config(
         run={"name": "r", "dir": tmp_path, "model": str(tiny_model), "num_updates": 3, "prompts_per_update": 1},
         learner={"objective": "tis", "checkpoint_every": 2, "lr": 1e-2},
+        evaluator={"enabled": False},
     )
     return world
 
@@ -265,6 +318,7 @@ def belief_world(tiny_model: Path, tmp_path: Path) -> World:
     world.config = Config(
         run={"name": "r", "dir": tmp_path, "model": str(tiny_model), "num_updates": 9, "rollouts_per_update": 4},
         learner={"objective": "belief", "checkpoint_every": 10},
+        evaluator={"enabled": False},
     )
     world.broker = MemoryBroker()
     world.broker.create_topics("r", TOPICS, 2)

@@ -218,7 +218,8 @@ def updated(model: Path, folder: Path, completion: Completion) -> dict[str, floa
         topics.send_of_group(
             VERDICTS, job.group_id, make_verdict(rollout_index=number, reward=number, job=job, **fields)
         )
-    learner = Learner(Config(run=run, learner={"objective": "tis"}), topics, load_tokenizer(model))
+    config = Config(run=run, learner={"objective": "tis"}, evaluator={"enabled": False})
+    learner = Learner(config, topics, load_tokenizer(model))
     run_loop(learner, topics, learner.reader, Event())
     return dict(topics.read_all(UPDATES)[-1].metrics)
 
