@@ -37,7 +37,7 @@ _OTHERS = re.compile(r"\b(?i:students?|people|many|most|some|others|they|you|any
 """Who says what the message need not mean: `Many would say D`."""
 _IF = re.compile(r"(?<![Ee]ven )\b[Ii]f\b")
 _ENDS = re.compile(
-    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|which\s+is|must\s+be|that's|but|namely|(?:leav(?:es|ing)(?:\s+us)?|left)(?:\s+with)?)\b[\s,:]*(?i:it's\s+|it\s+is\s+|option\s+)?|^(?i:option|choice|answer)\s+)"
+    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|which\s+is|must\s+be|that's|but|namely|rather|no(?=,)|sorry(?=,)|mean|meant|make\s+that|(?:leav(?:es|ing)(?:\s+us)?|left)(?:\s+with)?)\b[\s,:]*(?i:it's\s+|it\s+is\s+|option\s+)?|^(?i:option|choice|answer)\s+)"
     rf"{_LETTERS}(?:$|,?\s+(?:because|since|as|though|although|while|rather\s+than)\b)"
 )
 _DENIED = re.compile(

@@ -41,7 +41,7 @@ _RIGHT = (
     "(?:"
     + _any(
         r"""right correct valid true works? fits? satisf* holds? match* agrees? checks? possible acceptable sure certain
-        confident trust*(?:_th[ai][ts])?+ stands? done finished convinced what_(?:we|they|the|is|was) among one_of solutions? add_up make_sense
+        confident trust*(?:_th[ai][ts])?+ stands? done finished convinced what_(?:we|they|the|is|was) among one_of solutions? add_up make_sense complete
         (?:the|an?|my|our)_(?:(?!wrong|incorrect|false)[a-z]+_)?(?:answer|option|choice|root)
         richtig juste vrai la die corre* верно правильно"""
     )
@@ -57,12 +57,12 @@ _WRONG = (
         (?:should|ought_to)_(?:be|have_been) (?:[a-z]+_){1,2}than_the_(?:[a-z]+_)?(?:answer|result|value)
         rejected discarded excluded extraneous obsolete outdated withdrawn superseded ruled_out crossed_out
         (?:is|was)_only_the (?:only|just|merely)_(?:an?|half|part|guess*) (?:is|was|'s)_(?:half|twice|part|another) would_be_(?:[a-z]+_)?only(?:_if)?+ (?:upper|lower)_bound (?:fits?|satisf*|match*|meets?)_neither
-        what_(?:you|one|we|they)_gets?_(?:if|when|by|without) what_[a-z]+(?:'d|_would)_(?:get|obtain)(?:_(?:if|when))?+ ha[sd]_to_be(?=[\s$]+\d) mismatch discrepancy
+        what_(?:you|one|we|they)_gets?_(?:if|when|by|without) what_[a-z]+(?:'d|_would)_(?!expect)[a-z]+(?:_(?:if|when))?+ ha[sd]_to_be(?=[\s$]+\d) mismatch discrepancy
         (?:other|another|different)_(?:question|problem|part) leads?_to_an?_(?:contradiction|impossibility)
-        falsch* faux fausse fals[oa] incorrect[oa] erreur sbagliat[oa] errad[oa] equivo* trompé* ошиб* неверно неправильно
+        falsch* faux fausse fals[oa] incorrect[oa] erreur sbagliat[oa] errad[oa] equivo* trompé* oublié* olvid* verrechnet verzählt vergessen ошиб* неверно неправильно
         stimmt_(?:[a-z]+_)?nicht"""
     )
-    + "|[错誤误]|間違|틀|아니라|아닙니다|ではありません|[✗✘❌])"
+    + "|[错誤误漏違]|間違|틀|아니라|아닙니다|ではありません|[✗✘❌])"
 )
 _JUDGED = re.compile(
     rf"(?P<no>{_NOT}\W*(?:(?!other|else|more|only|further|(?:small|larg|bigg|great|bett|few|low|high)er\b)\w+[^\w,;:.]+){{0,4}}?)?(?:(?P<right>{_RIGHT}(?!\s+neither))|{_WRONG})"
@@ -82,7 +82,7 @@ _ABOUT = re.compile(
         """(?:(?:the|this|that|my|our)_)?(?:(?:above|previous|final|boxed|last)_)?(?:above|answer|result|value|box|solution|number|line|claim|total|count|statement)(?:_above)?
         this that it which das dies c'?est ce esto eso isso questo"""
     )
-    + r"|это|[这這]|これ|それ)|"
+    + r"|это|我|[这這]|これ|それ)|"
     + _any("i we one they he she please je ich yo me eu я")
     + rf"(?!\s+{_any('may might could hope')})|(?=(?:"
     + r"\b(?:(?:is|was|'s|seems|looks|has|had|contain(?:s|ed)|turns|turned|proves|proved|must|will|would|should|can|could|may|does|do|leads?|results?|comes?|came|stems|arises|ist|war|est|était|es|está|era|è|é)(?:n't|\b))"
@@ -125,7 +125,8 @@ _UNSTATED = re.compile(
         (?:assum*|if|whether)_(?:that_)?(?:the_)?(?:final_)?(?:answer|result|it)(?:_is|_was|_were|'s)
         (?:differs?|different|differing)_from by_no_means says said claims? claimed gave_me suggested partial_result
         auxiliary rule[ds]?_out possible_answers? would_(?:write|answer|say|argue) i_originally under_no_circumstances in_no_(?:case|way) might_(?:think|guess|say)
-        (?:students|people)_(?:often_)?(?:get|say|write) answer_key"""
+        (?:some|many|others|people|students)_(?:[a-z]+_)?(?:get|say|write|think|claim|believe|guess|answer)
+        (?:they|he|she|most|everyone)_(?:[a-z]+_)?(?:say|think|claim|believe|guess|argue)s? answer_key"""
     )
     + rf"|{_any('(?:all|any|every|each)(?:thing|one)?(?:_[a-z]+){0,3}_(?:but|except|excluding|besides|other_than)(?:_for)? either either_[^-]+_or exceeding among é est_pas')}(?={_OPEN})"
     rf"|\A\W*(?:add|subtract|multiply|divide|double|(?:add|subtract|multiply|divid|doubl)ing)\b(?!.*(?:=|{_STATEMENT}))"
@@ -134,6 +135,7 @@ _UNSTATED = re.compile(
 """What others say, what is one of several or on the way, and what is called wrong, in the clause that leads to a mark."""
 _CONDITION = re.compile(
     rf"\W*(?:(?:had|ignoring|first\s+attempt|upper\s+bound|lower\s+bound|let(?:'s|\s+us)\s+try)\b|(?:(?:the\s+)?(?:final\s+)?answer\s+is\s+)?at\s+(?:most|least){_OPEN}"
+    r"|(?:[^:]*\s)?(?:one\s+of|between)\s+[^a-z]*$"
     r"|(?:[^:]*\s)?(?:wrong|incorrect|false|placeholder|intermediate|previous\w*|initial\w*|format|example)\s*(?:answer|result|value|solution|guess|count)?\s*:\s*(?:[a-z]\s*=)?\W*$"
     r"|(?:mistaken|erroneous|rejected|discarded|obsolete|withdrawn)\s*(?:answer|result|value|solution|candidate)?\s*:\W*$"
     r"|(?:please\s+)?(?:ignore|disregard)\b[^:]*:\W*$)"
@@ -141,7 +143,7 @@ _CONDITION = re.compile(
 _MENDED = re.compile(r"\b(?:correct|fix|avoid|remov|repair|after)\w*\b")
 _HEDGED = re.compile(
     _any(
-        "might may could would says? claims? claimed students first glance without before bound were had thought approximately perhaps maybe like if attempt option draft version"
+        "might may could would says? claims? claimed students first glance without before bound were had thought approximately perhaps maybe like if attempt option draft version while although though"
     )
     + "|'d\\b"
 )
@@ -172,12 +174,12 @@ _RETRACTS = re.compile(
 
 _OPERATES = re.compile(
     _SHUT
-    + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow)(?![a-z])|[=-]>|[→⇒])"
+    + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|[\s,.…]*(?:or\s+)?(?:is\s+it|maybe|perhaps|possibly)\s|(?:,\s*[$\\(]*-?[\d.]+[$\\)]*){1,4},?\s+or\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow)(?![a-z])|[=-]>|[→⇒])"
 )
 _TURNS = re.compile(
     r"\b(?:wait|w?h?oops|sorry|correction|corrected|erratum|edit|update|amendment|actually|hmm+|scratch|strike|nope|nah|hold\s+on|hang\s+on|changed|revised|crossed|slip|ignore|disregard|"
     r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|(?<!common\s)mistake|"
-    r"(?:no|nein|non)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón)\b|✓|不对|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
+    r"(?:no|nein|non)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón|pardon|espera|warte|aspetta|desculpe|en\s+fait|de\s+hecho|in\s+realtà|na\s+verdade|eigentlich|(?:halt|moment)(?=\s?[,.!]))\b|✓|不对|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
 )
 _UNSAYS = re.compile(
     r"\b(?:wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|except\s+that)\b"
@@ -185,7 +187,7 @@ _UNSAYS = re.compile(
 """A turn that leaves no answer, unless the text comes back to it."""
 _BUTS = re.compile(r"\b(?:but|however|though|although|yet|unless|instead|whereas|(?:that|it|this)\s+would\s+be)\b")
 _STATES = re.compile(
-    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at)\b|=|:|'s\b|应该是)"
+    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at|becomes?|es|est|ist|sind|sont|son|ergibt|donne|da|равен|равно)\b|[èé]\s|=|:|'s\b|[是为為は])"
     r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$"
 )
 """A number behind this is stated."""
@@ -196,28 +198,37 @@ _AN_ASIDE = re.compile(
     r"(?:the|an?|each|every)\s+(?!(?:[a-z]+\s+){0,3}(?:answer|value|result|solution|correct|right|true|final|exact|real|required)\b)))"
 )
 """A sentence that begins so explains, checks or adds something, and states no other answer."""
-_LABEL = re.compile(r"[^:]*\b(?:answer|ans|result|final|correct\w*|solution|now|better|true|real|proper)\b[^:]*:")
+_LABEL = re.compile(r"[^:]*\b(?:answer|ans|result|total|final|correct\w*|solution|now|better|true|real|proper)\b[^:]*:")
 _NAMES_ANSWER = re.compile(
     r"\b(?:(?:so|thus|hence|therefore|and|while)\s+the\s+(?:[a-z]+\s+)?answer\s+(?:is|must|should)|gives?\s+the\s+(?:[a-z]+\s+)?answer)\b"
+)
+_IS_ANSWER = re.compile(
+    r"[\s$*)}\].,]*(?:which\s+)?(?:is|as)\s+(?:the\s+(?:[a-z]+\s+)?answer|what\s+(?:we|you|they|is|was)\s+(?:want|need|ask|look|wish|sought))"
 )
 _ALONE = re.compile(r"[-\s$*\\({\[#]*(?:[a-z]\s*=\s*)?")
 _MEANT_OTHERWISE = re.compile(
     r"\b(?:if|would|could|might|had|mistake|wrong|incorrect|many|some|common|not|cannot|rather\s+than|instead\s+of|fails?|rejected?|invalid|"
     r"extraneous|unlike|as\s+opposed|remainder|confidence|seems|looks|appears|possible|impossible)\b|n't\b"
 )
+_LEAD = re.compile(
+    r"\W*(?!(?:if|had|were|when|unless|otherwise|suppose|without|for|with)\b)(?:[^\W\d]+['’\s]+){0,2}[^\W\d]+,\s+"
+)
+_LABELLED = re.compile(r"^\s*[A-Za-z]\s*=")
 _AFFIRMS = re.compile(
     r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)\b|\b(?:matches|verif\w+|confirm\w*|checks?\s+out|works|consistent)\b"
 )
 _NOTHING = re.compile(r"\bno\s+(?:such\s+\w+|solutions?|answer)\b|\bno\s+\w+\s+exists?\b")
 _NUMBER = re.compile(
-    r"(?<![\w.^_{])-?(?:\\[dt]?frac\s*\{?\d+\}?\s*\{?\d+\}?|\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w^_]|\.\d)(?:\s*\\?%|\s+percent)?",
+    r"(?<![\w.^_{])(?:\\pm\s*)?-?(?:\\[dt]?frac\s*\{?\d+\}?\s*\{?\d+\}?|\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w^_]|\.\d)(?:\s*\\?%|\s+percent)?",
     re.ASCII,
 )
+_OWN = re.compile(rf"\W*(?:(?:so|but|and|yet|thus|hence|therefore|now)\s+)?[$(\\]*({_NUMBER.pattern})")
+"""The value of a mark as a subject: `So 12 fails`."""
 _SUPPOSED = re.compile(
     r"\b(?:(?:i|we|you|one|it)\s+(?:first\s+)?(?:thought|believed|assumed|expected|guessed)|if\s+(?:i|we|you|one))\b"
 )
 _WHERE = re.compile(r"\b(?:for|when|if|with|at)\s+[$\\(]*[a-z]\s*=\s*$")
-_WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!]*(?:[a-z]+[\s.!]*){0,3}")
+_WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!。！]*(?:[a-z]+[\s.!]*){0,3}")
 
 
 def is_denied(mark: Mark) -> bool:
@@ -235,7 +246,7 @@ def is_denied(mark: Mark) -> bool:
         return True
     if _RETRACTS.search(after) or _is_cut_off_by_another(mark):
         return True
-    value = literal(_clean(mark.text))
+    value = literal(_clean(_LABELLED.sub("", mark.text)))
     sentences = re.split(r"(?<=[.!?;])\s+|\n+|(?<=[。！？；])", after)
     if any(_is_called_wrong(clause, value) for clause in _CLAUSE_BEHIND.split(sentences[0])):
         return True
@@ -262,6 +273,12 @@ def calls_wrong(words: str) -> bool:
 
 def _is_called_wrong(sentence: str, value: Literal | None) -> bool:
     """Whether a sentence about the mark says that it is wrong, or not right."""
+    return any(_judges(part, value) for part in {sentence, _LEAD.sub("", sentence, count=1)})
+
+
+def _judges(sentence: str, value: Literal | None) -> bool:
+    if (own := _OWN.match(sentence)) and _is_same(value, own[1]):
+        sentence = "it" + sentence[own.end() :]
     about = _ABOUT.match(sentence)
     if about is None:
         return False
@@ -331,6 +348,7 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
             elif same is False and (
                 turned == 2
                 or ((turned or (concludes and not settled)) and _is_stated(numbers[-1], stop, other_may_be=turned > 0))
+                or _IS_ANSWER.match(sentence, numbers[-1].end())
             ):
                 other = True
     return other or (turned == 2 and value is None and mark.text.strip() not in mark.after)
@@ -351,7 +369,7 @@ def _is_same(value: Literal | None, text: str) -> bool | None:
     """Whether a number is that of the box, also rounded or as a percentage; None for one of another kind."""
     number = literal(_clean(text))
     if number is None or value is None:
-        return None if number is None else False
+        return None if number is None and "\\pm" not in text else False
     if number.value.denominator == value.value.denominator == 1 and number.percent == value.percent:
         return number.value == value.value
     if any(abs(number.value * scale - value.value) * 50 <= abs(value.value) for scale in (Fraction(1, 100), 1, 100)):

@@ -32,7 +32,7 @@ _CODE_LINE = re.compile(
     re.MULTILINE,
 )
 _CODE = re.compile(
-    r"\w\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s(?:[^.\n]{1,60}\selse\s|[a-z_]+:)|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
+    r"\w\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s(?:[^.\n]{1,60}\selse\s|\w+:)|\(\s*\w+\s*:=|==[^=\n]*\s(?:or|and)\s|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
     r"|\w\(\s*['\"]|\b(?:sum|max|min|len|sorted|list|set|any|all|int|str|range)\(\[|(?<!\\)\blambda\b[^\n]{0,60}:"
     r"|&&|\?\?|\bcout\s*<<|#include|\b\w+\([^()]*\)\s+-?\d|\b(?:True|False|None)\s*[|&]|(?:^|\n)\s*(?:echo|SELECT)\s|['\"]\w*['\"]\s+(?:or|and)\b|\b(?:if|while|elif|and|or|not)\s+(?:True|False|None)\b|\b[a-z_]{3,}\((?:[a-z]+\()?\["
     r"|\bnot\s+\w+\s+or\s+[-\d'\"]|\w\([^()]*\)\s+(?:or|and|if|else)\s+[-\d'\"]|(?:^|\s)else\s+[-\d]|^\s*(?:del|try|except|finally)\b[^\n]*[:;]"
@@ -45,7 +45,7 @@ _NUMBER_ALONE = re.compile(
 _STRUCK = re.compile(
     r"<!--.{0,2000}?-->|~~[^~\n]{1,200}~~|<(?P<tag>del|s|strike)>[^<>]{0,200}</(?P=tag)>", re.IGNORECASE | re.DOTALL
 )
-_TAG = re.compile(r"</?(?:answer|b|strong|i|em|u|p|br|span|div|center)\s*/?>", re.IGNORECASE)
+_TAG = re.compile(r"</?(?!su[bp]\b|script\b)[a-z][a-z_]{0,20}\s*/?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ MAX_HEIGHT = 4
 _EXACT_DIGITS = 9
 """A decimal with more digits is taken for a rounding."""
 _MATRIX_MARK = re.compile(r"[A-Z)]\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\dagger|-\s*1)(?![a-z])")
+_BOTH_ORDERS = re.compile(
+    r"(?<![A-Za-z\\])([A-Z])\s*([A-Z])(?![A-Za-z]).*(?<![A-Za-z\\])(?!\1)\2\s*\1(?![A-Za-z])"
+    r"|(?<![A-Za-z\\])([A-Z])\s*(?!\3)[A-Z]\s*\3(?![A-Za-z])",
+    re.DOTALL,
+)
 _CAPITALS = re.compile(r"(?<![\\A-Za-z])[A-Z]+(?![a-z])")
 DIVIDED = re.compile(r"\\frac\s*\{[^{}]*\}\s*\{[^{}]*[A-Z]|/\s*\(?[A-Z]")
 """No one divides by a matrix."""
@@ -55,7 +60,9 @@ _DIFFERENTIALS = re.compile(
 
 
 def has_matrices(text: str) -> bool:
-    """Whether a formula transposes or inverts capital letters and multiplies several of them."""
+    """Whether a formula multiplies capital letters in both orders, or several of which it transposes or inverts one."""
+    if _BOTH_ORDERS.search(text):
+        return True
     return _MATRIX_MARK.search(text) is not None and sum(map(len, _CAPITALS.findall(text))) > 1
 
 

@@ -29,10 +29,14 @@ _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|constrain\|>\w*)?<\|
 _END_OF_CHANNEL = re.compile(r"<\|(?:end|return|start|call|channel)\|>")
 _BARE_CHANNEL = re.compile(r"analysis(?=[A-Z])")
 """The same without its special tokens: `analysisWe need ...assistantfinalThe answer is 5`."""
-_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)(</answer>|\Z)", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(
+    r"<(?:final[_ -]?)?answer>((?:(?!</?(?:final[_ -]?)?answer>).)*)(</(?:final[_ -]?)?answer>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_BOX_TOKENS = re.compile(r"<\|begin_of_box\|>(.{1,3000}?)<\|end_of_box\|>", re.DOTALL)
 _HASHES = re.compile(r"(?:^|(?<=[\s:]))####[ \t]*:?[ \t]*(\S.*)$", re.MULTILINE)
 _LINE = re.compile(
-    r"^[ \t]*(?:(?:#{1,6}|[-*>])[ \t]+)?(?:\*\*)?(?:Final )?Answer(?:\*\*[:\uff1a]|[:\uff1a]\*\*|[:\uff1a])[ \t]*(\S.*)$",
+    r"^[ \t]*(?:(?:#{1,6}|[-*>])[ \t]+)?(?:\*\*)?(?:(?:The|My) )?(?:Final )?Answer(?:\*\*[:\uff1a]|[:\uff1a]\*\*|[:\uff1a])[ \t]*(\S.*)$",
     re.MULTILINE | re.IGNORECASE,
 )
 
@@ -51,6 +55,7 @@ class Mark:
 
 def after_thinking(text: str) -> str:
     """What follows the reasoning; what precedes it, if that never ended (nothing, as a rule)."""
+    text = _BOX_TOKENS.sub(r"\\boxed{\1}", text) if "_of_box" in text else text
     if _CHANNEL in text:
         final = _FINAL_CHANNEL.split(text)
         text = _END_OF_CHANNEL.split(final[-1])[0] if len(final) > 1 else text.partition(_CHANNEL)[0]

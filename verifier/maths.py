@@ -19,7 +19,7 @@ from verifier.extract import Found, find_answer
 from verifier.grade import Grade, correct, unparsable, wrong
 from verifier.integers import no_number, show
 from verifier.latex import clean, depth_of, without_text
-from verifier.leaves import normal
+from verifier.leaves import normal, text_of
 from verifier.literals import Literal, literal, same_number, too_many_digits
 from verifier.names import TooLarge
 from verifier.prose import MAX_CANDIDATE
@@ -118,7 +118,10 @@ def _grade_tree(gold: Gold, text: str) -> Grade:
 
 def _alone(tree: Answer) -> Answer:
     r"""The value of `\{5\}`, or of several boxes with the same one."""
-    return tree.items[0] if isinstance(tree, Many) and len(set(tree.items)) == 1 else tree
+    if not isinstance(tree, Many) or len(set(tree.items)) != 1:
+        return tree
+    one = tree.items[0]
+    return tree if tree.braces and (isinstance(one, Many) or r"\emptyset" in text_of(one)) else one
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------

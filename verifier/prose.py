@@ -50,7 +50,7 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 """What makes the number that follows another thing than the answer."""
-_NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$", re.IGNORECASE)
+_NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$|不是\s*$", re.IGNORECASE)
 _JOINED = re.compile(
     r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:(?:\s+[a-z]{1,12})?\s+and|\s+(?:to(?:\s+the(?:\s+power(?:\s+of)?)?)?|plus|minus|times|remainder|rem|mod|in(?=\s*$)|divided\s+by|multiplied\s+by)|(?:\s?[a-z]{1,6})?\s+by|\s*(?:≈|\\approx)|"
     r"[,;]?\s+(?:or(?!\s+(?:more|less|fewer)\b)|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b[^\d.\n]{0,30}?)"
@@ -73,7 +73,7 @@ _NEW_STATEMENT = re.compile(
 """Between two numbers: the second states something of its own."""
 _DIVIDED = re.compile(r"\s+(?:when|if|after)\s+(?:it\s+is\s+)?divided\s+by\s+")
 _PASSIVE = re.compile(
-    r"\b(?:is|are|was|were)\s+(?:[a-z]+ed|left|made|sold|bought|paid|given|taken|seen)\b|\bout\s+of\b"
+    r"\b(?:is|are|was|were)\s+(?:[a-z]+ed|the\s+(?:[a-z]+\s+)?answer|left|made|sold|bought|paid|given|taken|seen)\b|\bout\s+of\b"
 )
 _MINUS = re.compile(r"\b(?:negative|minus)\s+$", re.IGNORECASE)
 _NUMBERED = re.compile(
@@ -83,7 +83,7 @@ _NUMBERED = re.compile(
 )
 """Before the number of a thing, which is no result."""
 _MISCALLED = re.compile(
-    r"\b(?:wrong|incorrect|false)\s+(?:\w+\s+)?$|\b(?:if|whether|unless)\s+(?:\w+\s+)?$|"
+    r"\b(?:wrong|incorrect|false)\s+(?:\w+\s+)?$|\b(?:if|whether|unless)\s+(?:\w+\s+)?$|\b(?:think|claim|argue|write|say|believe|guesse|insist)s\s+(?:\w+\s+){0,3}$|"
     r"\b(?:might|may|could|would|tempted|temptation)\s+(?:\w+\s+){0,4}$|"
     r"(?:\b(?:not|never|nobody|no\s+one|doubt|false|deny|suppose|assum\w+|imagine)|n't)\b[^.,;:\n]{0,25}$",
     re.IGNORECASE,
@@ -134,7 +134,7 @@ _COMMAND = re.compile(
 )
 _AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
 _SENTENCE_END = re.compile(
-    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d)[,;]\s(?!(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|\s+(?:because|since|as|so|which)\s"
+    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d)[,;]\s(?![a-z]\s*=|(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|,?\s+(?:because|since|as|so|which|car|puisque|weil|denn|da|ya\s+que|porque|parce\s+que|pois|perché|poiché|так\s+как|потому\s+что)\s|[，。；]"
     r"|(?<=\d)\s+(?:when|where|for|with|at(?!\s+(?:most|least)))\s(?!.{0,200}\b(?:when|if|otherwise|or|and\s+\d)\b)"
 )
 _WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
@@ -196,9 +196,9 @@ def stated_answer(text: str, numeric: bool) -> str:
 
 _COUNTED = re.compile(
     r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
-    r"(?P<what>(?:\s+(?:[gmlshLJNWV](?=[\s,])|(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[A-Za-z]{2,20})){0,4}?)"
+    r"(?P<what>(?:\s+(?:[gmlshLJNWV](?=[\s,])|(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[^\W\d_]{2,20})){0,4}?)"
     r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|(?<=[A-Za-z])\s+[a-z]{2,12}(?:ed|en|ld)\s+(?:by|into|between|among|from|with|over)\s|\s+of\s+(?:the|them)\b|(?<=[A-Za-z])(?<!percent)\s+of\s+(?=\d)|,\s+(?!and\b|or\b)(?=[a-z])"
-    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base))\s)"
+    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base)|por|para|pour|par|für|pro|за|на|в)\s)"
     r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)",
     re.IGNORECASE,
 )

@@ -12,6 +12,9 @@ from verifier.wording import number_words
 _TEXT_BEFORE = re.compile(
     r"\s*(?:\\text\s*\{([^{}]*)\}|[A-Za-z]\s*:\s|(?i:(?:the\s+)?(?:final\s+)?answer)\s*(?:is\s|[:=]))\s*(?=[-+$\\\d.])"
 )
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|neither|nor|except|but|wrong|false)\b|n't|\\(?:neg|lnot)(?![a-z]))[\s}({$]*(?:[A-Za-z]\s*=)?[-+\s$({\\]*$"
+)
 _ALL_TEXT = re.compile(r"\\text\s*\{([^{}]*\d[^{}]*)\}")
 NEGATION = re.compile(
     r"\b(?:not?|never|cannot|invalid|rejected|impossible|none|without|but|unless|neither|nor|wrong|false|incorrect|except|either|or|least|most|more|less|fewer|greater|than|over|"
@@ -34,6 +37,8 @@ _WORKED_OUT = re.compile(r"\s*\(\s*(=[^()]{1,60})\)$")
 
 def number_in(text: str) -> Literal | None:
     r"""The number that a text states: `x = 5` and `\text{Answer: } 5` as 5, `6 + 10 = 16` as 16 if its sides agree."""
+    if _DENIED.search(re.split(r"\d", text, maxsplit=1)[0]):
+        return None
     if all_text := _ALL_TEXT.fullmatch(text):
         text = all_text[1]
     if _OPEN_LIST.search(text):

@@ -102,7 +102,8 @@ def _readings(gold: str, answer: str) -> list[Reading]:
     matrices = (has_matrices(gold) or has_matrices(answer)) and not DIVIDED.search(f"{gold} {answer}")
     plain = Reading(complex_i, matrices=matrices)
     letters = [set(re.findall(r"[A-Za-z]", side)) for side in sides]
-    is_case_free = _in_both_cases(letters[0] | letters[1]) and not any(map(_in_both_cases, letters))
+    is_order = {"o", "O"} <= letters[0] | letters[1]  # o(n) is no O(n)
+    is_case_free = not is_order and _in_both_cases(letters[0] | letters[1]) and not any(map(_in_both_cases, letters))
     return [plain, replace(plain, fold_case=True)] if is_case_free else [plain]
 
 

@@ -43,6 +43,10 @@ _QUALIFIER = re.compile(
     r"\s*(?:[a-z]\s*)?\}|\\forall|\\text\s*\{\s*,?\s*(?:where|with|for)\s*\}(?=\s*[a-z]\s*\\in))"
     r"\s*(?:[a-z](?:\s*,\s*[a-z])*)?\s*(?:\\in\s*\\mathbb\s*\{?\s*[RNZQC]\s*\}?(?:\s*[_^]\s*\{?[+*\d]\}?)?)?\s*$"
 )
+_CONSTANT = re.compile(
+    r"\s*,?\s*\\text\s*\{\s*,?\s*(?:(?:where|with)\s*\}?\s*[A-Za-z]\s*(?:\\text\s*\{)?\s*is\s+(?:an?\s+|any\s+)?(?:(?:real|arbitrary|fixed)\s+)*(?:constant|number)\s*\}"
+    r"|(?:for|with)\s+(?:any\s+|some\s+|an?\s+)?(?:(?:real|arbitrary)\s+)*constants?\s*(?:\}\s*[A-Za-z]|[A-Za-z]\s*\}))\s*$"
+)
 _OF_ALL_REALS = re.compile(r"(?<=\S)\s*[,(]\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*\)?\s*$")
 _IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _BETWEEN_NAMES = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+")
@@ -140,7 +144,7 @@ def without_qualifier(text: str) -> str:
     r"""A formula without `\text{for all } x` or `, x \in \mathbb{R}` behind it, which say nothing more."""
     if "\\" not in text:
         return text
-    shorter = _QUALIFIER.sub("", text, count=1)
+    shorter = _CONSTANT.sub("", _QUALIFIER.sub("", text, count=1), count=1)
     if shorter == text and (domain := _OF_ALL_REALS.search(text)) and f"({domain[1]})" in text:
         shorter = text[: domain.start()]
     return shorter if shorter.strip() else text

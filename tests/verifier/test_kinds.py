@@ -117,7 +117,7 @@ def test_kinds_of_wrong_answers_are_refused_and_right_ones_stay(gold: str, answe
         ("work\n**Final Answer**: 16", True, "line"),
         ("work\n### Final Answer: 16", True, "line"),
         ("work\n- Answer\uff1a16", True, "line"),
-        ("work\n- The answer: 16", False, "none"),
+        ("work\n- The answer: 16", True, "line"),
         ("work\nAnswer: 16 or 17", False, "line"),
         ("The answer is 16.", False, "none"),
         ("16", False, "none"),
