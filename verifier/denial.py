@@ -42,10 +42,10 @@ _RIGHT = (
     + _any(
         r"""right correct valid true works? fits? satisf* holds? match* agrees? checks? possible acceptable sure certain
         confident trust*(?:_th[ai][ts])?+ stands? done finished convinced what_(?:we|they|the|is|was) among one_of solutions? add_up make_sense complete
-        (?:the|an?|my|our)_(?:(?!wrong|incorrect|false)[a-z]+_)?(?:answer|option|choice|root)
+        (?:the|an?|my|our)_(?:(?!wrong|incorrect|false|extraneous|invalid|spurious)[a-z]+_)?(?:answer|option|choice|root)
         richtig juste vrai la die corre* верно правильно"""
     )
-    + r"|\b(?:it|so|be)\s*(?=[.!,;]|$)|[对対])"
+    + r"|\b(?:it|so|be|sein|être|ser)\s*(?=[.!,;]|$)|[对対])"
 )
 _WRONG = (
     "(?:"
@@ -56,7 +56,7 @@ _WRONG = (
         (?:over|under|double)[\s-]?(?:count|estimat)* too_(?:large|small|big|high|low|many|few|much|little|long|short) needs?_to_be
         (?:should|ought_to)_(?:be|have_been) (?:[a-z]+_){1,2}than_the_(?:[a-z]+_)?(?:answer|result|value)
         rejected discarded excluded extraneous obsolete outdated withdrawn superseded ruled_out crossed_out
-        (?:is|was)_only_the (?:only|just|merely)_(?:an?|half|part|guess*) (?:is|was|'s)_(?:half|twice|part|another) would_be_(?:[a-z]+_)?only(?:_if)?+ (?:upper|lower)_bound (?:fits?|satisf*|match*|meets?)_neither
+        (?:is|was)_only_the (?:only|just|merely)_(?:an?|half|part|guess*) (?:is|was|'s)_(?:half|twice|part|another) would_be_(?:[a-z]+_)?only(?:_if)?+ (?:would|could)_only (?:upper|lower)_bound (?:fits?|satisf*|match*|meets?)_neither
         what_(?:you|one|we|they)_gets?_(?:if|when|by|without) what_[a-z]+(?:'d|_would)_(?!expect)[a-z]+(?:_(?:if|when))?+ ha[sd]_to_be(?=[\s$]+\d) mismatch discrepancy
         (?:other|another|different)_(?:question|problem|part) leads?_to_an?_(?:contradiction|impossibility)
         falsch* faux fausse fals[oa] incorrect[oa] erreur sbagliat[oa] errad[oa] equivo* trompé* oublié* olvid* verrechnet verzählt vergessen ошиб* неверно неправильно
@@ -90,7 +90,7 @@ _ABOUT = re.compile(
 )
 """The subject of a sentence about a mark, with what leads to it; left out where the sentence begins with its verb."""
 
-_CLAUSE_BEHIND = re.compile(r"(?=[,;:(]\s|\b(?:but|yet|and)\b)")
+_CLAUSE_BEHIND = re.compile(r"(?<![\d$])(?=[,;:(]\s|\b(?:but|yet|and)\b)")
 
 # -- the clause before ------------------------------------------------------------------------------------------------
 
@@ -179,15 +179,17 @@ _OPERATES = re.compile(
 _TURNS = re.compile(
     r"\b(?:wait|w?h?oops|sorry|correction|corrected|erratum|edit|update|amendment|actually|hmm+|scratch|strike|nope|nah|hold\s+on|hang\s+on|changed|revised|crossed|slip|ignore|disregard|"
     r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|(?<!common\s)mistake|"
-    r"(?:no|nein|non)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón|pardon|espera|warte|aspetta|desculpe|en\s+fait|de\s+hecho|in\s+realtà|na\s+verdade|eigentlich|(?:halt|moment)(?=\s?[,.!]))\b|✓|不对|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
+    r"the\s+(?:right|correct|actual|true)\s+(?:(?!option|choice)\w+\s+)?(?:is|(?:should|would)\s+be)(?!\s+\(?[a-e]\b)|(?:no|nein|non|нет)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón|pardon|espera|warte|aspetta|desculpe|en\s+fait|de\s+hecho|in\s+realtà|na\s+verdade|eigentlich|(?:halt|moment)(?=\s?[,.!]))\b|✓|不对|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
 )
 _UNSAYS = re.compile(
     r"\b(?:wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|except\s+that)\b"
 )
 """A turn that leaves no answer, unless the text comes back to it."""
-_BUTS = re.compile(r"\b(?:but|however|though|although|yet|unless|instead|whereas|(?:that|it|this)\s+would\s+be)\b")
+_BUTS = re.compile(
+    r"\b(?:but|however|though|although|yet|unless|instead|whereas|except|pero|aber|mais|però|mas|но|хотя|(?:that|it|this)\s+would\s+be)\b|但|しかし|하지만"
+)
 _STATES = re.compile(
-    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at|becomes?|es|est|ist|sind|sont|son|ergibt|donne|da|равен|равно)\b|[èé]\s|=|:|'s\b|[是为為は])"
+    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at|becomes?|es|est|ist|sind|sont|son|ergibt|donne|da|resulta|равен|равно|получается)\b|[èé]\s|=|:|'s\b|[是为為は])"
     r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$"
 )
 """A number behind this is stated."""
@@ -198,7 +200,9 @@ _AN_ASIDE = re.compile(
     r"(?:the|an?|each|every)\s+(?!(?:[a-z]+\s+){0,3}(?:answer|value|result|solution|correct|right|true|final|exact|real|required)\b)))"
 )
 """A sentence that begins so explains, checks or adds something, and states no other answer."""
-_LABEL = re.compile(r"[^:]*\b(?:answer|ans|result|total|final|correct\w*|solution|now|better|true|real|proper)\b[^:]*:")
+_LABEL = re.compile(
+    r"[^:]*\b(?:answer|ans|result|total|final|correct\w*|solution|now|better|true|real|proper|actual\w*|updated?|revis\w+|amended|fixed)\b[^:]*:"
+)
 _NAMES_ANSWER = re.compile(
     r"\b(?:(?:so|thus|hence|therefore|and|while)\s+the\s+(?:[a-z]+\s+)?answer\s+(?:is|must|should)|gives?\s+the\s+(?:[a-z]+\s+)?answer)\b"
 )
@@ -214,6 +218,7 @@ _LEAD = re.compile(
     r"\W*(?!(?:if|had|were|when|unless|otherwise|suppose|without|for|with)\b)(?:[^\W\d]+['’\s]+){0,2}[^\W\d]+,\s+"
 )
 _LABELLED = re.compile(r"^\s*[A-Za-z]\s*=")
+_CONCLUDES = re.compile(r"\W*(?:so|thus|hence|therefore)\b(?!.*(?:\b(?:if|had|not|cannot)\b|n't))")
 _AFFIRMS = re.compile(
     r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)\b|\b(?:matches|verif\w+|confirm\w*|checks?\s+out|works|consistent)\b"
 )
@@ -341,7 +346,8 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
             if turned and _NOTHING.search(clause):
                 return True
             other = other or _UNSAYS.search(clause) is not None
-            numbers = [] if _MEANT_OTHERWISE.search(clause) else [*_NUMBER.finditer(sentence, start, stop)]
+            is_meant = _CONCLUDES.match(sentence) or not _MEANT_OTHERWISE.search(clause)
+            numbers = [] if not is_meant else [*_NUMBER.finditer(sentence, start, stop)]
             same = _is_same(value, numbers[-1][0]) if numbers else None
             if same and not turn:
                 turned, other, settled = 0, False, True

@@ -179,7 +179,7 @@ class _Parser(Names):
             exponent = self._power(exponent)
         self._height -= 1
         if self._reading.matrices and exponent == -1 and (name := _matrix_name(base)):
-            return sympy.Symbol(f"({name})^-1", real=True)
+            return sympy.Symbol(" ".join(f"({factor})^-1" for factor in reversed(name.split(" "))), real=True)
         return sympy.exp(exponent) if base == sympy.E else sympy.Pow(base, exponent, evaluate=False)
 
     def _argument(self) -> Any:

@@ -19,9 +19,12 @@ _NAMED_GLUE = re.compile(
 _WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
 _NAME = r"(?:seed:)?(?:[a-z_]*(?:think|thought|reason|reflect|scratch|analysis|monologue|deliberat|rationale)[a-z_]*|cot)\d?\s*(?:[|｜]?>|▷)"
 """Of a tag that says thinking: `<think>`, `<|start_of_reasoning|>`, `◁think▷`, `<cot>`."""
-_REASONING = re.compile(rf"(?:<[|｜]?|◁)\s*(?!end_){_NAME}|\[(?:THINK|THINKING|REASONING)\]", re.IGNORECASE)
+_REASONING = re.compile(
+    rf"(?:<[|｜]?|◁)\s*(?!end_){_NAME}|\[(?:THINK|THINKING|REASONING)\]|<\|im_start\|>\s*think\b", re.IGNORECASE
+)
 _REASONING_END = re.compile(
-    rf"(?:<[|｜]?|◁)\s*(?:/|end_(?:of_)?)\s*{_NAME}|\[/(?:THINK|THINKING|REASONING)\]", re.IGNORECASE
+    rf"(?:<[|｜]?|◁)\s*(?:/|end_(?:of_)?)\s*{_NAME}|\[/(?:THINK|THINKING|REASONING)\]|<\|im_start\|>\s*answer\b",
+    re.IGNORECASE,
 )
 _CHANNEL = "<|channel|>"
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|constrain\|>\w*)?<\|message\|>")

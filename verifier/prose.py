@@ -50,7 +50,9 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 """What makes the number that follows another thing than the answer."""
-_NEGATED = re.compile(r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$|不是\s*$", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$|不是\s*$|\b(?:might|may|could)\s+be\W*$", re.IGNORECASE
+)
 _JOINED = re.compile(
     r"(?<![\w.,/])[-−]?\d(?:[\d.,/]*\d)?%?(?:(?:\s+[a-z]{1,12})?\s+and|\s+(?:to(?:\s+the(?:\s+power(?:\s+of)?)?)?|plus|minus|times|remainder|rem|mod|in(?=\s*$)|divided\s+by|multiplied\s+by)|(?:\s?[a-z]{1,6})?\s+by|\s*(?:≈|\\approx)|"
     r"[,;]?\s+(?:or(?!\s+(?:more|less|fewer)\b)|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b[^\d.\n]{0,30}?)"
@@ -63,8 +65,7 @@ _CIRCUMSTANCE = re.compile(
 )
 _BY_DOING = re.compile(
     r"\b(?:after|before|by|from|without|while|despite)\s+[a-z]+ing\s+(?:[a-z]+\s+){0,2}$"
-    r"|\bto\s+(?:walk|run|drive|travel|ride|swim|read|paint|fill|build|finish|complete|cover|bake|cook|cut|dig|write|type)"
-    r"\s+(?:the\s+|all\s+)?$"
+    r"|\bto\s+(?!(?:reach|get|make|give|be|have|total|equal|become|obtain|leave|find)\b)[a-z]{3,}\s+(?:the\s+|all\s+)?$"
 )
 """The same where an activity is counted: `15 marbles after giving away 5`, `15 minutes to walk 2 miles`."""
 _NEW_STATEMENT = re.compile(
@@ -101,7 +102,7 @@ _REJECTED = re.compile(
 """A number, and that it is not the answer."""
 _PLACE = re.compile(r"(?<=\d),?\s+(?:attained|achieved|reached|occurring)\s[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)")
 _ASIDE = re.compile(
-    r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+(?!(?:y|e|et|und|no|non|nicht)\b)[a-zA-Z]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
+    r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+(?!(?:and|y|e|et|und|not?|non|nicht)\b)[a-zA-Z]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
     r"|[,，]?\s*(?:\b(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:(?:and|y|e|et|und|а|и)\s+)?(?:not|no|non|não|nicht|не))\s|而?不是)"
     r"\s*[-−$]?\d(?:[\d.,/]*\d)?%?)(?=[\s.,;!。]|$)"
 )
@@ -134,7 +135,7 @@ _COMMAND = re.compile(
 )
 _AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
 _SENTENCE_END = re.compile(
-    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d)[,;]\s(?![a-z]\s*=|(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|,?\s+(?:because|since|as|so|which|car|puisque|weil|denn|da|ya\s+que|porque|parce\s+que|pois|perché|poiché|так\s+как|потому\s+что)\s|[，。；]"
+    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d)[,;]\s(?![a-z]\s*=|(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|,?\s+(?:because|since|as|so|which|car|puisque|weil|denn|da|ya\s+que|porque|parce\s+que|pois|perché|poiché|так\s+как|потому\s+что)\s|[，。；（]|(?<=\d)\s+[-–—]+\s+(?=[a-z]{3})"
     r"|(?<=\d)\s+(?:when|where|for|with|at(?!\s+(?:most|least)))\s(?!.{0,200}\b(?:when|if|otherwise|or|and\s+\d)\b)"
 )
 _WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
@@ -198,7 +199,7 @@ _COUNTED = re.compile(
     r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
     r"(?P<what>(?:\s+(?:[gmlshLJNWV](?=[\s,])|(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[^\W\d_]{2,20})){0,4}?)"
     r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|(?<=[A-Za-z])\s+[a-z]{2,12}(?:ed|en|ld)\s+(?:by|into|between|among|from|with|over)\s|\s+of\s+(?:the|them)\b|(?<=[A-Za-z])(?<!percent)\s+of\s+(?=\d)|,\s+(?!and\b|or\b)(?=[a-z])"
-    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base)|por|para|pour|par|für|pro|за|на|в)\s)"
+    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base)|por|para|pour|par|für|pro|auf|за|на|в)\s)"
     r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)",
     re.IGNORECASE,
 )
@@ -223,6 +224,8 @@ def _stated(rest: str, numeric: bool) -> str:
         return sentence.strip()
     if (formula := _FORMULA.match(rest)) and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
         return _formula_text(formula, rest)
+    if numeric and re.match(r"\s*-?[\d.,]+\s+and\s+(?!not\b)[a-z].*\d", sentence):  # 36, and to the other part 9
+        return unwrap(sentence)
     first = _COUNTED.match(sentence) if numeric else None
     with_circumstance = first is not None and first["what"] and re.search(r"\d", sentence[first.end() :])
     if sentence.strip() and not with_circumstance and not is_prose(sentence) and not introduces(sentence, numeric):

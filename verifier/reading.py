@@ -78,7 +78,7 @@ _NESTED = re.compile(r"\[\s*\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])*\s*\]")
 _CASES = re.compile(r"(?:(?P<label>[^=\\]{1,40})=)?\s*\\begin\{cases\}(?P<body>.*)\\end\{cases\}", re.DOTALL)
 _CONDITION = re.compile(r"\\text\s*\{\s*,?\s*(?:if|for|when|where|as)?\s*\}|(?<![A-Za-z\\])(?:if|for|when)(?![A-Za-z])")
 _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
-_LETTERS = re.compile(r"\\text\s*\{\s*(\(?[A-Z]\)?(?:\s*(?:,|and|&|, and)\s*\(?[A-Z]\)?)+)\s*\}")
+_LETTERS = re.compile(r"\\text\s*\{\s*(\(?(?:[A-Z]|[IVX]+)\)?(?:\s*(?:,|and|&|, and)\s*\(?(?:[A-Z]|[IVX]+)\)?)+)\s*\}")
 r"""Several choices: `\text{A and C}`."""
 _FOR_ALL = re.compile(r"^\\text\s*\{\s*(?:for\s+)?(?:all|every|any)(?:\s+real)?\s*\}\s*(?=[A-Za-z]\s*[<>\\])")
 _SET = re.compile(r"\\\{(?:(?!\\[{}]).)*\\\}")
