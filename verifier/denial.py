@@ -54,7 +54,7 @@ _WRONG = (
         inconsistent contradict* violat* fail(?:s|ed)? disagree doubt guess* (?:typo|misprint)(?:_for)?+ slip bug lie trap
         refuted off_by forgot forgets? overlook* neglect* miss(?:es|ed) mis(?:read|count|calc|took|under|appl|interp|cop)*
         (?:over|under|double)[\s-]?(?:count|estimat)* too_(?:large|small|big|high|low|many|few|much|little|long|short) needs?_to_be
-        (?:should|ought_to)_(?:be|have_been) (?:[a-z]+_){1,2}than_the_(?:[a-z]+_)?(?:answer|result|value)
+        (?:should|ought_to)(?:_be|(?:_have|'ve)_been) (?:[a-z]+_){1,2}than_the_(?:[a-z]+_)?(?:answer|result|value)
         rejected discarded excluded extraneous obsolete outdated withdrawn superseded ruled_out crossed_out
         (?:is|was)_only_the (?:only|just|merely)_(?:an?|half|part|guess*) (?:is|was|'s)_(?:half|twice|part|another) would_be_(?:[a-z]+_)?only(?:_if)?+ (?:would|could)_only (?:upper|lower)_bound (?:fits?|satisf*|match*|meets?)_neither
         what_(?:you|one|we|they)_gets?_(?:if|when|by|without) what_[a-z]+(?:'d|_would)_(?!expect)[a-z]+(?:_(?:if|when))?+ ha[sd]_to_be(?=[\s$]+\d) mismatch discrepancy
@@ -174,22 +174,22 @@ _RETRACTS = re.compile(
 
 _OPERATES = re.compile(
     _SHUT
-    + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|[\s,.…]*(?:or\s+)?(?:is\s+it|maybe|perhaps|possibly)\s|(?:,\s*[$\\(]*-?[\d.]+[$\\)]*){1,4},?\s+or\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow)(?![a-z])|[=-]>|[→⇒])"
+    + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|[\s,.…]*(?:or\s+)?(?:is\s+it|more\s+\w+ly|maybe|perhaps|possibly)\s|(?:,\s*[$\\(]*-?[\d.]+[$\\)]*){1,4},?\s+or\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow)(?![a-z])|[=-]>|[→⇒])"
 )
 _TURNS = re.compile(
     r"\b(?:wait|w?h?oops|sorry|correction|corrected|erratum|edit|update|amendment|actually|hmm+|scratch|strike|nope|nah|hold\s+on|hang\s+on|changed|revised|crossed|slip|ignore|disregard|"
-    r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|(?<!common\s)mistake|"
+    r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|(?:let's|let\s+me)\s+fix|(?<!common\s)mistake|"
     r"the\s+(?:right|correct|actual|true)\s+(?:(?!option|choice)\w+\s+)?(?:is|(?:should|would)\s+be)(?!\s+\(?[a-e]\b)|(?:no|nein|non|нет)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón|pardon|espera|warte|aspetta|desculpe|en\s+fait|de\s+hecho|in\s+realtà|na\s+verdade|eigentlich|(?:halt|moment)(?=\s?[,.!]))\b|✓|不对|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
 )
 _UNSAYS = re.compile(
-    r"\b(?:wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|except\s+that)\b"
+    r"\b(?:wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|except\s+that|still\s+(?:need|have|must)(?:\s+to)?\s+(?:divide|multiply|subtract|add|double|halve))\b"
 )
 """A turn that leaves no answer, unless the text comes back to it."""
 _BUTS = re.compile(
-    r"\b(?:but|however|though|although|yet|unless|instead|whereas|except|pero|aber|mais|però|mas|но|хотя|(?:that|it|this)\s+would\s+be)\b|但|しかし|하지만"
+    r"\b(?:but|however|though|although|yet|unless|instead|whereas|except|pero|aber|mais|però|mas|но|хотя|(?:that|it|this)\s+would\s+be|that(?:'s|\s+is|\s+was)\s+the)\b|但|しかし|하지만"
 )
 _STATES = re.compile(
-    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at|becomes?|es|est|ist|sind|sont|son|ergibt|donne|da|resulta|равен|равно|получается)\b|[èé]\s|=|:|'s\b|[是为為は])"
+    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at|becomes?|leaving|end\s+up\s+with|expected|so|thus|es|est|ist|sind|sont|son|ergibt|donne|da|resulta|равен|равно|получается)\b|[èé]\s|=|:|'s\b|[是为為は])"
     r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$"
 )
 """A number behind this is stated."""
@@ -197,7 +197,7 @@ _AN_ASIDE = re.compile(
     r"(?!.*\b(?:answer|final|correct)\b)(?:\s*\(|\W*(?:note|notice|observe|here|check|in\s+fact|also|for\s+(?:example|instance)|alternative|remark|proof|let|suppose|if|with\s+(?:\w+\s+){1,3}(?:work|had)|"
     r"they|these|we\s+(?:can|could|used|also)|there\s+are|to\s+[a-z]+|key|fun|as\s+a|of\s+course|more\s+generally|summary|step|"
     r"common|students|people|pitfall|topic|level|difficulty|source|tags|"
-    r"(?:the|an?|each|every)\s+(?!(?:[a-z]+\s+){0,3}(?:answer|value|result|solution|correct|right|true|final|exact|real|required)\b)))"
+    r"(?:the|an?|each|every)\s+(?!(?:[a-z]+\s+){0,3}(?:answer|fix|correction|value|result|solution|correct|right|true|final|exact|real|required)\b)))"
 )
 """A sentence that begins so explains, checks or adds something, and states no other answer."""
 _LABEL = re.compile(
@@ -215,7 +215,7 @@ _MEANT_OTHERWISE = re.compile(
     r"extraneous|unlike|as\s+opposed|remainder|confidence|seems|looks|appears|possible|impossible)\b|n't\b"
 )
 _LEAD = re.compile(
-    r"\W*(?!(?:if|had|were|when|unless|otherwise|suppose|without|for|with)\b)(?:[^\W\d]+['’\s]+){0,2}[^\W\d]+,\s+"
+    r"\W*(?!(?:if|had|were|when|unless|otherwise|suppose|without|for|with)\b)(?:[^\W\d]+['’\s]+){0,2}[^\W\d]+[,:]\**\s+"
 )
 _LABELLED = re.compile(r"^\s*[A-Za-z]\s*=")
 _CONCLUDES = re.compile(r"\W*(?:so|thus|hence|therefore)\b(?!.*(?:\b(?:if|had|not|cannot)\b|n't))")

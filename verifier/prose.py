@@ -24,7 +24,7 @@ _SAID = [
     for pattern in (
         r"final\s+answer" + _SAYS,
         r"\banswer" + _SAYS,
-        r"(?:答案|réponse|respuesta|resposta|risposta|antwort|ответ)[^.\n:：=。是为]{0,40}?"
+        r"(?:答案|réponse|respuesta|resposta|risposta|antwort|ответ|lösung|ergebnis|soluci[óo]n|solução|soluzione|resultado|résultat|risultato|результат)[^.\n:：=。是为]{0,40}?"
         r"(?:[:：=是为]|\best\b|\bes\b|\bist\b|\bè\b|\bé\b)\s*(?=\S)",
         r"\b(?:solution|result|option|choice)" + _SAYS,
     )
@@ -86,7 +86,7 @@ _NUMBERED = re.compile(
 _MISCALLED = re.compile(
     r"\b(?:wrong|incorrect|false)\s+(?:\w+\s+)?$|\b(?:if|whether|unless)\s+(?:\w+\s+)?$|\b(?:think|claim|argue|write|say|believe|guesse|insist)s\s+(?:\w+\s+){0,3}$|"
     r"\b(?:might|may|could|would|tempted|temptation)\s+(?:\w+\s+){0,4}$|"
-    r"(?:\b(?:not|never|nobody|no\s+one|doubt|false|deny|suppose|assum\w+|imagine)|n't)\b[^.,;:\n]{0,25}$",
+    r"(?:\b(?:not|never|nobody|no(?=\s+$)|no\s+one|doubt|false|deny|suppose|assum\w+|imagine)|n't)\b[^.,;:\n]{0,25}$",
     re.IGNORECASE,
 )
 """Before an "answer is" that states no answer."""
@@ -199,7 +199,7 @@ _COUNTED = re.compile(
     r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
     r"(?P<what>(?:\s+(?:[gmlshLJNWV](?=[\s,])|(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[^\W\d_]{2,20})){0,4}?)"
     r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|(?<=[A-Za-z])\s+[a-z]{2,12}(?:ed|en|ld)\s+(?:by|into|between|among|from|with|over)\s|\s+of\s+(?:the|them)\b|(?<=[A-Za-z])(?<!percent)\s+of\s+(?=\d)|,\s+(?!and\b|or\b)(?=[a-z])"
-    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base)|por|para|pour|par|für|pro|auf|за|на|в)\s)"
+    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base)|por|para|pour|par|für|pro|auf|bei|за|на|в)\s)"
     r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)",
     re.IGNORECASE,
 )
