@@ -210,7 +210,7 @@ def observed(folder: Path) -> Iterator[Observed]:
         seen.left_after_interrupt = driver.left()
         driver.disconnect()
         driver.up()
-        seen.final_code = driver.process.wait(240)
+        seen.final_code = driver.process.wait(600)
         seen.left_at_end = driver.left()
         seen.output = driver.output.read_text()
         yield seen
@@ -230,7 +230,7 @@ def data(observed: Observed, folder: Path) -> Any:
         return read_run(broker, name)
 
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_every_killed_role_comes_back_and_the_run_ends_by_itself(observed: Observed) -> None:
