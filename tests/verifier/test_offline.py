@@ -108,4 +108,7 @@ def test_the_function_refuses_an_unknown_grader_at_once() -> None:
 
 def test_the_first_integral_of_a_worker_is_graded_as_the_next() -> None:
     pair = (r"\int_0^x e^{-t^2}dt", r"\int_0^x e^{-u^2}du")
-    assert [graded.grade.outcome for graded in grade_answers([pair] * 2, "math", workers=1)] == ["correct", "correct"]
+    graded = grade_answers(
+        [pair] * 2, "math", workers=1, timeout_s=20
+    )  # it is the work that counts, on a busy machine too
+    assert [each.grade.outcome for each in graded] == ["correct", "correct"]
