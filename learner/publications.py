@@ -11,12 +11,13 @@ What blocks it, and what unblocks it:
     - announcing raises Fenced once a newer learner of the run is active.
 
 An update is announced together with a policy that holds it, after the last part of that policy's state is durable. While the
-base policy is being evaluated its successors' policies are withheld, so that every producer, a new one too, samples from it. The
+base policy is being evaluated its successors are withheld: their updates are announced alone, and the newest is published
+afterwards, so that every producer, a new one too, samples from the base. The
 last policy is announced once more, as the final one, when it is in a checkpoint: before that a crash may roll it back.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -53,9 +54,12 @@ class Publications:
         self._published: Future[_Published] | None = None
         self._tidied: Future[None] | None = None
         self._newest: Policy | None = None
-        """That of the last update that was announced."""
-        self._is_withholding, self._is_withheld = False, False
-        """Whether newer policies than the base's are withheld, and whether the newest is."""
+        """The policy that was announced last."""
+        self._is_withholding = False
+        self._withheld: list[Update] = []
+        """The newest update, if it was announced without its weights."""
+        self._known = 0
+        """The newest version whose update is announced; the base policy was made by none."""
 
     def add(self, update: Update) -> None:
         """A version is made, and not published yet."""
@@ -69,12 +73,20 @@ class Publications:
     def begin(self, training: ThreadPoolExecutor) -> None:
         """Publish the newest version, if it waits and nothing is under way. Called while no update is being trained.
 
-        What follows on the training thread starts after the changes are taken.
+        What follows on the training thread starts after the changes are taken. What is withheld is announced at once.
+
+        Raises:
+            Fenced: a newer learner of this run is active.
+
         """
         if not self._waiting or self._published is not None or (self._tidied is not None and not self._tidied.done()):
             return
         if self._tidied is not None:
             self._tidied.result()
+        if self._is_withholding and self._waiting[-1].step > 0:
+            self._announce_updates(self._waiting)
+            self._withheld, self._waiting = self._waiting[-1:], []
+            return
         self._under_way, self._waiting = self._waiting, []
         taken = training.submit(self._take)
         self._published = self._thread.submit(self._publish, taken, self._under_way[-1].version)
@@ -99,16 +111,9 @@ class Publications:
             created_s=time.time(),
         )
         updates = [*updates[:-1], replace(newest, digest=policy.digest, metrics={**newest.metrics, **_figures(done)})]
-        self._is_withheld = self._is_withholding and policy.step > 0
-        with self._lineage.writer.transaction():
-            for update in updates:
-                if update.version:  # the base policy was made by no update
-                    self._lineage.send(UPDATES, "update", update)
-            if not self._is_withheld:
-                self._lineage.send(POLICIES, "policy", policy)
+        self._announce_updates(updates, policy)
         self._published, self._under_way, self._newest = None, [], policy
-        if not self._is_withheld:  # else producers begin with the one before
-            self._tidied = self._thread.submit(self._publisher.tidy, newest.version)
+        self._tidied = self._thread.submit(self._publisher.tidy, newest.version)
 
     def settle(self, training: ThreadPoolExecutor, while_waiting: Callable[[], None]) -> None:
         """Publish and announce all; returns when that is done. Called while no update is being trained."""
@@ -121,20 +126,13 @@ class Publications:
             self.announce()
 
     def withhold(self) -> None:
-        """From now on make known what updates there are, and no policy of theirs."""
+        """From now on announce updates, and publish no weights of theirs: whoever starts finds those of the base."""
         self._is_withholding = True
 
     def release(self) -> None:
-        """Make known the newest policy if it is withheld, and from now on all.
-
-        Raises:
-            Fenced: a newer learner of this run is active.
-
-        """
-        if self._is_withheld and self._newest is not None:
-            with self._lineage.writer.transaction():
-                self._lineage.send(POLICIES, "policy", self._newest)
-        self._is_withholding = self._is_withheld = False
+        """Publish again, the newest version too."""
+        self._waiting = self._withheld + self._waiting
+        self._is_withholding, self._withheld = False, []
 
     def announce_final(self) -> None:
         """Make known that no version follows the newest, which is announced and in a checkpoint.
@@ -154,6 +152,16 @@ class Publications:
         if self._tidied is not None:
             self._tidied.result()
         self._publisher.close()
+
+    def _announce_updates(self, updates: Sequence[Update], policy: Policy | None = None) -> None:
+        """Together with the policy that holds them, or alone; those that are known are not sent again."""
+        with self._lineage.writer.transaction():
+            for update in updates:
+                if update.version > self._known:
+                    self._lineage.send(UPDATES, "update", update)
+            if policy is not None:
+                self._lineage.send(POLICIES, "policy", policy)
+        self._known = updates[-1].version
 
     def _take(self) -> tuple[Changes, float]:
         started = time.monotonic()

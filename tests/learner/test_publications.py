@@ -134,6 +134,27 @@ def test_where_nearly_all_changes_every_version_is_a_whole_state(world: World) -
     assert len({part.version for part in world.parts()}) == 3
 
 
+def test_what_is_withheld_is_announced_alone_and_the_newest_of_it_published_afterwards(world: World) -> None:
+    base = world.publish()
+    world.publications.withhold()
+    for number in range(3):
+        world.model.nudge(10 * number)
+        world.add()
+        world.publications.begin(world.training)
+    assert world.publications.settled
+    assert [update.version for update in world.topics.read_all(UPDATES)] == [1, 2, 3]
+    assert [policy.version for policy in world.policies()] == [0]
+    assert {part.version for part in world.parts()} == {0}
+    world.publications.release()
+    assert not world.publications.settled
+    world.settle()
+    assert [update.version for update in world.topics.read_all(UPDATES)] == [1, 2, 3]
+    assert [policy.version for policy in world.policies()] == [0, 3]
+    assert (world.rebuilt(0), world.rebuilt(3)) == (base, world.model.expected(torch.bfloat16))
+    world.publish()
+    assert [policy.version for policy in world.policies()] == [0, 3, 4]
+
+
 class HeldPublisher:
     """Publishes when the test says so."""
 
