@@ -10,10 +10,10 @@ What blocks it, and what unblocks it:
       newest has a policy, all have their update;
     - announcing raises Fenced once a newer learner of the run is active.
 
-An update is announced together with a policy that holds it, after the last part of that policy's state is durable. While the
-base policy is being evaluated its successors are withheld: their updates are announced alone, and the newest is published
-afterwards, so that every producer, a new one too, samples from the base. The
-last policy is announced once more, as the final one, when it is in a checkpoint: before that a crash may roll it back.
+An update is announced together with a policy that holds it, after the last part of that policy's state is durable. While
+the base policy is being evaluated its successors are withheld: their updates are announced alone, and the newest is
+published afterwards, so that every producer, a new one too, samples from the base. The last policy is announced once
+more, as the final one, when it is in a checkpoint: before that a crash may roll it back.
 """
 
 import time

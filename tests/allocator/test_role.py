@@ -63,6 +63,11 @@ class Bench:
                 verdict = Verdict(trajectory=make_trajectory(job, rollout), outcome="correct", reward=reward)
                 self.world.send_of_group(VERDICTS, job.group_id, verdict)
 
+    def publish_evaluation(self, name: str) -> None:
+        of_base = {"policy_version": 0, "min_policy_version": 0, "max_policy_version": 0}
+        evaluation = Evaluation(name=name, accuracy=0.5, temperature=0.0, scores=(), **of_base)
+        self.world.send(EVALUATIONS, name, evaluation)
+
     def end(self, group_ids: set[str]) -> None:
         ends = tuple(
             GroupEnd(group_id=g, ending="trained", num_rollouts=6, num_graded=6, reward_sum=1.0, staleness=0)
@@ -268,16 +273,7 @@ def test_what_wants_newer_weights_waits_for_the_evaluations_of_the_base_policy()
         bench.start()  # as after kill -9
         bench.turn()
         assert len(bench.jobs()) == len(first)
-        evaluation = Evaluation(
-            name=name,
-            policy_version=0,
-            min_policy_version=0,
-            max_policy_version=0,
-            accuracy=0.5,
-            temperature=0.0,
-            scores=(),
-        )
-        bench.world.send(EVALUATIONS, name, evaluation)
+        bench.publish_evaluation(name)
     bench.turn()
     second = [job for job in bench.jobs() if job.round >= 2]
     bench.answer(second)
@@ -299,9 +295,7 @@ def test_no_lease_runs_out_while_the_base_policy_is_evaluated(monkeypatch: pytes
             bench.turn()
         assert len(bench.jobs()) == num_issued
         if name:
-            of_base = {"policy_version": 0, "min_policy_version": 0, "max_policy_version": 0}
-            evaluation = Evaluation(name=name, accuracy=0.5, temperature=0.0, scores=(), **of_base)
-            bench.world.send(EVALUATIONS, name, evaluation)
+            bench.publish_evaluation(name)
 
 
 def test_jobs_beliefs_and_offsets_appear_together_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
