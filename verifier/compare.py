@@ -152,8 +152,6 @@ def _same_named(gold: Named, answer: Named) -> bool:
     if names is not None:
         if (other := with_letters(answer.value, names)) is None:
             return False
-        if isinstance(gold.value, Chain) and isinstance(other, Chain):
-            return same(gold.value, other) or same(gold.value.sides[-1], other.sides[-1])
         return same(end_of(gold.value, named=True), end_of(other, named=True))
     a, b = text_of(gold.value), text_of(answer.value)
     if len(gold.label) == len(answer.label) == 1 and a and b:

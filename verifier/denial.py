@@ -265,9 +265,7 @@ def is_denied(mark: Mark) -> bool:
 
 def _last_sentence(text: str) -> str:
     """The words behind the last end of a sentence; a colon at the end of a line ends none."""
-    text = text.rstrip("\n ") + " " if text.rstrip("\n ").endswith(":") else text
-    start = 1 + max(text.rfind(sign) for sign in ".!?;\n")
-    return _SENTENCE.split(text)[-1] if text[start : start + 1].isdigit() else text[start:]
+    return _SENTENCE.split(text.rstrip("\n ") + " " if text.rstrip("\n ").endswith(":") else text)[-1]
 
 
 def calls_wrong(words: str) -> bool:

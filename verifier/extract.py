@@ -38,7 +38,6 @@ _CODE = re.compile(
     r"|\bnot\s+\w+\s+or\s+[-\d'\"]|\w\([^()]*\)\s+(?:or|and|if|else)\s+[-\d'\"]|(?:^|\s)else\s+[-\d]|^\s*(?:del|try|except|finally)\b[^\n]*[:;]"
 )
 """An expression of a programming language, such as `run() or 8` and `5 if False else 8`: code is no answer."""
-_CALL = re.compile(r"\w\([^()]*\)\s+(?:or|and|if|else)\s")
 _NUMBER_ALONE = re.compile(
     r"[ \t]*(?:#{1,6}[ \t]+)?(?:\*\*|\$|\\\()?[ \t]*(?:=[ \t]*)?[-+\u2212]?[$€£]?[ \t]?\d[\d.,/]*[ \t]?%?[ \t]*(?:\*\*|\$|\\\))?\.?[ \t]*"
 )
@@ -72,8 +71,6 @@ def find_answer(message: str, *, numeric: bool = False, strict: bool = False) ->
         text = _STRUCK.sub(" ", text).strip()
     if not text:
         return _NONE
-    if text.isascii() and text.isdigit() and not strict:
-        return Found(text, "whole")
     mark = last_mark(text, numeric=numeric, strict=strict)
     if mark is None:
         return _NONE if strict else _unmarked(text, numeric)
@@ -104,8 +101,7 @@ def _unmarked(text: str, numeric: bool) -> Found:
     if SEVERAL_UNITS.fullmatch(text):
         return Found(text, "whole")
     if not is_number and len(text) <= MAX_CANDIDATE and not is_prose(text) and not introduces(text, numeric):
-        is_code = _is_code(text) or _CALL.search(text)
-        return _NONE if is_code else Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
+        return _NONE if _is_code(text) else Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
     if stated := stated_answer(text, numeric):
         line = last_line(text)
         by: FoundBy = "line" if line and line.text == stated else "stated"

@@ -416,9 +416,7 @@ def _in_order(factors: list[Any]) -> list[Any]:
     for factor in factors:
         name, before = _matrix_name(factor), _matrix_name(found[-1]) if found else ""
         if name and before:
-            scale = found[-1].args[0] if found[-1].is_Mul else sympy.Integer(1)
-            together = sympy.Symbol(f"{before} {name}", real=True)
-            found[-1] = together if scale == 1 else sympy.Mul(scale, together, evaluate=False)
+            found[-1] = sympy.Symbol(f"{before} {name}", real=True)
         else:
             found.append(factor)
     return found
@@ -426,6 +424,4 @@ def _in_order(factors: list[Any]) -> list[Any]:
 
 def _matrix_name(x: Any) -> str:
     """The name of a capital letter or of a product of them; empty for others."""
-    if x.is_Mul and len(x.args) == 2 and x.args[0].is_Rational:
-        x = x.args[1]
     return x.name if x.is_Symbol and re.match(r"\(*[A-Z]", x.name) else ""

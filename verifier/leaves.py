@@ -39,8 +39,6 @@ def text_of(tree: Answer) -> str:
 
 def normal(text: str) -> str:
     r"""A text without what makes no difference: white space, `\text`, case, the full stop."""
-    if len(text) < 2:
-        return text
     plain = re.sub(r"\s+", "", without_text(text)).strip(".,;")
     return plain.lower() if _WORD.search(without_commands(text)) else plain  # R/r is not r/R
 

@@ -167,8 +167,6 @@ def _repeating(text: str) -> Fraction:
 
 def _rest(text: str) -> tuple[int, bool, str] | None:
     """What follows a number: (scale, percent, unit); None if it makes the whole no literal."""
-    if not text:
-        return 1, False, ""
     if not text.startswith("/") and measure(text) is not None:
         return 1, False, plain_unit(text)
     in_text = text.startswith(r"\text")
@@ -179,8 +177,6 @@ def _rest(text: str) -> tuple[int, bool, str] | None:
         scale, text = SCALES[first.lower().rstrip("s")], others.removeprefix("of ")
     if text.startswith("%"):
         return (scale, True, "") if _is_unit(text[1:].strip(), True) else None
-    if text.startswith("°") and len(text) <= 2:
-        return scale, False, text
     return (scale, False, plain_unit(text)) if _is_unit(text, in_text) else None
 
 

@@ -11,6 +11,8 @@ from verifier.latex import unwrap
 from verifier.prose import LIST_GLUE, MAX_CANDIDATE
 
 BOX = re.compile(r"\\\\?(?:boxed|fbox)\s*")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+"""A brace, or an escaped character that is none."""
 _PLAIN_CONTENT = re.compile(r"\{([^{}\\]{0,300})\}|[-+]?[\w.,/]{0,100}\w")
 _NAMED_GLUE = re.compile(
     r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])(?!\s+(?:so|thus|hence|then|therefore)\b)[^\\{}]{0,25}|[^\\{}A-Za-z]{0,12}(?:[A-Za-z](?:_?\d)?\s*=\s*)?",
@@ -75,7 +77,7 @@ def after_thinking(text: str) -> str:
 def last_mark(text: str, *, numeric: bool, strict: bool) -> Mark | None:
     """The mark that counts; a line `Answer:` only in strict mode, as prose is read for it otherwise."""
     tag = last_tag(text)
-    boxed = _last_box(tag.after if tag else text)
+    boxed = last_box(tag.after if tag else text)
     return boxed or tag or _last_hashes(text, numeric) or (last_line(text) if strict else None)
 
 
@@ -107,13 +109,7 @@ def _mark(by: FoundBy, place: re.Match[str], content: str) -> Mark:
     return Mark(by, place.string[: place.start()], content, place.string[place.end() :])
 
 
-def last_boxes(text: str) -> str | None:
-    """Content of the last balanced box, with those that it is listed with, comma between; None if there is no box."""
-    box = _last_box(text)
-    return None if box is None else box.listed or box.text
-
-
-def _last_box(text: str) -> Mark | None:
+def last_box(text: str) -> Mark | None:
     """The last balanced box, with those that it is listed with."""
     if "box" not in text:
         return None
@@ -149,14 +145,10 @@ def _content(text: str, start: int) -> tuple[str | None, int]:
     if text[start : start + 1] != "{":
         return None, start
     depth = 0
-    for index in range(start, min(len(text), start + MAX_CANDIDATE + 2)):
-        if text[index] == "\\":
-            continue
-        escaped = text[index - 1] == "\\" and text[index - 2 : index] != "\\\\"
-        if text[index] in "{}" and not escaped:
-            depth += 1 if text[index] == "{" else -1
-            if depth == 0:
-                return _inner(text[start + 1 : index]), index + 1
+    for token in _BRACE.finditer(text, start, start + MAX_CANDIDATE + 2):
+        depth += (token[0] == "{") - (token[0] == "}")
+        if depth == 0:
+            return _inner(text[start + 1 : token.start()]), token.end()
     return None, start
 
 

@@ -103,9 +103,7 @@ def _grade_tree(gold: Gold, text: str) -> Grade:
     if normal(gold.text) == normal(text):
         return correct("same text")
     if isinstance(gold.tree, Formula | Words) and re.fullmatch(r"[A-J]", gold.tree.text):
-        plain = without_text(text).strip()
-        choice = _CHOICE.match(plain) or _OPTION.fullmatch(plain)
-        text = choice[1] if choice else text
+        text = _choice_in(text) or text
     tree = read(text)
     is_set = isinstance(gold.tree, Many) and gold.tree.braces
     if same(gold.tree, tree) or same(_alone(gold.tree) if is_set else gold.tree, _alone(tree)):
@@ -129,12 +127,9 @@ def _alone(tree: Answer) -> Answer:
 
 def _grade_number(gold: Gold, wanted: Literal, text: str, found: Found) -> Grade:
     if choice := _CHOICE.match(without_text(gold.text)):
-        plain = without_text(text).strip()
-        alone = _ONE_LETTER.fullmatch(plain)
-        chosen = _CHOICE.match(plain) or alone
-        if chosen and chosen[1] != choice[1]:
+        if (chosen := _choice_in(text)) and chosen != choice[1]:
             return wrong(f"another choice: {show(text)}")
-        if alone:
+        if _ONE_LETTER.fullmatch(without_text(text).strip()):
             return correct("same choice")
     if also_rounded(text, wanted):
         return correct("the same number, also rounded")
@@ -144,6 +139,13 @@ def _grade_number(gold: Gold, wanted: Literal, text: str, found: Found) -> Grade
         return correct("the same number, repeated")
     grade = no_number(found, text)
     return grade._replace(rule="echo") if _comes_to(gold.text, text) else grade
+
+
+def _choice_in(text: str) -> str:
+    """The letter of `(B) 12`, `option B` or `B`; empty if there is none."""
+    plain = without_text(text).strip()
+    found = _CHOICE.match(plain) or _OPTION.fullmatch(plain) or _ONE_LETTER.fullmatch(plain)
+    return found[1] if found else ""
 
 
 def _other_modulus(gold: str, answer: str) -> bool:

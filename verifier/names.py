@@ -141,8 +141,6 @@ class Names:
             elif self.token == "^" and (self.ahead() == r"\prime" or self.ahead() + self.ahead(2) == r"{\prime"):
                 self.take()
                 found += "'" * self.argument_text().count("prime")
-            elif self.token == "^" and self.ahead().startswith("'"):
-                self.take()
             elif self.token == "^" and self.ahead() + self.ahead(2) == "{(" and self.ahead(4) == ")":
                 self.take()
                 order = self.argument_text()[1:-1]

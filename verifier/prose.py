@@ -90,11 +90,6 @@ _MISCALLED = re.compile(
     re.IGNORECASE,
 )
 """Before an "answer is" that states no answer."""
-_TAKEN_BACK = re.compile(
-    r"[^.\n]{0,40}?,?\s(?:which|but\s+(?:this|that|it)|and\s+(?:this|that))\s+(?:is|was|seems|cannot)\s+(?:be\s+)?"
-    r"(?:wrong|incorrect|false|mistaken|impossible|not\s|too\s|right\b.{0,20}\?)",
-    re.IGNORECASE,
-)
 _REJECTED = re.compile(
     r"[^A-Za-z\n]{1,30}(?:(?:does|is|was)(?:\s+not\b|n't)|cannot\b|can't|fails\b|is\s+(?:extraneous|rejected|invalid|impossible|"
     r"wrong|incorrect|false|too)\b)"
@@ -187,7 +182,7 @@ def stated_answer(text: str, numeric: bool) -> str:
             if rest.count("**") % 2:  # the first ends what began before
                 rest = rest.replace("**", "", 1)
             found = _stated(rest, numeric)
-            if found and (_MISCALLED.search(text[: match.start()][-60:]) or _TAKEN_BACK.match(rest)):
+            if found and _MISCALLED.search(text[: match.start()][-60:]):
                 later = last_answer(rest.partition(found)[2], numeric)
                 denied = denied or (later if later not in ("", found) else f"not {found}")
             elif found:

@@ -13,7 +13,7 @@ from verifier.integers import show
 from verifier.latex import clean, depth_of, unwrap
 from verifier.leaves import normal
 from verifier.literals import Literal, literal, too_many_digits
-from verifier.marks import last_boxes
+from verifier.marks import last_box
 from verifier.names import TooLarge
 from verifier.prose import MAX_CANDIDATE, is_prose
 from verifier.reading import read
@@ -72,8 +72,8 @@ def read_gold(gold: str) -> Gold:
 
 
 def _gold_text(gold: str) -> str:
-    if (boxed := last_boxes(gold) or "").strip():
-        return boxed
+    if (box := last_box(gold)) and (box.listed or box.text).strip():
+        return box.listed or box.text
     if (opened := re.search(r"\\{1,2}boxed\s*\{(.*)$", gold, re.DOTALL)) and "\\boxed" not in opened[1]:
         return opened[1]
     if hashes := re.search(r"####\s*(.+?)\s*$", gold):

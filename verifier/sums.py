@@ -32,8 +32,7 @@ def _written(x: Any) -> Any:
     if not x.has(sympy.Sum, sympy.Product):
         return x
     if not isinstance(x, sympy.Sum | sympy.Product):
-        as_it_is = {"evaluate": False} if isinstance(x, sympy.Add | sympy.Mul) else {}
-        return x.func(*map(_written, x.args), **as_it_is)
+        return x.func(*map(_written, x.args))
     inside = _written(x.function)
     join = sympy.Add if isinstance(x, sympy.Sum) else sympy.Mul
     for variable, first, last in x.limits:

@@ -171,11 +171,7 @@ def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> b
         return False
     a, b = (sympy.Add(sides[i], sympy.Mul(-1, sides[i + 1], evaluate=False), evaluate=False) for i in (0, 2))
     if not a.free_symbols | b.free_symbols:
-        left, right, *others = sides
-        orders = (others, others[::-1]) if gold[1] in ("=", r"\ne") else (others,)
-        return gold[1] == answer[1] and any(
-            equal_values(left, first) and equal_values(right, second) for first, second in orders
-        )
+        return gold[1] == answer[1] and all(map(equal_values, sides[:2], sides[2:]))
     if (ratio := proportion(a, b)) is None:
         return False
     is_kept = gold[1] in ("=", r"\ne") or ratio > 0

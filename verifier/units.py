@@ -67,8 +67,6 @@ def measure(text: str) -> Measure | None:
     size, powers, sign = Fraction(1), dict[str, int](), 1
     for token in plain.replace("/", " / ").split():
         if token == "/":
-            if sign < 0:
-                return None
             sign = -1
             continue
         factor = _FACTOR.fullmatch(token)
