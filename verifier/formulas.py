@@ -25,8 +25,6 @@ _BOTH_ORDERS = re.compile(
     re.DOTALL,
 )
 _CAPITALS = re.compile(r"(?<![\\A-Za-z])[A-Z]+(?![a-z])")
-DIVIDED = re.compile(r"\\frac\s*\{[^{}]*\}\s*\{[^{}]*[A-Z]|/\s*\(?[A-Z]")
-"""No one divides by a matrix."""
 _VARIANTS = {"varphi": "phi", "vartheta": "theta", "varepsilon": "epsilon", "varrho": "rho", "varsigma": "sigma"}
 _CONSTANTS = {"pi": sympy.pi, "infty": sympy.oo}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -160,8 +158,6 @@ class _Parser(Names):
                 found = sympy.Mul(found, sympy.pi, sympy.Rational(1, 180), evaluate=False)
             elif self.token.startswith("'"):
                 found = sympy.Symbol(f"({fingerprint(found)}){self.take()}", real=True)
-            elif self.token == "_":
-                raise Unknown(self.token)
             else:
                 return found
 
@@ -195,8 +191,6 @@ class _Parser(Names):
             return self._number(self.take())
         if self.tokens[self.place - 1] == "^" and self.took("-"):
             return -self._argument()
-        if self.token in ("", "_", "^") or self.token in ENDS - {"("}:
-            raise Unknown(self.token)
         return self._atom() if self.token != "(" else self._group("(")
 
     def _group(self, opening: str) -> Any:

@@ -18,7 +18,6 @@ _INTEGRATION = re.compile(r"\s*\+?\s*[CcKk](?:_\{?\d\}?)?\s*")
 _PLUS_OR_MINUS = re.compile(r"(?<=[\w})\]|!])\s*[+-]\s*")
 _WHOLE = frozenset("klmnjz")
 _WORD = re.compile("[A-Za-z]{3}")
-_PLAIN_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3}")
 _TRANSPOSE = r"[a-z]\s*\^\s*\{?\s*(?:T|\\top|\\intercal)(?![a-z])\s*\}?"
 _ROW_TIMES = re.compile(rf"{_TRANSPOSE}\s*[A-Za-z]|(?<![A-Za-z\\])[A-Za-z]\s*{_TRANSPOSE}")
 """A transposed vector in a product, whose order counts."""
@@ -63,7 +62,7 @@ def same_leaves(gold: Number | Formula, answer: Number | Formula) -> bool:
         return a == b
     if isinstance(answer, Number):
         if symbols.is_formula_of_letters(a):
-            is_plain = not answer.value.unit and not answer.value.percent and not _PLAIN_WORD.search(a)
+            is_plain = not answer.value.unit and not answer.value.percent
             return is_plain and symbols.same_expression(a, b)
         return symbols.near_literal(a, answer.value)
     if _NAME.fullmatch(a) and _NAME.fullmatch(b):

@@ -18,7 +18,6 @@ _NAMED_GLUE = re.compile(
     r"[^\\{}]{0,40}?(?<![a-z])(?:and|or)(?![a-z])(?!\s+(?:so|thus|hence|then|therefore)\b)[^\\{}]{0,25}|[^\\{}A-Za-z]{0,12}(?:[A-Za-z](?:_?\d)?\s*=\s*)?",
     re.DOTALL,
 )
-_WRAPPING = re.compile(r"\\[()\[\]]|\$|\\text\s*\{([^{}]*)\}|\\q?quad(?![a-z])")
 _NAME = r"(?:seed:)?(?:[a-z_]*(?:think|thought|reason|reflect|scratch|analysis|monologue|deliberat|rationale)[a-z_]*|cot)\d?\s*(?:[|｜]?>|▷)"
 """Of a tag that says thinking: `<think>`, `<|start_of_reasoning|>`, `◁think▷`, `<cot>`."""
 _REASONING = re.compile(
@@ -134,8 +133,7 @@ def _is_list(between: str) -> bool:
     """Whether this joins two boxes, with no more than "and", a comma or a name."""
     if LIST_GLUE.fullmatch(between):
         return True
-    plain = _WRAPPING.sub(lambda match: match[1] or "", between)
-    return len(between) <= 90 and _NAMED_GLUE.fullmatch(plain) is not None
+    return _NAMED_GLUE.fullmatch(between) is not None
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:

@@ -25,7 +25,6 @@ NEGATION = re.compile(
 )
 _OPEN_LIST = re.compile(r"(?:,|(?<![.\d])\d+)\s*\.\.\.$")
 """`5, ...`: the first of more."""
-_ABOUT = re.compile(r"^\s*(?:\\approx|\\sim)(?![a-z])\s*(?=[-+$\d.\\])")
 _ALSO = re.compile(r",?\s+(?:and|or)\s+(?:(?:equivalently|simply|just)\s+)?|,\s+")
 _IN_PARENTHESES = re.compile(r"(?<=\d)\s+\(([\d.]{1,40}%?)\)$")
 _OR_ABOUT = re.compile(r",?\s+or\s+(?:about|approximately|roughly|around)\s+|\s*\\approx(?![a-z])\s*")
@@ -46,7 +45,6 @@ def number_in(text: str) -> Literal | None:
     text = _WORKED_OUT.sub(r" \1", text.removeprefix("= "), count=1)
     if (before := _TEXT_BEFORE.match(text)) and not NEGATION.search(before[1] or ""):
         text = text[before.end() :]
-    text = _ABOUT.sub("", text)
     if (aside := _ASIDE.search(text)) and not (NEGATION.search(aside[0]) or calls_wrong(aside[0])):
         said = number_words(aside["words"].lower())
         number = literal(text[: aside.start()])

@@ -7,7 +7,7 @@ from typing import Any
 
 import sympy
 
-from verifier.formulas import DIVIDED, has_matrices, parse_formula
+from verifier.formulas import has_matrices, parse_formula
 from verifier.latex import depth_of, without_commands, without_text
 from verifier.literals import Literal, is_float_of
 from verifier.names import Reading, TooLarge
@@ -99,7 +99,7 @@ def same_expression(gold: str, answer: str) -> bool:
 def _readings(gold: str, answer: str) -> list[Reading]:
     sides = [without_commands(side) for side in (gold, answer)]
     complex_i = any(_IMAGINARY.search(side) for side in sides) or r"\sqrt{-" in gold + answer
-    matrices = (has_matrices(gold) or has_matrices(answer)) and not DIVIDED.search(f"{gold} {answer}")
+    matrices = has_matrices(gold) or has_matrices(answer)
     plain = Reading(complex_i, matrices=matrices)
     letters = [set(re.findall(r"[A-Za-z]", side)) for side in sides]
     is_order = {"o", "O"} <= letters[0] | letters[1]  # o(n) is no O(n)

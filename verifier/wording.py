@@ -51,7 +51,6 @@ _OF_ALL_REALS = re.compile(r"(?<=\S)\s*[,(]\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*
 _IN_TEXT = re.compile(r"\\text\s*\{[^{}]*\}")
 _BETWEEN_NAMES = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+")
 _NAME = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,3}")
-_NO_LIST = re.compile(r"\b(?:not|neither|nor|or|but|both|is|are|no|yes)\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?![-\d.])[^=<>^_{}\\+*/]*[A-Za-z]{2}[^=<>^_{}\\+*/]*")
 _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[A-Za-z]|[A-Za-z]")
 
@@ -168,7 +167,7 @@ def plain_words(text: str) -> list[str]:
 
 def _names(plain: str) -> list[str]:
     parts = [part.strip() for part in _BETWEEN_NAMES.split(plain)]
-    if len(parts) > 1 and all(_NAME.fullmatch(part) for part in parts) and not _NO_LIST.search(plain):
+    if len(parts) > 1 and all(_NAME.fullmatch(part) for part in parts):
         return [normal_words(part) for part in parts]
     return [normal_words(plain)]
 
