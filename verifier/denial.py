@@ -156,6 +156,8 @@ _DOUBTED = re.compile(
     + _SHUT
     + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not?\b[^)\d]{0,3}\)|\s*(?:more|less|fewer)\s+than\s+[$\\(]*\d|n(?:e\s+|')\w+\s+pas\b|(?:(?:st|nd|rd|th)\s+(?:root|power)|squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt|cdot|times|div|cup|cap)(?![a-z]))"
 )
+_THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}")
+"""Between a box and one that is listed with it: such a box is no correction."""
 _RETRACTS = re.compile(
     _any(
         r"""retract withdraw take_back (?:disregard|ignore|scratch|strike|replace)_(?:this|that|it|the_above|my)
@@ -299,7 +301,7 @@ def _is_cut_off_by_another(mark: Mark) -> bool:
     if not begun:
         return False
     content = mark.after[begun[-1].end() :].lstrip("{ ").rstrip()
-    return not mark.text.strip().startswith(content)
+    return not mark.text.strip().startswith(content) and not _THEN.fullmatch(mark.after[: begun[0].start()].lower())
 
 
 def _restates(box: str, text: str) -> bool:
