@@ -85,7 +85,9 @@ class Learner:
         self._lineage = RunTopics(topics.broker, topics.run, topics.worker, writer)
         finder = ChangeFinder(published_dtype(config))
         publisher = publisher_of(config, topics, self._trainer.model.config)
-        self._publications = Publications(self._trainer, finder, publisher, self._lineage)
+        self._wake = threading.Event()
+        """Set when something has ended that was under way beside the loop."""
+        self._publications = Publications(self._trainer, finder, publisher, self._lineage, self._wake.set)
         self._awaited = set(config.evaluator.awaited)
         """Evaluations of the base policy that are not published yet."""
         self._evaluations = topics.reader(EVALUATIONS) if self._awaited else None
@@ -152,6 +154,11 @@ class Learner:
         self._start_update(batch)
         return True
 
+    def rest(self, seconds: float) -> None:
+        """Wait until something has ended beside the loop."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
         return {
@@ -217,6 +224,7 @@ class Learner:
         ]
         trained = [group for group, end in zip(batch, self._ends, strict=True) if end.ending == "trained"]
         self._training = self._thread.submit(self._trainer.update, trained, self._version, self._step)
+        self._training.add_done_callback(lambda _: self._wake.set())
 
     def _finish_update(self, metrics: dict[str, float]) -> None:
         busy_s = time.monotonic() - self._idle_since - self._idle_s
@@ -327,4 +335,4 @@ def follow(config: Config) -> None:
 def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the learner to its end."""
     role = Learner(config, topics, load_tokenizer(config.run.model))
-    run_loop(role, topics, role.reader, stop)
+    run_loop(role, topics, role.reader, stop, rest=role.rest)

@@ -114,6 +114,8 @@ class Producer:
         self._swap: tuple[Offer, Future[float]] | None = None
         self._version = -1
         self._in_flight = 0
+        self._wake = threading.Event()
+        """Set when weights have come or are loaded, and when the engine has nothing more to do."""
         self._suspects = suspects or Suspects()
         self._waiting: deque[Delivery] = deque()
         """Jobs of suspects, which are sampled one at a time."""
@@ -209,6 +211,8 @@ class Producer:
         if not task.cancelled():
             task.exception()  # seen: an engine that dies fails them all, and the first one is enough to tell of it
         self._finished.append((key, task))
+        if not self._tasks:
+            self._wake.set()
 
     def work(self) -> bool:
         """Publish what is finished; follow the newest policy.
@@ -243,6 +247,11 @@ class Producer:
                 for assignment in assignments:
                     self._refuse(assignment, str(error))
             self._suspects.end(assignments[0].delivery.message.prompt.prompt_id)
+
+    def rest(self, seconds: float) -> None:
+        """Wait until there is something to do besides jobs."""
+        self._wake.wait(seconds)
+        self._wake.clear()
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
@@ -329,8 +338,10 @@ class Producer:
             if found is not None:
                 self._checked_s = found.checked_s
                 self._swap = (found, self._spawn(self._load(found)))
+                self._swap[1].add_done_callback(lambda _: self._wake.set())
         if self._read is None:
             self._read = self._following.submit(self._follower.step, self._version, busy=self._swap is not None)
+            self._read.add_done_callback(lambda _: self._wake.set())
 
     def _end_swap(self, offer: Offer, swap: "Future[float]") -> None:
         """Note the version that is served now. A policy that cannot be loaded is skipped, and the next older one tried."""
@@ -388,7 +399,8 @@ def run(config: Config, topics: RunTopics, stop: threading.Event, start: StartEn
     try:
         suspects = Suspects(config.run.path / "producers" / f"{topics.worker}.json")
         role = Producer(config, topics, loop, engine, follower, suspects)
-        run_loop(role, topics, topics.reader(JOBS, consumer_group=CONSUMER_GROUPS["producer"]), stop, commits=True)
+        reader = topics.reader(JOBS, consumer_group=CONSUMER_GROUPS["producer"])
+        run_loop(role, topics, reader, stop, commits=True, rest=role.rest)
     except EngineDied:
         if not stop.is_set():  # Ctrl-C in a terminal goes to the engine as well
             raise

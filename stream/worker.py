@@ -79,6 +79,7 @@ def run_loop(
     commits: bool = False,
     watermark: Watermark | None = None,
     poll_s: float = POLL_S,
+    rest: Callable[[float], object] | None = None,
 ) -> None:
     """Run a role until it has finished or `stop` is set.
 
@@ -89,6 +90,7 @@ def run_loop(
         poll_s: records are asked for this often, unless many came at once, and what the role has sent meanwhile goes out: an
             empty or short poll of kafka-python costs a core about a millisecond, as a long one does. It bounds what the loop adds to a
             record's latency.
+        rest: waits for so many seconds, or less if there is something to do besides records; without it the loop waits for `stop`.
 
     """
     progress = Watermark() if commits else watermark
@@ -97,7 +99,7 @@ def run_loop(
     def figures() -> Mapping[str, float]:
         return {**role.metrics(), "consumer/lag": reader.lag()}
 
-    last_commit = time.monotonic()
+    last_commit, rest = time.monotonic(), rest or stop.wait
     try:
         while not stop.is_set() and not role.finished:
             if role.wants_input:
@@ -116,7 +118,7 @@ def run_loop(
                 _commit(reader, progress)
                 last_commit = time.monotonic()
             if len(records) < MAX_RECORDS and not role.finished:
-                stop.wait(max(0.0, polled + poll_s - time.monotonic()))
+                rest(max(0.0, polled + poll_s - time.monotonic()))
         pulse.beat("closing", role.metrics, now=True)
         topics.writer.flush()
         role.close()

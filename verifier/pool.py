@@ -99,6 +99,13 @@ class Pool:
         self._num_pending -= len(done)
         return done
 
+    def wait_for_all(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` until every answer has its result."""
+        deadline = time.monotonic() + timeout_s
+        self._feed()
+        while len(self._done) < self._num_pending and (left_s := deadline - time.monotonic()) > 0:
+            self._step(self._readable(min(left_s, _MAX_STEP_S / 2)))
+
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers:

@@ -77,6 +77,13 @@ class Verifier:
         self._idle.note(idle=self._pool.num_pending == 0)
         return bool(results)
 
+    def rest(self, seconds: float) -> None:
+        """Wait until all is graded that was handed over; if nothing was, for the whole time."""
+        if self._pool.num_pending:
+            self._pool.wait_for_all(seconds)
+        else:
+            time.sleep(seconds)
+
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
         outcomes, shown = self._outcomes, self._outcomes.tasks[:MAX_TASKS_SHOWN]
@@ -123,4 +130,5 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     """Run the verifier until stopped."""
     pool = Pool(config.verifier.workers, timeout_s=config.verifier.timeout_s)
     reader = topics.reader(TRAJECTORIES, consumer_group=CONSUMER_GROUPS["verifier"])
-    run_loop(Verifier(config, topics, pool), topics, reader, stop, commits=True)
+    role = Verifier(config, topics, pool)
+    run_loop(role, topics, reader, stop, commits=True, rest=role.rest)
