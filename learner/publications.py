@@ -42,15 +42,12 @@ class _Published:
 class Publications:
     """Versions on their way to the log."""
 
-    def __init__(
-        self, trainer: Any, finder: ChangeFinder, publisher: Publisher, lineage: RunTopics, wake: Callable[[], None]
-    ) -> None:
-        """`lineage` writes in transactions, and is fenced by a newer learner's; `wake` is called when there is something to do."""
+    def __init__(self, trainer: Any, finder: ChangeFinder, publisher: Publisher, lineage: RunTopics) -> None:
+        """`lineage` writes in transactions, and is fenced by a newer learner's."""
         self._trainer = trainer
         self._finder = finder
         self._publisher = publisher
         self._lineage = lineage
-        self._wake = wake
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
         self._waiting: list[Update] = []
         self._under_way: list[Update] = []
@@ -73,6 +70,11 @@ class Publications:
         """Whether every version that was made is announced."""
         return not self._waiting and self._published is None
 
+    @property
+    def under_way(self) -> "Future[Any] | None":
+        """What goes on beside the loop."""
+        return self._published
+
     def begin(self, training: ThreadPoolExecutor) -> None:
         """Publish the newest version, if it waits and nothing is under way. Called while no update is being trained.
 
@@ -93,7 +95,6 @@ class Publications:
         self._under_way, self._waiting = self._waiting, []
         taken = training.submit(self._take)
         self._published = self._thread.submit(self._publish, taken, self._under_way[-1].version)
-        self._published.add_done_callback(lambda _: self._wake())
 
     def announce(self) -> None:
         """Make known what has become durable.

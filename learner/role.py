@@ -25,7 +25,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -85,9 +85,7 @@ class Learner:
         self._lineage = RunTopics(topics.broker, topics.run, topics.worker, writer)
         finder = ChangeFinder(published_dtype(config))
         publisher = publisher_of(config, topics, self._trainer.model.config)
-        self._wake = threading.Event()
-        """Set when something has ended that was under way beside the loop."""
-        self._publications = Publications(self._trainer, finder, publisher, self._lineage, self._wake.set)
+        self._publications = Publications(self._trainer, finder, publisher, self._lineage)
         self._awaited = set(config.evaluator.awaited)
         """Evaluations of the base policy that are not published yet."""
         self._evaluations = topics.reader(EVALUATIONS) if self._awaited else None
@@ -155,9 +153,12 @@ class Learner:
         return True
 
     def rest(self, seconds: float) -> None:
-        """Wait until something has ended beside the loop."""
-        self._wake.wait(seconds)
-        self._wake.clear()
+        """Wait until an update is made or published."""
+        under_way = [future for future in (self._training, self._publications.under_way) if future is not None]
+        if under_way:
+            wait(under_way, seconds, FIRST_COMPLETED)
+        else:
+            time.sleep(seconds)
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""
@@ -224,7 +225,6 @@ class Learner:
         ]
         trained = [group for group, end in zip(batch, self._ends, strict=True) if end.ending == "trained"]
         self._training = self._thread.submit(self._trainer.update, trained, self._version, self._step)
-        self._training.add_done_callback(lambda _: self._wake.set())
 
     def _finish_update(self, metrics: dict[str, float]) -> None:
         busy_s = time.monotonic() - self._idle_since - self._idle_s

@@ -233,7 +233,6 @@ class Producer:
         for _ in range(len(self._waiting)):
             self._begin(self._waiting.popleft())
         self._sample_begun()
-        self._idle.note(idle=self._in_flight == 0)
         return False
 
     def _publish_finished(self) -> None:
@@ -250,8 +249,11 @@ class Producer:
 
     def rest(self, seconds: float) -> None:
         """Wait until there is something to do besides jobs."""
+        is_idle = self._in_flight == 0
+        self._idle.note(idle=False)
         self._wake.wait(seconds)
         self._wake.clear()
+        self._idle.note(idle=is_idle)
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""

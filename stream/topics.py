@@ -140,6 +140,7 @@ DEADLETTERS = Topic(
 
 TOPICS = (JOBS, TRAJECTORIES, VERDICTS, WEIGHTS, POLICIES, UPDATES, EVALUATIONS, BELIEFS, HEARTBEATS, DEADLETTERS)
 """All topics of a run."""
+_BY_NAME = {topic.name: topic for topic in TOPICS}
 ANSWERS = (TRAJECTORIES, VERDICTS)
 """The topics that hold every answer: they are most of a run's bytes."""
 
@@ -177,8 +178,7 @@ def writes(role: str, topic: Topic) -> bool:
 
 def topic_of(broker_name: str) -> Topic:
     """The topic behind a name on the broker, `run.topic`."""
-    name = broker_name.rpartition(".")[2]
-    return next(topic for topic in TOPICS if topic.name == name)
+    return _BY_NAME[broker_name.rpartition(".")[2]]
 
 
 def partition_of(group_id: str, num_partitions: int) -> int:

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
 COMMIT_S = 0.5
 POLL_S = 0.1
+POLL_SHARE = 1 / 30
+"""Of a loop's time, what polls may take: a short poll of kafka-python costs a core half a millisecond and more, as a long one does."""
+NEWEST_POLL_SHARE = 0.05
+"""Of the newest poll in the mean of what a poll takes."""
 MAX_RECORDS = 100
 """Most records of one poll; a record may hold 32 messages."""
 
@@ -87,13 +91,13 @@ def run_loop(
         commits: note progress for the reader's consumer group, as far as deliveries are `done`.
         watermark: where deliveries are tracked for a role that keeps its offsets itself. Without it and without
             `commits` nothing is tracked, and `Delivery.done` does nothing.
-        poll_s: records are asked for this often, unless many came at once, and what the role has sent meanwhile goes out: an
-            empty or short poll of kafka-python costs a core about a millisecond, as a long one does. It bounds what the loop adds to a
-            record's latency.
-        rest: waits for so many seconds, or less if there is something to do besides records; without it the loop waits for `stop`.
+        poll_s: records are asked for at least this often, unless many came at once, and what the role has sent meanwhile
+            goes out. It bounds what the loop adds to a record's latency; `PollPace` says when it is less.
+        rest: the role's way to wait for so many seconds, or less, if there is something to do besides records. (stop.wait)
 
     """
     progress = Watermark() if commits else watermark
+    pace = PollPace(poll_s)
     pulse = Pulse(topics)
 
     def figures() -> Mapping[str, float]:
@@ -108,9 +112,10 @@ def run_loop(
                 reader.pause()
             polled = time.monotonic()
             records = reader.poll(0.0, MAX_RECORDS)
+            period_s = pace.period_s(time.monotonic() - polled)
             for record in records:
                 hand_over(role, topics, record, progress)
-            while role.work() and time.monotonic() - polled < poll_s:
+            while role.work() and time.monotonic() - polled < period_s:
                 pass
             topics.writer.push()
             pulse.beat("running", figures)
@@ -118,7 +123,7 @@ def run_loop(
                 _commit(reader, progress)
                 last_commit = time.monotonic()
             if len(records) < MAX_RECORDS and not role.finished:
-                rest(max(0.0, polled + poll_s - time.monotonic()))
+                rest(max(0.0, polled + period_s - time.monotonic()))
         pulse.beat("closing", role.metrics, now=True)
         topics.writer.flush()
         role.close()
@@ -158,6 +163,22 @@ def hand_over(role: Role, topics: RunTopics, record: Record, progress: Watermark
     except Exception as error:  # no record may stop a role: what it did is in the log, its bytes in deadletters
         log.exception("record could not be handled")
         topics.send_to_deadletters(record, f"{type(error).__name__}: {error}", done)
+
+
+class PollPace:
+    """Says when to poll next: polls take `POLL_SHARE` of the time, and are at most `most_s` seconds apart.
+
+    So records wait less on a quick or idle machine; on a busy one, where a poll takes longer, fewer polls bring more each.
+    """
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s
+        self._poll_s = most_s * POLL_SHARE
+
+    def period_s(self, elapsed_s: float) -> float:
+        """Seconds from the begin of a poll, which took `elapsed_s`, to that of the next."""
+        self._poll_s += NEWEST_POLL_SHARE * (elapsed_s - self._poll_s)
+        return min(self._most_s, self._poll_s / POLL_SHARE)
 
 
 class Pulse:

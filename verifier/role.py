@@ -74,15 +74,17 @@ class Verifier:
         results = self._pool.results(0.0)
         for key, grade, elapsed_s in results:
             self._publish(self._deliveries.pop(key), grade, elapsed_s)
-        self._idle.note(idle=self._pool.num_pending == 0)
         return bool(results)
 
     def rest(self, seconds: float) -> None:
         """Wait until all is graded that was handed over; if nothing was, for the whole time."""
-        if self._pool.num_pending:
-            self._pool.wait_for_all(seconds)
-        else:
+        is_idle = self._pool.num_pending == 0
+        self._idle.note(idle=False)
+        if is_idle:
             time.sleep(seconds)
+        else:
+            self._pool.wait_for_all(seconds)
+        self._idle.note(idle=is_idle)
 
     def metrics(self) -> Mapping[str, float]:
         """Figures for the heartbeat."""

@@ -361,3 +361,18 @@ def test_a_verdict_whose_job_holds_no_belief_goes_to_deadletters(tiny_model: Pat
     (letter,) = world.topics.read_all(DEADLETTERS)
     assert "the job of group x holds no belief (budgeting.a and .b)" in letter.error
     assert learner.metrics()["learner/step"] == 2
+
+
+def test_the_learner_wakes_when_its_update_is_made_and_when_it_is_published(world):
+    learner = world.learner()
+    for delivery in learner.reader.poll(0.0):
+        hand_over(learner, world.topics, delivery)
+    assert learner.work()
+    learner.rest(3600.0)
+    assert learner._training.done()
+    learner.work()
+    assert world.topics.read_all(UPDATES) == []
+    learner.rest(3600.0)
+    learner.work()
+    assert [update.version for update in world.topics.read_all(UPDATES)] == [1]
+    learner.close()

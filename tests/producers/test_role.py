@@ -283,3 +283,31 @@ def test_an_engine_that_dies_in_a_rollout_or_a_swap_ends_the_producer(bench):
     bench.publish(1)
     with pytest.raises(EngineDied):
         bench.until(lambda: False)
+
+
+# -- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_producer_wakes_when_the_engine_has_nothing_more_to_do_and_when_weights_are_loaded(bench):
+    bench.serve()
+    bench.settle()
+    bench.ask(make_job("p0.0000", 2))
+    bench.until(lambda: len(bench.engine.requests) == 2)
+    bench.role._wake.clear()
+    bench.finish("p0.0000/0")
+    bench.role._read.exception(60)
+    bench.role._wake.clear()
+    bench.finish("p0.0000/1")
+    bench.role.rest(3600.0)
+    bench.engine.swap_gate.clear()
+    bench.publish(1)
+    bench.until(lambda: bench.role._swap is not None)
+    swap = bench.role._swap[1]
+    bench.role._read.exception(60)
+    bench.role._wake.clear()
+    bench.loop.call_soon_threadsafe(bench.engine.swap_gate.set)
+    bench.role.rest(3600.0)
+    assert swap.result(60) == 0.25
+    assert bench.version == 0
+    bench.role.work()
+    assert bench.version == 1

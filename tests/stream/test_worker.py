@@ -3,6 +3,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 from factories import make_job, make_prompt
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream.broker import Offsets
 from stream.codec import decode, encode
@@ -11,7 +13,7 @@ from stream.memory import MemoryBroker
 from stream.messages import DeadLetter, Heartbeat
 from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, HEARTBEATS, JOBS, TOPICS, partition_of, topic_of
-from stream.worker import Delivery, run_loop
+from stream.worker import Delivery, PollPace, run_loop
 
 
 class Collector:
@@ -147,3 +149,37 @@ def test_all_of_a_group_share_a_partition_and_topics_are_found_by_name() -> None
     assert {partition_of("p.0001", 8) for _ in range(3)} == {partition_of("p.0001", 8)}
     assert 0 <= partition_of("p.0001", 8) < 8
     assert topic_of("my-run.jobs") is JOBS
+
+
+def test_the_role_itself_waits_for_the_next_poll() -> None:
+    topics, rests, role = make_topics(), list[float](), Collector(1)
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 3:
+            topics.send(JOBS, "k", make_job("p.1"), partition=0)
+
+    run_loop(role, topics, topics.reader(JOBS, consumer_group="workers"), threading.Event(), poll_s=3600.0, rest=rest)
+    assert len(rests) == 3
+    assert all(0.0 <= seconds <= 3600.0 for seconds in rests)
+
+
+@given(st.floats(0.001, 10.0), st.lists(st.floats(0.0, 10.0), min_size=1))
+def test_polls_take_a_thirtieth_of_the_time_and_are_never_far_apart(most_s: float, polls: list[float]) -> None:
+    pace = PollPace(most_s)
+    periods = [pace.period_s(poll_s) for poll_s in polls]
+    assert all(0.0 <= period <= most_s for period in periods)
+    for _ in range(1000):
+        settled = pace.period_s(most_s / 60)
+    assert settled == pytest.approx(most_s / 2)
+    for _ in range(1000):
+        settled = pace.period_s(most_s / 20)
+    assert settled == most_s
+
+
+def test_one_slow_poll_does_not_change_the_pace_much() -> None:
+    pace = PollPace(0.1)
+    for _ in range(1000):
+        pace.period_s(0.0005)
+    assert pace.period_s(0.0105) == pytest.approx(0.03)
+    assert PollPace(0.1).period_s(0.1 / 30) == pytest.approx(0.1)

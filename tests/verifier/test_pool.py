@@ -71,6 +71,23 @@ def test_a_stopped_worker_is_killed_and_its_answer_times_out() -> None:
     pool.close()
 
 
+def test_waiting_for_all_ends_when_all_are_graded_or_the_time_is_over(pool: Pool) -> None:
+    for number in range(300):
+        pool.submit(f"{number}", "string", "1", "1")
+    pool.wait_for_all(3600.0)
+    assert pool.num_pending == 300
+    assert len(pool.results(0.0)) == 300
+    for pid in pool.worker_pids:
+        os.kill(pid, signal.SIGSTOP)
+    pool.submit("late", "string", "1", "1")
+    pool.wait_for_all(0.01)
+    assert pool.results(0.0) == []
+    for pid in pool.worker_pids:
+        os.kill(pid, signal.SIGCONT)
+    pool.wait_for_all(3600.0)
+    assert [key for key, _grade, _elapsed_s in pool.results(0.0)] == ["late"]
+
+
 def test_the_forkserver_may_die_too(pool: Pool) -> None:
     pool.submit("warm", "string", "1", "1")
     collect(pool)
