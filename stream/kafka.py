@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -81,7 +82,7 @@ class KafkaBroker(KafkaAdmin):
             # Fetch the topics' metadata first: if it arrives while the group forms, a leading kafka-python 3.0.12 hands
             # out no partitions, and never notices (5 of 40 times here).
             for topic in topics:
-                consumer.partitions_for_topic(topic)
+                self._ask(partial(consumer.partitions_for_topic, topic))
             consumer.subscribe(list(topics))
         return KafkaReader(consumer, in_group=consumer_group is not None)
 

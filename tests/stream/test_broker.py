@@ -7,8 +7,8 @@ from functools import partial
 from typing import ClassVar
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
-from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
 
 from stream import bundles
 from stream.broker import Broker, Record
@@ -326,6 +326,32 @@ def test_a_question_is_asked_again_while_a_node_is_lost(kafka: str, monkeypatch:
     else:
         assert broker.end_offsets(UPDATES.of(run)) == {0: 0}
         assert len(set(clients)) == 3  # by a new client: the old one asks nodes that it knew
+    broker.close()
+
+
+@pytest.mark.parametrize(("patience_s", "fails"), [(20.0, False), (0.0, True)])
+def test_a_reader_begins_though_the_broker_is_too_busy_to_answer_at_once(
+    kafka: str, monkeypatch: pytest.MonkeyPatch, patience_s, fails
+):
+    broker = KafkaBroker(kafka, patience_s=patience_s)
+    run = f"run-{uuid.uuid4().hex[:8]}"
+    broker.create_topics(run, [JOBS], 2)
+    ask, left = KafkaConsumer.partitions_for_topic, iter([True, True])
+
+    def late_twice(consumer, topic):
+        if next(left, False):
+            raise RequestTimedOutError("Request timed out after 9994 ms")
+        return ask(consumer, topic)
+
+    monkeypatch.setattr(KafkaConsumer, "partitions_for_topic", late_twice)
+    if fails:
+        with pytest.raises(BrokerUnavailable, match="timed out after 9994 ms"):
+            broker.reader([JOBS.of(run)], consumer_group=f"{run}.producers")
+    else:
+        broker.writer(name="w").send(JOBS.of(run), b"k", b"v", partition=1)
+        reader = broker.reader([JOBS.of(run)], consumer_group=f"{run}.producers")
+        assert next(record.value for _ in range(120) for record in reader.poll(0.5)) == b"v"
+        reader.close()
     broker.close()
 
 
