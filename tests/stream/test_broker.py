@@ -348,7 +348,9 @@ def test_a_reader_begins_though_the_broker_is_too_busy_to_answer_at_once(
         with pytest.raises(BrokerUnavailable, match="timed out after 9994 ms"):
             broker.reader([JOBS.of(run)], consumer_group=f"{run}.producers")
     else:
-        broker.writer(name="w").send(JOBS.of(run), b"k", b"v", partition=1)
+        writer = broker.writer(name="w")
+        writer.send(JOBS.of(run), b"k", b"v", partition=1)
+        writer.close()
         reader = broker.reader([JOBS.of(run)], consumer_group=f"{run}.producers")
         assert next(record.value for _ in range(120) for record in reader.poll(0.5)) == b"v"
         reader.close()
