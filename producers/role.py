@@ -402,7 +402,7 @@ def run(config: Config, topics: RunTopics, stop: threading.Event, start: StartEn
         suspects = Suspects(config.run.path / "producers" / f"{topics.worker}.json")
         role = Producer(config, topics, loop, engine, follower, suspects)
         reader = topics.reader(JOBS, consumer_group=CONSUMER_GROUPS["producer"])
-        run_loop(role, topics, reader, stop, commits=True, rest=role.rest)
+        run_loop(role, topics, reader, stop, commits=True, max_records=1, rest=role.rest)
     except EngineDied:
         if not stop.is_set():  # Ctrl-C in a terminal goes to the engine as well
             raise

@@ -32,7 +32,7 @@ POLL_SHARE = 1 / 30
 NEWEST_POLL_SHARE = 0.05
 """Of the newest poll in the mean of what a poll takes."""
 MAX_RECORDS = 100
-"""Most records of one poll; a record may hold 32 messages."""
+"""Most records that are asked for at once; a record may hold 32 messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def run_loop(
     commits: bool = False,
     watermark: Watermark | None = None,
     poll_s: float = POLL_S,
+    max_records: int = MAX_RECORDS,
     rest: Callable[[float], object] | None = None,
 ) -> None:
     """Run a role until it has finished or `stop` is set.
@@ -91,8 +92,10 @@ def run_loop(
         commits: note progress for the reader's consumer group, as far as deliveries are `done`.
         watermark: where deliveries are tracked for a role that keeps its offsets itself. Without it and without
             `commits` nothing is tracked, and `Delivery.done` does nothing.
-        poll_s: records are asked for at least this often, unless many came at once, and what the role has sent meanwhile
-            goes out. It bounds what the loop adds to a record's latency; `PollPace` says when it is less.
+        poll_s: records are asked for at least this often, and what the role has sent meanwhile goes out. It bounds what
+            the loop adds to a record's latency; `PollPace` says when it is less.
+        max_records: most that are handed over beyond what the role wants: of a role whose workers share their input, what
+            one has taken the others cannot take.
         rest: the role's way to wait for so many seconds, or less, if there is something to do besides records. (stop.wait)
 
     """
@@ -111,19 +114,23 @@ def run_loop(
             else:
                 reader.pause()
             polled = time.monotonic()
-            records = reader.poll(0.0, MAX_RECORDS)
-            period_s = pace.period_s(time.monotonic() - polled)
+            records = reader.poll(0.0, max_records)
+            until = polled + pace.period_s(time.monotonic() - polled)
             for record in records:
                 hand_over(role, topics, record, progress)
-            while role.work() and time.monotonic() - polled < period_s:
+            while len(records) >= max_records and role.wants_input and time.monotonic() < until:
+                records = reader.poll(0.0, max_records)
+                for record in records:
+                    hand_over(role, topics, record, progress)
+            while role.work() and time.monotonic() < until:
                 pass
             topics.writer.push()
             pulse.beat("running", figures)
             if commits and time.monotonic() - last_commit >= COMMIT_S:
                 _commit(reader, progress)
                 last_commit = time.monotonic()
-            if len(records) < MAX_RECORDS and not role.finished:
-                rest(max(0.0, polled + period_s - time.monotonic()))
+            if not role.finished:
+                rest(max(0.0, until - time.monotonic()))
         pulse.beat("closing", role.metrics, now=True)
         topics.writer.flush()
         role.close()
