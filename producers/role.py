@@ -131,8 +131,8 @@ class Producer:
 
     @property
     def wants_input(self) -> bool:
-        """Once there is a policy, and while the engine has free slots."""
-        return self._version >= 0 and self._in_flight < self._config.producer.max_num_seqs
+        """Once there is a policy, and while less waits for the engine's slots than fills them."""
+        return self._version >= 0 and self._in_flight < 2 * self._config.producer.max_num_seqs
 
     @property
     def finished(self) -> bool:

@@ -63,9 +63,12 @@ def test_no_job_is_taken_before_there_is_a_policy_nor_while_the_engine_is_full(b
     assert bench.role.wants_input
     bench.until(lambda: len(bench.engine.requests) == 4)
     assert bench.role.wants_input
-    bench.ask(make_job("p1.0000", 4))
-    bench.until(lambda: len(bench.engine.requests) == 8)
-    assert not bench.role.wants_input  # 8 rollouts, places for 6
+    bench.ask(make_job("p1.0000", 6))
+    bench.until(lambda: len(bench.engine.requests) == 10)
+    assert bench.role.wants_input  # 6 are sampled, and fewer wait
+    bench.ask(make_job("p2.0000", 4))
+    bench.until(lambda: len(bench.engine.requests) == 14)
+    assert not bench.role.wants_input
     for rollout in range(3):
         bench.finish(f"p0.0000/{rollout}")
     assert bench.role.wants_input
@@ -85,7 +88,7 @@ def test_a_job_waits_for_weights_as_new_as_it_wants_them(bench):
 
 def test_jobs_that_wait_for_weights_that_never_come_do_not_fill_the_producer_for_ever(bench, monkeypatch):
     bench.serve(3)
-    bench.ask(replace(make_job("p0.0000", 6), min_policy_version=10**9))
+    bench.ask(replace(make_job("p0.0000", 12), min_policy_version=10**9))
     bench.until(lambda: bench.role.metrics()["producer/held_jobs"] == 1)
     bench.ask(make_job("p1.0000", 1))
     bench.turn()

@@ -151,6 +151,25 @@ def test_all_of_a_group_share_a_partition_and_topics_are_found_by_name() -> None
     assert topic_of("my-run.jobs") is JOBS
 
 
+@pytest.mark.parametrize(("max_records", "num_taken"), [(1, 5), (4, 8), (100, 20)])
+def test_a_role_gets_no_more_than_it_wants_and_the_records_of_one_question(max_records: int, num_taken: int) -> None:
+    topics, stop = make_topics(), threading.Event()
+    for number in range(20):
+        topics.send(JOBS, f"k{number}", make_job(f"p.{number}"), partition=0)
+
+    class Picky(Collector):
+        @property
+        def wants_input(self) -> bool:  # type: ignore[override]
+            return len(self.deliveries) < 5
+
+    role = Picky(99)
+    reader = topics.reader(JOBS, consumer_group="workers")
+    rests = iter(range(3))
+    run_loop(role, topics, reader, stop, poll_s=3600.0, max_records=max_records,
+             rest=lambda _: next(rests, None) is None and stop.set())  # fmt: skip
+    assert [delivery.record.offset for delivery in role.deliveries] == list(range(num_taken))
+
+
 def test_the_role_itself_waits_for_the_next_poll() -> None:
     topics, rests, role = make_topics(), list[float](), Collector(1)
 
