@@ -271,7 +271,12 @@ def _last_sentence(text: str) -> str:
 def calls_wrong(words: str) -> bool:
     """Whether words say that something is wrong, or not right."""
     judged = _JUDGED.search(words.lower())
-    return judged is not None and (judged["no"] is None) == (judged["right"] is None)
+    return judged is not None and _is_against(judged)
+
+
+def _is_against(judged: re.Match[str]) -> bool:
+    """Whether a judgement is a word for wrong, or "not" and a word for right."""
+    return (judged["no"] is None) == (judged["right"] is None)
 
 
 def _is_called_wrong(sentence: str, value: Literal | None) -> bool:
@@ -286,11 +291,7 @@ def _judges(sentence: str, value: Literal | None) -> bool:
     if about is None:
         return False
     end, judged = _CLAUSE_END.search(sentence, about.end()), _JUDGED.search(sentence, about.end())
-    if (
-        judged is None
-        or (end and end.start() < judged.start())
-        or (judged["no"] is None) == (judged["right"] is not None)
-    ):
+    if judged is None or (end and end.start() < judged.start()) or not _is_against(judged):
         return False
     return all(_is_same(value, number[0]) is not False for number in _NUMBER.finditer(sentence, 0, judged.start()))
 
@@ -306,10 +307,8 @@ def _is_cut_off_by_another(mark: Mark) -> bool:
 
 def _restates(box: str, text: str) -> bool:
     """Whether a text states what a box holds, and no number behind it."""
-    return (
-        re.search(rf"(?:=|\b(?:is|are|yields?|gives?|total\s+of))[\s$*(]*{re.escape(box)}(?![\w.]*\d)\D*\Z", text)
-        is not None
-    )
+    stated = rf"(?:=|\b(?:is|are|yields?|gives?|total\s+of))[\s$*(]*{re.escape(box)}(?![\w.]*\d)\D*\Z"
+    return re.search(stated, text) is not None
 
 
 @lru_cache(maxsize=10_000)
@@ -388,9 +387,6 @@ def _clean(text: str) -> str:
 
 def with_tail(content: str, after: str) -> str:
     """What a box holds, with what follows it at once and makes it another number."""
-    tail = _TAIL.match(after)
-    return (
-        content + tail[0].strip("$ ")
-        if tail and literal(clean(content)) is not None and not content.endswith("%")
-        else content
-    )
+    if (tail := _TAIL.match(after)) and literal(clean(content)) is not None and not content.endswith("%"):
+        content += tail[0].strip("$ ")
+    return content

@@ -241,15 +241,13 @@ class _Parser(Names):
 
     def _command(self, name: str) -> Any:
         name = _VARIANTS.get(name, name)
-        if name == "frac":
-            return self._fraction()
+        if reader := {"frac": self._fraction, "int": self._integral, "lim": self._limit}.get(name):
+            return reader()
         if name == "sqrt":
             order = self._group("[") if self.token == "[" else sympy.Integer(2)
             return sympy.Pow(self._argument(), sympy.Pow(order, -1), evaluate=False)
         if name in _CONSTANTS:
             return _CONSTANTS[name]
-        if name in _FUNCTIONS:
-            return self._function(name)
         if name in GREEK:
             return self.named("\\" + name)
         if name == "binom":
@@ -264,12 +262,10 @@ class _Parser(Names):
         if name in _APPLIED:
             of = self._group("(") if self.token == "(" else self._factor()
             return sympy.Symbol(f"{name}({fingerprint(of)})", real=True)
+        if name in _FUNCTIONS:
+            return self._function(name)
         if name in _SUMMED:
             return self._summed(name)
-        if name == "int":
-            return self._integral()
-        if name == "lim":
-            return self._limit()
         if name in ("angle", "triangle"):
             return self.corners(name)
         if name in _DECORATIONS:

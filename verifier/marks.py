@@ -96,12 +96,9 @@ def _last_hashes(text: str, numeric: bool) -> Mark | None:
 
 def last_line(text: str) -> Mark | None:
     """The last line `Answer: x`, bold marks and a full stop aside."""
-    lines = [*_LINE.finditer(text)]
-    return (
-        _mark("line", lines[-1], unwrap(re.sub(r"(?<!\\right)\.$", "", lines[-1][1].replace("**", "").strip())))
-        if lines
-        else None
-    )
+    if not (lines := [*_LINE.finditer(text)]):
+        return None
+    return _mark("line", lines[-1], unwrap(re.sub(r"(?<!\\right)\.$", "", lines[-1][1].replace("**", "").strip())))
 
 
 def _mark(by: FoundBy, place: re.Match[str], content: str) -> Mark:

@@ -4,7 +4,7 @@ Two expressions are the same if they take the same values wherever both are real
 not. Nothing is worked out that would take unbounded time: sizes are capped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import factorial, prod
 from types import MappingProxyType
@@ -142,6 +142,14 @@ def _symbols(a: Any, b: Any) -> list[Any]:
     return sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
 
 
+def _values_at(points: Iterable[dict[Any, Any]], a: Any, b: Any) -> Iterator[tuple[dict[Any, Any], Any, Any]]:
+    """(point, value, value) where both expressions have one."""
+    for point in points:
+        x, y = evaluate(a, point), evaluate(b, point)
+        if x is not None and y is not None:
+            yield point, x, y
+
+
 def equal_values(a: Any, b: Any) -> bool:
     """Whether two expressions are the same number or function: as written, where they have too few values to tell."""
     if not (symbols := _symbols(a, b)):
@@ -151,10 +159,7 @@ def equal_values(a: Any, b: Any) -> bool:
     tolerance = _ROUNDED if a.has(sympy.Float) or b.has(sympy.Float) else _AT_POINT
     is_slow = a.has(*_SLOW) or b.has(*_SLOW)
     num_real = num_complex = 0
-    for point in _points_of(a, b, symbols):
-        x, y = evaluate(a, point), evaluate(b, point)
-        if x is None or y is None:
-            continue
+    for point, x, y in _values_at(_points_of(a, b, symbols), a, b):
         both_real = x.is_real and y.is_real
         if (num_real and not both_real) or max(abs(x), abs(y)) < _NOTHING:
             continue
@@ -191,14 +196,11 @@ def _differ_at_steps(a: Any, b: Any, symbols: Sequence[Any]) -> bool:
     """Whether what rounds differs at integers: elsewhere the ceiling is the floor and one."""
     if not (a.has(*_STEPS) or b.has(*_STEPS)):
         return False
-    for n in (2, 4, -3):
-        point = {x: sympy.Integer(n + k) for k, x in enumerate(symbols)}
-        x, y = evaluate(a, point), evaluate(b, point)
-        if x is None or y is None or not (x.is_real and y.is_real) or max(abs(x), abs(y)) < _NOTHING:
-            continue
-        if not near(x, y, _AT_POINT):
-            return True
-    return False
+    points = ({x: sympy.Integer(n + k) for k, x in enumerate(symbols)} for n in (2, 4, -3))
+    return any(
+        x.is_real and y.is_real and max(abs(x), abs(y)) >= _NOTHING and not near(x, y, _AT_POINT)
+        for _, x, y in _values_at(points, a, b)
+    )
 
 
 def _alternates(expression: Any, whole: Sequence[Any]) -> bool:
@@ -252,8 +254,7 @@ def _near_fully(a: Any, b: Any, point: dict[Any, Any], value: Any, places: int) 
 
 def _real_values(a: Any, b: Any) -> list[tuple[Any, Any]]:
     """Pairs of values of two functions at the points where both are real."""
-    pairs = [(evaluate(a, point), evaluate(b, point)) for point in _points(_symbols(a, b))]
-    return [(x, y) for x, y in pairs if x is not None and y is not None and x.is_real and y.is_real]
+    return [(x, y) for _, x, y in _values_at(_points(_symbols(a, b)), a, b) if x.is_real and y.is_real]
 
 
 def differ_by_constant(a: Any, b: Any) -> bool:
