@@ -22,6 +22,7 @@ _SAYS = (
 _SAID = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
+        r"final\s+answer" + _SAYS,
         r"\banswer" + _SAYS,
         r"(?:答案|réponse|respuesta|resposta|risposta|antwort|ответ|lösung|ergebnis|soluci[óo]n|solução|soluzione|resultado|résultat|risultato|результат)[^.\n:：=。是为]{0,40}?"
         r"(?:[:：=是为]|\best\b|\bes\b|\bist\b|\bè\b|\bé\b)\s*(?=\S)",
@@ -173,7 +174,7 @@ def _blank(pattern: re.Pattern[str], text: str) -> str:
 
 
 def stated_answer(text: str, numeric: bool) -> str:
-    """What follows the last "answer is", or else the last "solution is" and its like."""
+    """What follows the last "final answer is", or else the last "answer is"."""
     denied = ""
     for pattern in _SAID:
         for match in reversed(list(pattern.finditer(text))[-3:]):

@@ -64,6 +64,8 @@ def _reals(tree: Answer) -> tuple[str, Any] | None:
 def _alternatives(tree: Many) -> tuple[str, Any] | None:
     if tree.word != "or" and any(isinstance(item, Chain) and r"\ne" in item.relations for item in tree.items):
         return _joined(tree.items, sympy.Intersection)
+    if all(isinstance(item, Named) and isinstance(item.value, Number) for item in tree.items):
+        return None  # equations alone are a list of values
     either = _joined(tree.items, sympy.Union)
     # "x > 3 and x < 5": all numbers fulfil one of the two, so both are meant
     everything = either is not None and either[1] == REALS and tree.word != "or"
