@@ -136,7 +136,9 @@ _UNSTATED = re.compile(
 _CONDITION = re.compile(
     rf"\W*(?:(?:had|ignoring|first\s+attempt|upper\s+bound|lower\s+bound|let(?:'s|\s+us)\s+try)\b|(?:(?:the\s+)?(?:final\s+)?answer\s+is\s+)?at\s+(?:most|least){_OPEN}"
     r"|(?:[^:]*\s)?(?:one\s+of|between)\s+[^a-z]*$"
-    r"|(?:[^:]*\s)?(?:wrong|incorrect|false|placeholder|intermediate|previous\w*|initial\w*|format|example)\s*(?:answer|result|value|solution|guess|count)?\s*:\s*(?:[a-z]\s*=)?\W*$"
+    r"|(?:[^:]*\s)?(?:wrong|incorrect|false|placeholder|intermediate|previous\w*|initial\w*|format|example)\s*(?:answer|result|value|solution|guess|count)?(?:\s+(?:is|was|would\s+be))?\s*:\s*(?:[a-z]\s*=)?\W*$"
+    r"|(?:[^:]*\s)?(?:answer|result|value)(?:\s+is\s+not|\s+isn't|\s+can(?:no|')t\s+be)\s*:\W*$"
+    r"|(?:[^:]*\s)?(?:not\s+(?:this|that|it|the\s+answer)|(?:do\s+not|don't|never)\s+(?:answer|write|give|put|say|report))\s*:\W*$"
     r"|(?:mistaken|erroneous|rejected|discarded|obsolete|withdrawn)\s*(?:answer|result|value|solution|candidate)?\s*:\W*$"
     r"|(?:please\s+)?(?:ignore|disregard)\b[^:]*:\W*$)"
 )
