@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from replay.source import Location, open_run
 from stream.config import Config, load
 from stream.console import make_console
 from stream.errors import RucksackError
-from stream.launch import ADDRESS_FILE, connect
+from stream.launch import ADDRESS_FILE, PATIENCE_S, connect
 from stream.parent_death import command_that_dies_with_parent
 
 RECIPE = "configs/demo.toml"
@@ -155,10 +155,11 @@ def disturb(
         if up.poll() is not None:
             raise Ended(f"the run ended with exit code {up.returncode} before it began")
         time.sleep(0.1)
-    broker = connect(config)
     from stream.topics import TOPICS
 
-    broker.create_topics(config.run.name, TOPICS, config.broker.partitions)
+    with closing(connect(config, patience_s=PATIENCE_S)) as patient:  # a node may be late
+        patient.create_topics(config.run.name, TOPICS, config.broker.partitions)
+    broker = connect(config)
     world = World(folder, broker)
     striker = Striker(world, [], options.every, tell)
     try:
