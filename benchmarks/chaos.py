@@ -134,7 +134,8 @@ def until(
     deadline = time.monotonic() + limit_s
     while not condition():
         if up.poll() is not None:
-            raise Ended(f"the run ended with exit code {up.returncode} before {what}, at update {world.step}")
+            remedy = "" if up.returncode else "; give it more --updates"
+            raise Ended(f"the run ended with exit code {up.returncode} before {what}, at update {world.step}{remedy}")
         if time.monotonic() > deadline:
             raise Ended(f"{what}: not within {limit_s:.0f} s, at update {world.step}")
         world.follow()
