@@ -94,9 +94,10 @@ def run_loop(
             `commits` nothing is tracked, and `Delivery.done` does nothing.
         poll_s: records are asked for at least this often, and what the role has sent meanwhile goes out. It bounds what
             the loop adds to a record's latency; `PollPace` says when it is less.
-        max_records: most that are handed over beyond what the role wants: of a role whose workers share their input, what
-            one has taken the others cannot take.
-        rest: the role's way to wait for so many seconds, or less, if there is something to do besides records. (stop.wait)
+        max_records: records that are asked for at once, and so the most that are handed over beyond what the role wants.
+            Few for a role whose workers share their input: what one has taken the others cannot take.
+        rest: waits for so many seconds, or less if there is something to do besides records. Without it the loop waits
+            for `stop`.
 
     """
     progress = Watermark() if commits else watermark
@@ -116,12 +117,11 @@ def run_loop(
             polled = time.monotonic()
             records = reader.poll(0.0, max_records)
             until = polled + pace.period_s(time.monotonic() - polled)
-            for record in records:
-                hand_over(role, topics, record, progress)
-            while len(records) >= max_records and role.wants_input and time.monotonic() < until:
-                records = reader.poll(0.0, max_records)
+            while records:
                 for record in records:
                     hand_over(role, topics, record, progress)
+                has_more = len(records) >= max_records and role.wants_input and time.monotonic() < until
+                records = reader.poll(0.0, max_records) if has_more else []
             while role.work() and time.monotonic() < until:
                 pass
             topics.writer.push()
@@ -183,7 +183,7 @@ class PollPace:
         self._poll_s = most_s * POLL_SHARE
 
     def period_s(self, elapsed_s: float) -> float:
-        """Seconds from the begin of a poll, which took `elapsed_s`, to that of the next."""
+        """Seconds from the start of a poll, which took `elapsed_s`, to the start of the next."""
         self._poll_s += NEWEST_POLL_SHARE * (elapsed_s - self._poll_s)
         return min(self._most_s, self._poll_s / POLL_SHARE)
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 QUEUE_PER_WORKER = 256
 """Answers per worker that a verifier holds: what waits here cannot be graded by another verifier."""
-MAX_RECORDS = 8
+RECORDS_AT_ONCE = 8
 """Records, of up to 32 answers, that it takes at once."""
 MAX_TASKS_SHOWN = 20
 """Tasks with figures of their own in the heartbeat."""
@@ -135,4 +135,4 @@ def run(config: Config, topics: RunTopics, stop: threading.Event) -> None:
     pool = Pool(config.verifier.workers, timeout_s=config.verifier.timeout_s)
     reader = topics.reader(TRAJECTORIES, consumer_group=CONSUMER_GROUPS["verifier"])
     role = Verifier(config, topics, pool)
-    run_loop(role, topics, reader, stop, commits=True, max_records=MAX_RECORDS, rest=role.rest)
+    run_loop(role, topics, reader, stop, commits=True, max_records=RECORDS_AT_ONCE, rest=role.rest)
