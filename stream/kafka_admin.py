@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 LARGEST = MAX_RECORD_BYTES + (1 << 20)
 """Bytes of a request that holds the largest record."""
 ASK_AGAIN_S = 0.5
+NODE_LATE_S = 20.0
+"""How long topics wait for a node that has not registered yet, without which they cannot have all their replicas."""
 REQUEST_TIMEOUT_MS = 15_000
 """When a node that says nothing is given up for the one that leads by then; by default 30 s."""
 T = TypeVar("T")
@@ -104,7 +106,7 @@ class KafkaAdmin:
             if not known[topic.of(run)]
         }
         if wanted:
-            refusal = self._ask(lambda: self._create(wanted))
+            refusal = self._ask(lambda: self._create(wanted), at_least_s=NODE_LATE_S)
             if refusal is not None:
                 raise BrokerUnavailable(
                     f"topics {', '.join(wanted)} do not exist, and this user may not create them; create them as a user "
@@ -122,15 +124,15 @@ class KafkaAdmin:
             return error
         return None
 
-    def _ask(self, question: Callable[[], T]) -> T:
-        """The answer to a question to the cluster, asked again for `patience_s`.
+    def _ask(self, question: Callable[[], T], at_least_s: float = 0.0) -> T:
+        """The answer to a question to the cluster, asked again for `patience_s`, or longer.
 
         Raises:
             BrokerUnavailable: there is none.
             UserError: the cluster refuses it.
 
         """
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + max(self._patience_s, at_least_s)
         while True:
             try:
                 with answering():

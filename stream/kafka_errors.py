@@ -4,8 +4,10 @@ Invariant: a broker that refuses a login or a right gives one line that says so,
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 
 from kafka.errors import (
     AuthorizationError,
@@ -18,6 +20,10 @@ from kafka.errors import (
 
 from stream.errors import BrokerUnavailable, Fenced, UserError
 
+LONGEST = 300
+"""Characters of an error that people see."""
+_BROKER_SAYS = re.compile(r"error_message='([^']+)'")
+
 
 @contextmanager
 def answering() -> Iterator[None]:
@@ -25,7 +31,7 @@ def answering() -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        raise refused(error) or BrokerUnavailable(f"the broker does not answer: {error}") from error
+        raise refused(error) or BrokerUnavailable(in_one_line(error)) from error
 
 
 @contextmanager
@@ -38,6 +44,13 @@ def allowed() -> Iterator[None]:
         if told is None:
             raise
         raise told from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """What the broker says of a fault, without the whole request and response, which kafka-python puts beside it."""
+    if said := _BROKER_SAYS.search(str(error)):
+        return f"the broker answers {type(error).__name__}: {said[1]}"
+    return f"the broker does not answer: {shorten(str(error), LONGEST, placeholder=' ...')}"
 
 
 def refused(error: BaseException) -> UserError | None:

@@ -305,6 +305,40 @@ def test_a_write_for_which_there_is_no_room_blames_the_broker_not_the_record(mon
         KafkaWriter({}, "w", transactional=False).send("t", b"k", b"v")
 
 
+def test_topics_wait_for_a_node_that_has_not_registered_yet(kafka: str, monkeypatch: pytest.MonkeyPatch):
+    broker, name = KafkaBroker(kafka), f"run-{uuid.uuid4().hex[:8]}"
+    create, wanted = KafkaAdminClient.create_topics, []
+
+    def create_on_a_cluster_that_grows(self, topics, **settings):
+        wanted.append(topics)
+        if len(wanted) < 3:  # asked for more replicas than there are nodes
+            topics = {name: {**topic, "replication_factor": 3} for name, topic in topics.items()}
+        return create(self, topics, **settings)
+
+    monkeypatch.setattr("stream.kafka_admin.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr(KafkaAdminClient, "create_topics", create_on_a_cluster_that_grows)
+    broker.create_topics(name, TOPICS, 3)
+    assert len(wanted) == 3
+    assert broker.partitions(JOBS.of(name)) == [0, 1, 2]
+    broker.close()
+
+
+def test_a_fault_of_the_broker_is_told_in_a_line(kafka: str, monkeypatch: pytest.MonkeyPatch):
+    broker, name = KafkaBroker(kafka), f"run-{uuid.uuid4().hex[:8]}"
+    create = KafkaAdminClient.create_topics
+
+    def create_with_three_replicas(self, topics, **settings):
+        return create(self, {name: {**topic, "replication_factor": 3} for name, topic in topics.items()}, **settings)
+
+    monkeypatch.setattr("stream.kafka_admin.NODE_LATE_S", 0.0)
+    monkeypatch.setattr(KafkaAdminClient, "create_topics", create_with_three_replicas)
+    with pytest.raises(BrokerUnavailable) as raised:
+        broker.create_topics(name, TOPICS, 3)
+    assert "InvalidReplicationFactorError: Unable to replicate the partition 3 time(s)" in str(raised.value)
+    assert "CreateTopicsRe" not in str(raised.value)
+    broker.close()
+
+
 @pytest.mark.parametrize(("patience_s", "fails"), [(20.0, False), (0.0, True)])
 def test_a_question_is_asked_again_while_a_node_is_lost(kafka: str, monkeypatch: pytest.MonkeyPatch, patience_s, fails):
     broker = KafkaBroker(kafka, patience_s=patience_s)
