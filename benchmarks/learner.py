@@ -120,7 +120,7 @@ class PlainLoop:
     def _batches(self, samples: Sequence[Sample]) -> list[list[Sample]]:
         batches: list[list[Sample]] = [[]]
         for sample in samples:
-            longest = max(other.length for other in [*batches[-1], sample])
+            longest = max(other.length for other in [*batches[-1], sample]) + 1
             if batches[-1] and longest * (len(batches[-1]) + 1) > self._most:
                 batches.append([])
             batches[-1].append(sample)
@@ -128,7 +128,7 @@ class PlainLoop:
 
     def _backward(self, batch: Sequence[Sample]) -> None:
         device = self._model.device
-        longest = max(sample.length for sample in batch)
+        longest = max(sample.length for sample in batch) + 1  # it reads the last token too
         ids, mask, loss_mask = (torch.zeros(len(batch), longest, dtype=torch.int64) for _ in range(3))
         for row, sample in enumerate(batch):
             trajectory = sample.verdict.trajectory

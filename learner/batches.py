@@ -1,6 +1,6 @@
 """Turns groups into tensors: samples with advantages, sorted by length, cut into micro-batches of bounded size.
 
-Legend: B samples of a micro-batch, L its longest sequence, C its longest completion, T its completion tokens, flat.
+Legend: B samples of a micro-batch, L its longest input, C its longest completion, T its completion tokens, flat.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ class MicroBatch:
 
     input_ids: Tensor  # [B, L] int64
     num_tokens: int
-    """In prompts and completions, without padding."""
+    """That the model reads, without padding."""
     rows: Tensor  # [T] int64: sequence of each completion token
     columns: Tensor  # [T] int64: position whose logits predict it
     token_ids: Tensor  # [T] int64
@@ -50,9 +50,9 @@ class Sample:
 
     @property
     def length(self) -> int:
-        """Tokens of prompt and completion."""
+        """Tokens of prompt and completion that the model reads: the last one is predicted, and predicts nothing."""
         trajectory = self.verdict.trajectory
-        return int(trajectory.job.prompt_token_ids.size + trajectory.token_ids.size)
+        return max(int(trajectory.job.prompt_token_ids.size + trajectory.token_ids.size) - 1, 1)
 
 
 def samples_of(groups: Sequence[Group], objective: Objective, overlong: Overlong = KEEP) -> list[Sample]:
@@ -116,8 +116,8 @@ def collate(samples: Sequence[Sample], device: torch.device) -> MicroBatch:
     columns = []
     for row, trajectory in enumerate(trajectories):
         prompt, completion = trajectory.job.prompt_token_ids, trajectory.token_ids
-        input_ids[row, : prompt.size] = prompt
-        input_ids[row, prompt.size : prompt.size + completion.size] = completion
+        inputs = np.concatenate([prompt, completion])[:-1]
+        input_ids[row, : inputs.size] = inputs
         columns.append(np.arange(prompt.size - 1, prompt.size - 1 + completion.size))
     sizes = np.array([trajectory.token_ids.size for trajectory in trajectories])
     mask = np.arange(sizes.max()) < sizes[:, None]

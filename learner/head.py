@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from learner.products import product
+
 LOGITS_PER_CHUNK = 1 << 24
 """Float32 logits computed at a time on a CPU: 64 MiB."""
 LOGITS_PER_CUDA_CHUNK = 1 << 27
@@ -111,7 +113,7 @@ class _ChosenLogprobs(torch.autograd.Function):
             if of_bias is not None:
                 of_bias += by_logits.sum(0)
             by_logits = by_logits.to(hidden.dtype)
-            torch.mm(by_logits, product_weight, out=of_hidden[part])
+            of_hidden[part] = product(by_logits, product_weight)
             if of_weight is not None:
                 _add_product(of_weight, by_logits.T, hidden[part])
         ctx.last_logits = None
@@ -125,7 +127,7 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: Te
     if hidden.is_cuda and hidden.dtype != torch.float32:
         logits = torch.mm(hidden, weight.T, out_dtype=torch.float32)
     else:
-        logits = torch.mm(hidden, weight.T).float()
+        logits = product(hidden, weight.T).float()
     if bias is not None:
         logits += bias
     return logits.div_(temperature.unsqueeze(-1))
@@ -158,9 +160,9 @@ def _by_logits(
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add left @ right to a float32 total."""
-    if left.dtype == torch.float32:
+    if not left.is_cuda:
+        total += product(left, right)
+    elif left.dtype == torch.float32:
         total.addmm_(left, right)
-    elif left.is_cuda:
-        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
     else:
-        total += torch.mm(left, right)
+        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)

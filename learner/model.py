@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.head import chosen_logprobs, weight_of
+from learner.products import use_fast_products
 from stream.errors import UserError
 
 # Settings of models that change the logits after the output embedding. The learner calls that embedding directly, so as
@@ -76,6 +77,8 @@ class Policy(nn.Module):
         self.model = model
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._head_dtype: torch.dtype = self._dtype if head_dtype == "auto" else getattr(torch, head_dtype)
+        if self._dtype == torch.float32 and next(model.parameters()).is_cpu:
+            use_fast_products(model)
 
     def forward(
         self,
