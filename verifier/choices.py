@@ -22,7 +22,7 @@ _BEFORE_TEXT = re.compile(r"^\(?([A-Z])\s*[).:]\s*\S")
 _LETTER = r"(?<![A-Za-z'\d-])(?:\([A-Z]\)|[A-HJ-Z]{1,5}(?![A-Za-z'\d-])\)?|I\))"
 """I is a word, unless in parentheses."""
 _OPTION = re.compile(r"\(?([A-Z])\s*[).:]\s*(?:(?!\b(?:not|but|no|is|seems|wrong|or|[A-HJ-Z])\b)[^.!?,;\n]){1,60}\.?")
-_LETTERS = rf"(?P<letters>{_LETTER}(?:\s*(?:,(?:\s*(?:and|or)\b)?|&|、|和|与|\band\b|\bor\b|或)\s*{_LETTER}){{0,9}})"
+_LETTERS = rf"(?P<letters>{_LETTER}(?:\s*(?:,(?:\s*(?:and|or)\b)?|&|、|和|与|\band\b|\bor\b(?:\s+[a-z]+)?|或)\s*{_LETTER}){{0,9}})"
 _PROSE = r"(?:(?!\b[A-HJ-Z]\b)[^.\n])"
 """A character that begins no letter of a choice."""
 _ANSWER = r"(?:\b(?i:answers?|réponse|respuesta|resposta|risposta|antwort|ответ)\b|答案)"

@@ -40,8 +40,8 @@ _NOT = rf"(?:{_any('not never cannot no none neither nor nothing hardly without 
 _RIGHT = (
     "(?:"
     + _any(
-        r"""right correct valid true works? fits? satisf* holds? match* agrees? checks? possible acceptable sure certain
-        confident trust*(?:_th[ai][ts])?+ stands? done finished convinced what_(?:we|they|the|is|was) among one_of solutions? add_up make_sense complete
+        r"""right correct valid true works? fits? satisf* holds? match* agrees? checks? possible acceptable sure certain sense
+        confident trust*(?:_th[ai][ts])?+ stands? done finished convinced what_(?:we|they|the|is|was) among one_of solutions? add_up complete
         (?:the|an?|my|our)_(?:(?!wrong|incorrect|false|extraneous|invalid|spurious)[a-z]+_)?(?:answer|option|choice|root)
         richtig juste vrai la die corre* верно правильно"""
     )
@@ -120,7 +120,7 @@ _UNSTATED = re.compile(
         r"""(?:wrong|incorrect|false|erroneous|mistaken|naive)_(?:[a-z]+_)?(?:answer|result|value|solution|count|guess|estimate|
         assumption|approach|method|reasoning|formula|sign) (?:initial|earlier|previous|original|first)_(?:answer|guess|
         attempt|estimate|thought|claim) (?:incorrect|wrong|erroneous|mistaken|naive)ly tempting tempted untrue
-        impossible_that suppose pretend imagine doubt no_way not_(?:[a-z]+_)?(?:the_case|true|right|correct) anything_but
+        impossible_that suppose pretend imagine doubt no_way not_(?:[a-z]+_)?(?:the_case|true|right|correct)
         scratch_that by_mistake (?:mistake|error|trap|misconception|wrong|incorrect|false)_(?:is|was|to|would|that|yields|gives|leads|results|produces)
         (?:assum*|if|whether)_(?:that_)?(?:the_)?(?:final_)?(?:answer|result|it)(?:_is|_was|_were|'s)
         (?:differs?|different|differing)_from by_no_means says said claims? claimed gave_me suggested partial_result
@@ -158,8 +158,6 @@ _DOUBTED = re.compile(
     + _SHUT
     + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not?\b[^)\d]{0,3}\)|\s*(?:more|less|fewer)\s+than\s+[$\\(]*\d|n(?:e\s+|')\w+\s+pas\b|(?:(?:st|nd|rd|th)\s+(?:root|power)|squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt|cdot|times|div|cup|cap)(?![a-z]))"
 )
-_THEN = re.compile(r"[\s$.,;)\]\\]{0,12}(?:and|or)(?:\s+then)?[\s$(\[\\]{0,12}")
-"""Between a box and one that is listed with it: such a box is no correction."""
 _RETRACTS = re.compile(
     _any(
         r"""retract withdraw take_back (?:disregard|ignore|scratch|strike|replace)_(?:this|that|it|the_above|my)
@@ -179,14 +177,14 @@ _OPERATES = re.compile(
     + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|[\s,.…]*(?:or\s+)?(?:is\s+it|more\s+\w+ly|maybe|perhaps|possibly)\s|(?:,\s*[$\\(]*-?[\d.]+[$\\)]*){1,4},?\s+or\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow)(?![a-z])|[=-]>|[→⇒])"
 )
 _TURNS = re.compile(
-    r"\b(?:wait|w?h?oops|sorry|correction|corrected|erratum|edit|update|amendment|actually|hmm+|scratch|strike|nope|nah|hold\s+on|hang\s+on|changed|revised|crossed|slip|ignore|disregard|"
-    r"on\s+(?:second\s+thoughts?|reflection)|or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|(?:let's|let\s+me)\s+fix|(?<!common\s)mistake|"
+    r"\b(?:(?P<unsays>wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|"
+    r"except\s+that|still\s+(?:need|have|must)(?:\s+to)?\s+(?:divide|multiply|subtract|add|double|halve))|"
+    r"sorry|corrected|edit|update|amendment|actually|scratch|strike|nope|nah|changed|revised|crossed|slip|ignore|disregard|"
+    r"(?:revis|chang|correct|updat|amend)\w*\s+(?:\w+\s+){1,3}to(?=[\s$]+-?\d)|"
+    r"or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|(?:let's|let\s+me)\s+fix|(?<!common\s)(?<!no\s)mistake|"
     r"the\s+(?:right|correct|actual|true)\s+(?:(?!option|choice)\w+\s+)?(?:is|(?:should|would)\s+be)(?!\s+\(?[a-e]\b)|(?:no|nein|non|нет)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón|pardon|espera|warte|aspetta|desculpe|en\s+fait|de\s+hecho|in\s+realtà|na\s+verdade|eigentlich|(?:halt|moment)(?=\s?[,.!]))\b|✓|不对|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
 )
-_UNSAYS = re.compile(
-    r"\b(?:wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|except\s+that|still\s+(?:need|have|must)(?:\s+to)?\s+(?:divide|multiply|subtract|add|double|halve))\b"
-)
-"""A turn that leaves no answer, unless the text comes back to it."""
+"""A turn that unsays leaves no answer, unless the text comes back to it."""
 _BUTS = re.compile(
     r"\b(?:but|however|though|although|yet|unless|instead|whereas|except|pero|aber|mais|però|mas|но|хотя|(?:that|it|this)\s+would\s+be|that(?:'s|\s+is|\s+was)\s+the)\b|但|しかし|하지만"
 )
@@ -206,10 +204,7 @@ _LABEL = re.compile(
     r"[^:]*\b(?:answer|ans|result|total|final|correct\w*|solution|now|better|true|real|proper|actual\w*|updated?|revis\w+|amended|fixed)\b[^:]*:"
 )
 _NAMES_ANSWER = re.compile(
-    r"\b(?:(?:so|thus|hence|therefore|and|while)\s+the\s+(?:[a-z]+\s+)?answer\s+(?:is|must|should)|gives?\s+the\s+(?:[a-z]+\s+)?answer)\b"
-)
-_IS_ANSWER = re.compile(
-    r"[\s$*)}\].,]*(?:which\s+)?(?:is|as)\s+(?:the\s+(?:[a-z]+\s+)?answer|what\s+(?:we|you|they|is|was)\s+(?:want|need|ask|look|wish|sought))"
+    r"\b(?:(?:so|thus|hence|therefore|and|while)\s+the\s+(?:[a-z]+\s+)?answer\s+(?:is|must|should)|(?:gives?|is)\s+the\s+(?:[a-z]+\s+)?answer)\b"
 )
 _ALONE = re.compile(r"[-\s$*\\({\[#]*(?:[a-z]\s*=\s*)?")
 _MEANT_OTHERWISE = re.compile(
@@ -235,7 +230,7 @@ _SUPPOSED = re.compile(
     r"\b(?:(?:i|we|you|one|it)\s+(?:first\s+)?(?:thought|believed|assumed|expected|guessed)|if\s+(?:i|we|you|one))\b"
 )
 _WHERE = re.compile(r"\b(?:for|when|if|with|at)\s+[$\\(]*[a-z]\s*=\s*$")
-_WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!。！]*(?:[a-z]+[\s.!]*){0,3}")
+_WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!。！]*(?:[a-z]+[\s.!]*){0,4}")
 
 
 def is_denied(mark: Mark) -> bool:
@@ -301,10 +296,8 @@ def _judges(sentence: str, value: Literal | None) -> bool:
 def _is_cut_off_by_another(mark: Mark) -> bool:
     """Whether a box with another content was begun behind a mark."""
     begun = [*BOX.finditer(mark.after)]
-    if not begun:
-        return False
-    content = mark.after[begun[-1].end() :].lstrip("{ ").rstrip()
-    return not mark.text.strip().startswith(content) and not _THEN.fullmatch(mark.after[: begun[0].start()].lower())
+    content = mark.after[begun[-1].end() :].lstrip("{ ").rstrip() if begun else ""
+    return not mark.text.strip().startswith(content)
 
 
 def _restates(box: str, text: str) -> bool:
@@ -340,11 +333,12 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
         )
         for clause in re.split(r"(?<=[,:])(?=\s)|(?=\sand\s)", sentence):
             start, stop = stop, stop + len(clause)
-            turn = 2 if _TURNS.search(clause) else int(_BUTS.search(clause) is not None)
+            turns = [*_TURNS.finditer(clause)]
+            turn = 2 if turns else int(_BUTS.search(clause) is not None)
             turned = max(turned, turn)
             if turned and _NOTHING.search(clause):
                 return True
-            other = other or _UNSAYS.search(clause) is not None
+            other = other or any(turn["unsays"] for turn in turns)
             is_meant = _CONCLUDES.match(sentence) or not _MEANT_OTHERWISE.search(clause)
             numbers = [] if not is_meant else [*_NUMBER.finditer(sentence, start, stop)]
             same = _is_same(value, numbers[-1][0]) if numbers else None
@@ -353,7 +347,6 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
             elif same is False and (
                 turned == 2
                 or ((turned or (concludes and not settled)) and _is_stated(numbers[-1], stop, other_may_be=turned > 0))
-                or _IS_ANSWER.match(sentence, numbers[-1].end())
             ):
                 other = True
     return other or (turned == 2 and value is None and mark.text.strip() not in mark.after)

@@ -35,7 +35,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()=\s×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!of\b|in\s+[a-z\d]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
+    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()= ×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!of\b|in\s+[a-z\d]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
     r"[a-zA-Z²³°€$£]{1,12}(?:\sper\s[a-z]{1,12}(?:\ssquared)?)?(?=[\s.,;:!?)]|$)))?)(?![\w'\"\\{}/])",
     re.ASCII,
 )
@@ -97,7 +97,7 @@ _REJECTED = re.compile(
 """A number, and that it is not the answer."""
 _PLACE = re.compile(r"(?<=\d),?\s+(?:attained|achieved|reached|occurring)\s[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)")
 _ASIDE = re.compile(
-    r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+(?!(?:and|y|e|et|und|not?|non|nicht)\b)[a-zA-Z]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
+    r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+(?!(?:and|y|e|et|und|not?|non|nicht)\b)[a-zA-Z/]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
     r"|[,，]?\s*(?:\b(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:(?:and|y|e|et|und|а|и)\s+)?(?:not|no|non|não|nicht|не))\s|而?不是)"
     r"\s*[-−$]?\d(?:[\d.,/]*\d)?%?)(?=[\s.,;!。]|$)"
 )
@@ -134,7 +134,6 @@ _SENTENCE_END = re.compile(
     r"|(?<=\d)\s+(?:when|where|for|with|at(?!\s+(?:most|least)))\s(?!.{0,200}\b(?:when|if|otherwise|or|and\s+\d)\b)"
 )
 _WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
-_ROMAN = re.compile(r"[IVX]+")
 _TEXT = r"\\(?:text\w*|mbox|hbox|mathrm)\s*\{"
 _IN_FORMULA = re.compile(rf"{_TEXT}(?:(?!{_TEXT})[^{{}}])*|\\[A-Za-z]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -152,7 +151,7 @@ MAX_WORDS = 2
 def is_prose(text: str) -> bool:
     r"""Whether a text is sentences. What stands in `\text{}` belongs to a formula."""
     plain = without_commands(re.sub(_TEXT + r"[^{}]*\}", " ", text))
-    words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS and not _ROMAN.fullmatch(word)]
+    words = [word for word in _WORD.findall(plain) if word.lower() not in _MATH_WORDS]
     if len(words) > MAX_WORDS or _UNSPACED.search(plain):
         return True
     return any(word.lower() in ("answer", "is", "are", "therefore", "thus") for word in words)
@@ -179,8 +178,9 @@ def stated_answer(text: str, numeric: bool) -> str:
     for pattern in _SAID:
         for match in reversed(list(pattern.finditer(text))[-3:]):
             rest = text[match.end() : match.end() + MAX_CANDIDATE].lstrip(" :*\n→⇒…")
+            bold, _, behind = rest.partition("**")
             if rest.count("**") % 2:  # the first ends what began before
-                rest = rest.replace("**", "", 1)
+                rest = bold if not is_prose(bold) and re.match(r"\W*[A-Z]", behind) else bold + behind
             found = _stated(rest, numeric)
             if found and _MISCALLED.search(text[: match.start()][-60:]):
                 later = last_answer(rest.partition(found)[2], numeric)
@@ -217,6 +217,7 @@ def _stated(rest: str, numeric: bool) -> str:
         return value["value"]
     if SEVERAL_UNITS.fullmatch(sentence):
         return sentence.strip()
+    sentence = _ASIDE.sub(lambda aside: aside["number"], sentence) if numeric else sentence
     if (formula := _FORMULA.match(rest)) and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
         return _formula_text(formula, rest)
     if numeric and re.match(r"\s*-?[\d.,]+\s+and\s+(?!not\b)[a-z].*\d", sentence):  # 36, and to the other part 9

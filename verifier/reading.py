@@ -56,7 +56,7 @@ _LABEL = re.compile(
     rf"|\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)"
 )
 _OF_AN_EVENT = re.compile(
-    r"(?:\\(?:Pr|max|min)|\\(?:mathbb|text|operatorname)\s*\{\s*[A-Za-z]+\s*\}|[A-Z][a-z]{0,2}|[a-z])'*(?:_\w)?"
+    r"(?:[A-Z][a-z]{0,2}|\\mathbb\s*\{[A-Z]\})\s*\[[^\[\]]{1,60}\]|(?:\\(?:Pr|max|min)|\\(?:mathbb|text|operatorname)\s*\{\s*[A-Za-z]+\s*\}|[A-Z][a-z]{0,2}|[a-z])'*(?:_\w)?"
     r"\s*[(\[](?P<of>(?:[^()\[\]]|\([^()]*\)){1,60})[)\]]"
     r"|\\lim\s*_\s*\{[^{}]*\}\s*[A-Za-z]\([a-z]\)|\\(?:max|min)\s*[a-z]\([a-z]\)"
 )
@@ -80,7 +80,6 @@ _CONDITION = re.compile(r"\\text\s*\{\s*,?\s*(?:if|for|when|where|as)?\s*\}|(?<!
 _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
 _LETTERS = re.compile(r"\\text\s*\{\s*(\(?(?:[A-Z]|[IVX]+)\)?(?:\s*(?:,|and|&|, and)\s*\(?(?:[A-Z]|[IVX]+)\)?)+)\s*\}")
 r"""Several choices: `\text{A and C}`."""
-_FOR_ALL = re.compile(r"^\\text\s*\{\s*(?:for\s+)?(?:all|every|any)(?:\s+real)?\s*\}\s*(?=[A-Za-z]\s*[<>\\])")
 _SET = re.compile(r"\\\{(?:(?!\\[{}]).)*\\\}")
 r"""`\{...\}` around the whole."""
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
@@ -115,7 +114,7 @@ def _peel(text: str) -> str:
     text = unwrap(text.removeprefix(r"\approx"))
     if letters := _LETTERS.fullmatch(text):
         text = letters[1]
-    text = without_qualifier(_FOR_ALL.sub("", text, count=1))
+    text = without_qualifier(text)
     if "$" in text and literal(text) is None:
         text = text.replace("$", " ")
     if (outward := _OUTWARD.fullmatch(text)) and (outward[1], outward[3]) != ("[", "]"):  # ]1, 4] is (1, 4]

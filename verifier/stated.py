@@ -39,7 +39,7 @@ def number_in(text: str) -> Literal | None:
     if _DENIED.search(re.split(r"\d", text, maxsplit=1)[0]):
         return None
     if all_text := _ALL_TEXT.fullmatch(text):
-        text = all_text[1]
+        text = all_text[1].strip().removeprefix("the ")
     if _OPEN_LIST.search(text):
         return None
     text = _WORKED_OUT.sub(r" \1", text.removeprefix("= "), count=1)

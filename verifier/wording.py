@@ -16,7 +16,7 @@ _TO = re.compile(r"([\d.]+|[a-z]+(?:-[a-z]+)?) to ([\d.]+|[a-z]+(?:-[a-z]+)?)")
 _DIGITS_IN_TEXT = re.compile(r"\\text\s*\{((?:[\d\s,;.-]|and|or)+)\}")
 _YES_OR_NO = re.compile(r"(yes|no)\s*(?:[,;.:\u2013\u2014]|--|\b(?:because|since|as)\b)(.*)", re.IGNORECASE | re.DOTALL)
 _CONTRARY = re.compile(r"\b(?:yes|no(?=\s*[,.;:!]|$)|but|however|or|maybe|unless)\b", re.IGNORECASE)
-_REALS = r"(?:real\s+numbers?|reals|real\s+values)"
+_REALS = r"(?:reals?(?:\s+(?:numbers?|values))?)"
 _SETS = {
     "positive": r"(0,\infty)",
     "nonnegative": r"[0,\infty)",
@@ -36,7 +36,7 @@ _BOUNDED = re.compile(
     rf"(?:all|any|every)?\s*{_REALS}(?:\s+[a-z])?\s+(greater|less|larger|smaller|more)\s+than\s+(or\s+equal\s+to\s+)?(\S.*)"
 )
 _WHERE = re.compile(
-    rf"(?:all|any|every)\s+{_REALS}\s*,?\s*(?:(?:such\s+that|with|where)\s+)?(?=[a-z]\s*(?:\\ne|\\le|\\ge|[<>]|\\in))"
+    rf"(?:for\s+)?(?:all|any|every)(?:\s+{_REALS})?(?:\s+[a-z])?\s*,?\s*(?:(?:such\s+that|with|where)\s+)?(?=[a-z]\s*(?:\\ne|\\le|\\ge|[<>]|\\in))"
 )
 _QUALIFIER = re.compile(
     r"\s*,?\s*(?:\\text\s*\{\s*,?\s*(?:(?:for|where|with)\s+)?(?:all|every|any|each)(?:\s+(?:real|positive|natural|integers?|numbers?|values\s+of))*"
@@ -123,7 +123,7 @@ def _with_unit(plain: str) -> str | None:
 
 def reals_in_words(text: str) -> str | None:
     r"""`\text{all real numbers except } 6` as `\mathbb{R}\setminus\{6\}`."""
-    if "real" not in text and not ("mathbb" in text and "text" in text):
+    if "real" not in text and "\\text" not in text:
         return None
     plain = re.sub(r"\s+", " ", without_text(text)).strip(" .").replace("non-", "non")
     if name := _SET_IN_WORDS.fullmatch(plain):
