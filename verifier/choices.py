@@ -22,13 +22,15 @@ _BEFORE_TEXT = re.compile(r"^\(?([A-Z])\s*[).:]\s*\S")
 _LETTER = r"(?<![A-Za-z'\d-])(?:\([A-Z]\)|[A-HJ-Z]{1,5}(?![A-Za-z'\d-])\)?|I\))"
 """I is a word, unless in parentheses."""
 _OPTION = re.compile(r"\(?([A-Z])\s*[).:]\s*(?:(?!\b(?:not|but|no|is|seems|wrong|or|[A-HJ-Z])\b)[^.!?,;\n]){1,60}\.?")
-_LETTERS = rf"(?P<letters>{_LETTER}(?:\s*(?:,(?:\s*(?:and|or)\b)?|&|、|和|与|\band\b|\bor\b(?:\s+[a-z]+)?|或)\s*{_LETTER}){{0,9}})"
+_LETTERS = (
+    rf"(?P<letters>{_LETTER}(?:(?:\s*(?:[,&、和与或]|\b(?:and|or|perhaps|possibly|maybe)\b))+\s*{_LETTER}){{0,9}})"
+)
 _PROSE = r"(?:(?!\b[A-HJ-Z]\b)[^.\n])"
 """A character that begins no letter of a choice."""
 _ANSWER = r"(?:\b(?i:answers?|réponse|respuesta|resposta|risposta|antwort|ответ)\b|答案)"
 _ANNOUNCED = re.compile(
     rf"(?:(?:{_ANSWER}|\b(?i:choices?|options?|statements?|right\s+one)\b){_PROSE}{{0,40}}?(?:\b(?:is|are|be|es|est|ist)\b|[:=：是为èé])"
-    rf"|\b(?i:choose|chose|picks?|select(?:ed)?|go(?:ing)?\s+with|say|corresponds?\s+to|match(?:es)?|supports?)\b|{_ANSWER}(?=[\s(】]*[(A-Z])|选择?)(?P<between>{_PROSE}{{0,40}}?){_LETTERS}"
+    rf"|\b(?i:choose|chose|picks?|select(?:ed)?|go(?:ing)?\s+with|say|guess|corresponds?\s+to|match(?:es)?|supports?)\b|{_ANSWER}(?=[\s(】]*[(A-Z])|选择?)(?P<between>{_PROSE}{{0,40}}?){_LETTERS}"
 )
 _RIGHT = re.compile(
     rf"{_LETTERS}\s+(?:(?:is|are|must\s+be)\s+(?:(?!not\b|part|almost|near)[a-z]+\s+){{0,2}}?(?:correct|right|true|best|one(?!\s+of)|answer(?!\s+to))\b|(?:satisf(?:y|ies)|works?|holds?|fits?|matches|remains)\b)"
@@ -37,7 +39,7 @@ _OTHERS = re.compile(r"\b(?i:students?|people|many|most|some|others|they|you|any
 """Who says what the message need not mean: `Many would say D`."""
 _IF = re.compile(r"(?<![Ee]ven )\b[Ii]f\b")
 _ENDS = re.compile(
-    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|which\s+is|must\s+be|that's|but|namely|rather|no(?=,)|sorry(?=,)|mean|meant|make\s+that|(?:leav(?:es|ing)(?:\s+us)?|left)(?:\s+with)?)\b[\s,:]*(?i:it's\s+|it\s+is\s+|option\s+)?|^(?i:option|choice|answer)\s+)"
+    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|which\s+is|must\s+be|that's|but|namely|rather|no(?=,)|sorry(?=,)|mean|meant|make\s+that|(?:leav(?:es|ing)(?:\s+us)?|left)(?:\s+with)?)\b[\s,:]*(?i:it's\s+|it\s+is\s+|(?:option|choice|answer)\s+)?|^(?i:option|choice|answer)\s+)"
     rf"{_LETTERS}(?:$|,?\s+(?:because|since|as|though|although|while|rather\s+than)\b)"
 )
 _DENIED = re.compile(
@@ -47,6 +49,7 @@ _UNTRUE = re.compile(
     rf"{_LETTERS}\s*(?:(?:is|are|was|were|would\s+be|seems?)\b[^.\n]{{0,30}}?\b(?:wrong|incorrect|false|not|impossible|out|eliminated|excluded)\b"
     r"|(?:is|are|ca|does|do)n't\b|cannot\b|不)"
 )
+_ALSO = re.compile(rf"\b(?:could|might|may)\s+(?:also|equally|as\s+well)\b[^.\n]{{0,20}}{_LETTER}")
 _DOUBTS = re.compile(r"(?:\W*\b(?:wait|no|nope|oops|sorry|actually|hmm+)\b)+\W*", re.IGNORECASE)
 _BRACKETED = re.compile(rf"{_LETTERS}\s*\([^()]*\)")
 _DENIAL = re.compile(
@@ -105,7 +108,7 @@ def _stated(text: str) -> frozenset[str]:
     for sentence, is_question in reversed([*_sentences(text)]):
         if is_question:
             continue
-        if _DOUBTS.fullmatch(sentence):
+        if _DOUBTS.fullmatch(sentence) or _ALSO.search(sentence):
             return frozenset()
         no = {
             letter for pattern in (_DENIED, _UNTRUE) for found in pattern.finditer(sentence) for letter in _split(found)

@@ -52,7 +52,7 @@ _WRONG = (
     + _any(
         r"""wrong incorrect* false mistake* erroneous errors? misconception faulty scrap*(?:_th[ai][ts])?+ dismissed retracted discard amend* blunder oversight fallacy flawed deleted removed cancelled void invalid impossible absurd nonsense bogus garbage
         inconsistent contradict* violat* fail(?:s|ed)? disagree doubt guess* (?:typo|misprint)(?:_for)?+ slip bug lie trap
-        refuted off_by forgot forgets? overlook* neglect* miss(?:es|ed) mis(?:read|count|calc|took|under|appl|interp|cop)*
+        refuted off_by mixed_up confus* forgot forgets? overlook* neglect* miss(?:es|ed) mis(?:read|count|calc|took|under|appl|interp|cop)*
         (?:over|under|double)[\s-]?(?:count|estimat)* too_(?:large|small|big|high|low|many|few|much|little|long|short) needs?_to_be
         (?:should|ought_to)(?:_be|(?:_have|'ve)_been) (?:[a-z]+_){1,2}than_the_(?:[a-z]+_)?(?:answer|result|value)
         rejected discarded excluded extraneous obsolete outdated withdrawn superseded ruled_out crossed_out
@@ -74,7 +74,7 @@ _CLAUSE_END = re.compile(
 _ABOUT = re.compile(
     r"[^\w✗✘❌]*(?:(?:"
     + _any(
-        """no(?=\\s?[,.!:]) note(?=\\s?:) nope nah wait hmm* oops but yet however sorry and or actually unfortunately though well ah eh ugh so
+        """no(?=\\s?[,.!:]) note(?=\\s?:) note_that nope nah wait hmm* oops but yet however sorry and or actually unfortunately though well ah eh ugh so
         then attention nein non нет いや"""
     )
     + r")[^\w✗✘❌]*){0,4}(?:(?:"
@@ -90,7 +90,7 @@ _ABOUT = re.compile(
 )
 """The subject of a sentence about a mark, with what leads to it; left out where the sentence begins with its verb."""
 
-_CLAUSE_BEHIND = re.compile(r"(?<![\d$])(?=[,;:(]\s|\b(?:but|yet|and)\b)")
+_CLAUSE_BEHIND = re.compile(r"(?<![\d$])(?=[,;:(]\s|\b(?:but|yet|and|so)\b)")
 
 # -- the clause before ------------------------------------------------------------------------------------------------
 
@@ -177,11 +177,11 @@ _OPERATES = re.compile(
     + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|[\s,.…]*(?:or\s+)?(?:is\s+it|more\s+\w+ly|maybe|perhaps|possibly)\s|(?:,\s*[$\\(]*-?[\d.]+[$\\)]*){1,4},?\s+or\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow)(?![a-z])|[=-]>|[→⇒])"
 )
 _TURNS = re.compile(
-    r"\b(?:(?P<unsays>wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|"
+    r"\b(?:(?P<unsays>(?:let\s+(?:me|us)|let's|(?:need|have)\s+to|must)\s+re-?(?:do|try|think|work|count|comput|calculat|consider|examin|evaluat)\w*|wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|"
     r"except\s+that|still\s+(?:need|have|must)(?:\s+to)?\s+(?:divide|multiply|subtract|add|double|halve))|"
     r"sorry|corrected|edit|update|amendment|actually|scratch|strike|nope|nah|changed|revised|crossed|slip|ignore|disregard|"
     r"(?:revis|chang|correct|updat|amend)\w*\s+(?:\w+\s+){1,3}to(?=[\s$]+-?\d)|"
-    r"or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|recompute|redo|(?:let's|let\s+me)\s+fix|(?<!common\s)(?<!no\s)mistake|"
+    r"or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|(?:let's|let\s+me)\s+fix|(?<!common\s)(?<!no\s)mistake|"
     r"the\s+(?:right|correct|actual|true)\s+(?:(?!option|choice)\w+\s+)?(?:is|(?:should|would)\s+be)(?!\s+\(?[a-e]\b)|(?:no|nein|non|нет)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón|pardon|espera|warte|aspetta|desculpe|en\s+fait|de\s+hecho|in\s+realtà|na\s+verdade|eigentlich|(?:halt|moment)(?=\s?[,.!]))\b|✓|不对|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
 )
 """A turn that unsays leaves no answer, unless the text comes back to it."""
@@ -190,7 +190,7 @@ _BUTS = re.compile(
 )
 _STATES = re.compile(
     r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at|becomes?|leaving|end\s+up\s+with|expected|so|thus|es|est|ist|sind|sont|son|ergibt|donne|da|resulta|равен|равно|получается)\b|[èé]\s|=|:|'s\b|[是为為は])"
-    r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,)?[-\s$*\\({\[]*$"
+    r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,|her|him|them|us|you|me)?[-\s$*\\({\[]*$"
 )
 """A number behind this is stated."""
 _AN_ASIDE = re.compile(
@@ -349,7 +349,12 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
                 or ((turned or (concludes and not settled)) and _is_stated(numbers[-1], stop, other_may_be=turned > 0))
             ):
                 other = True
-    return other or (turned == 2 and value is None and mark.text.strip() not in mark.after)
+    if turned < 2 or value is not None or mark.text.strip() in mark.after:
+        return other
+    is_formula = re.search(r"[\d=^]", mark.text) is not None
+    return (
+        other or not is_formula or re.search(r"[\d=^$]", _TURNS.split(" ".join(sentences), maxsplit=1)[-1]) is not None
+    )
 
 
 def _is_stated(number: re.Match[str], stop: int, *, other_may_be: bool) -> bool:

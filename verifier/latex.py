@@ -90,7 +90,7 @@ _REWRITES = [
             r"(?:\s*\{\s*([^{}]*)\s*\}|\s+([A-Za-z])(?![A-Za-z]))",
             r" \1\2",
         ),
-        (r"\\[a-z]+|[<>!~:]=|=<|\\\$", lambda found: _SYNONYMS.get(found[0], found[0])),
+        (r"\\[a-z]+|[<>~:]=|(?<![\dn)])!=|=<|\\\$", lambda found: _SYNONYMS.get(found[0], found[0])),
         (r"\{:\}", ":"),
         (r"(?<![A-Za-z}\]^_])\{([A-Za-z])\}(?=\s*[_^])", r"\1"),
         (r"\\%|(?<![a-zA-Z])(?:percent(?:age)?(?: points?)?|pct)(?![a-zA-Z])", "%"),

@@ -95,7 +95,11 @@ _REJECTED = re.compile(
     r"wrong|incorrect|false|too)\b)"
 )
 """A number, and that it is not the answer."""
-_PLACE = re.compile(r"(?<=\d),?\s+(?:attained|achieved|reached|occurring)\s[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)")
+_PLACE = re.compile(
+    r"(?:(?<=\d),?\s+(?:attained|achieved|reached|occurring)|,\s+\$?\d[\d.,]*%?\s+(?:[a-z]+\s+)?(?:more|less|fewer|[a-z]+er)\s+than)\s"
+    r"[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)"
+)
+"""Where a number is reached, and what it is compared with: `16 years, 4 years older than Ben`."""
 _ASIDE = re.compile(
     r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+(?!(?:and|y|e|et|und|not?|non|nicht)\b)[a-zA-Z/]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
     r"|[,，]?\s*(?:\b(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:(?:and|y|e|et|und|а|и)\s+)?(?:not|no|non|não|nicht|не))\s|而?不是)"
@@ -130,7 +134,7 @@ _COMMAND = re.compile(
 )
 _AFTER_COMMAND = re.compile(r"(?:\s*(?:\\[a-zA-Z]+|[-+*/^_=()\[\]|]|\d+(?:\.\d+)?|[a-z](?![a-z])))*\s*")
 _SENTENCE_END = re.compile(
-    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d)[,;]\s(?![a-z]\s*=|(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|,?\s+(?:because|since|as|so|which|car|puisque|weil|denn|da|ya\s+que|porque|parce\s+que|pois|perché|poiché|так\s+как|потому\s+что)\s|[，。；（]|(?<=\d)\s+[-–—]+\s+(?=[a-z]{3})"
+    r"(?<!i\.e)(?<!e\.g)\.(?=\s|$)|\n|(?<=\d)(?:[,;]\s(?![a-z]\s*=|(?:or|maybe|perhaps|possibly|but\s+(?:it\s+)?(?:may|might|could))\b)(?=[a-z])|;\s(?=\d+\s+[a-z]{2}))|,?\s+(?:because|since|as|so|which|car|puisque|weil|denn|da|ya\s+que|porque|parce\s+que|pois|perché|poiché|так\s+как|потому\s+что)\s|[，。；（]|(?<=\d)\s+[-–—]+\s+(?=[a-z]{3})"
     r"|(?<=\d)\s+(?:when|where|for|with|at(?!\s+(?:most|least)))\s(?!.{0,200}\b(?:when|if|otherwise|or|and\s+\d)\b)"
 )
 _WORD = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff\u0590-\u06ff\u0900-\u0d7f]{2,}")
@@ -194,7 +198,7 @@ _COUNTED = re.compile(
     r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
     r"(?P<what>(?:\s+(?:[gmlshLJNWV](?=[\s,])|(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[^\W\d_]{2,20})){0,4}?)"
     r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|(?<=[A-Za-z])\s+[a-z]{2,12}(?:ed|en|ld)\s+(?:by|into|between|among|from|with|over)\s|\s+of\s+(?:the|them)\b|(?<=[A-Za-z])(?<!percent)\s+of\s+(?=\d)|,\s+(?!and\b|or\b)(?=[a-z])"
-    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base)|por|para|pour|par|für|pro|auf|bei|за|на|в)\s)"
+    r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base)|en|em|por|para|pour|par|für|pro|auf|bei|за|на|в)\s)"
     r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)",
     re.IGNORECASE,
 )
@@ -233,11 +237,11 @@ def _stated(rest: str, numeric: bool) -> str:
 
 def plain_end(text: str) -> str:
     """The last bold words, or what a sentence arrives at, in a message without formulas; empty if there is neither."""
+    yes_or_no = _YES_OR_NO.findall(text)
+    if len(yes_or_no) == 1 and re.match(r"\W*(?:yes|no)\W*[,.;:!]", text, re.IGNORECASE):
+        return str(yes_or_no[0])
     if _FORMULA.search(text) or _COMMAND.search(text):
         return ""
-    yes_or_no = _YES_OR_NO.findall(text)
-    if len(yes_or_no) == 1 and re.match(r"(?:yes|no)\s*[,.;:!]", text, re.IGNORECASE):
-        return str(yes_or_no[0])
     if bold := [match for match in _BOLD.findall(text) if not match.rstrip().endswith(":")]:
         return unwrap(bold[-1])
     derived = [*_DERIVED.finditer(text)]

@@ -33,7 +33,7 @@ _EXCEPT = re.compile(
     r"(?:\s+for)?(?:\s+[a-z]\s*=)?\s+(\S.*)"
 )
 _BOUNDED = re.compile(
-    rf"(?:all|any|every)?\s*{_REALS}(?:\s+[a-z])?\s+(greater|less|larger|smaller|more)\s+than\s+(or\s+equal\s+to\s+)?(\S.*)"
+    rf"(?:all|any|every)?\s*{_REALS}?(?:\s*[a-z])?\s+(greater|less|larger|smaller|more)\s+than\s+(or\s+equal\s+to\s+)?(\S.*)"
 )
 _WHERE = re.compile(
     rf"(?:for\s+)?(?:all|any|every)(?:\s+{_REALS})?(?:\s+[a-z])?\s*,?\s*(?:(?:such\s+that|with|where)\s+)?(?=[a-z]\s*(?:\\ne|\\le|\\ge|[<>]|\\in))"
