@@ -158,18 +158,6 @@ _DOUBTED = re.compile(
     + _SHUT
     + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not?\b[^)\d]{0,3}\)|\s*(?:more|less|fewer)\s+than\s+[$\\(]*\d|n(?:e\s+|')\w+\s+pas\b|(?:(?:st|nd|rd|th)\s+(?:root|power)|squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt|cdot|times|div|cup|cap)(?![a-z]))"
 )
-_RETRACTS = re.compile(
-    _any(
-        r"""retract withdraw take_back (?:disregard|ignore|scratch|strike|replace)_(?:this|that|it|the_above|my)
-        please_disregard forget_(?:this|that|it)(?!_[a-z]) not_(?:done|finished)_yet (?:is|are)n't_done
-        to_be_continued the_check_fails my_bad pas_la_réponse just_(?:a_)?(?:random_)?guess* take_(?:that|this|it)_back
-        correct_myself never_mind but_(?:it_)?(?:isn't|is_not)(?=\s?[.!,;]|$)
-        start_over so_no(?=\s?[.!]|$) chang(?:ed|ing)_my_(?:answer|mind)"""
-    )
-    + r"|ではありません|不是(?!\s*[$\d])|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다"
-)
-"""What takes a mark back wherever it stands behind it, with or without another number."""
-
 # -- what the text behind it arrives at -------------------------------------------------------------------------------
 
 _OPERATES = re.compile(
@@ -177,14 +165,28 @@ _OPERATES = re.compile(
     + r"(?:(?:plus|minus|times(?=\s+(?:the|[$\\(]*\d))|divided\s+by|or(?=\s+[$\\(]*-?\d)|make\s+that)\s|[\s,.…]*(?:or\s+)?(?:is\s+it|more\s+\w+ly|maybe|perhaps|possibly)\s|(?:,\s*[$\\(]*-?[\d.]+[$\\)]*){1,4},?\s+or\s|%\s*of\s|[+*]\s?\d|=(?=\s*-?[\d.,]+[\s$.]*(?:\n|$))|/\s?\d|-\s?\d|\\(?:cdot|times|to|rightarrow)(?![a-z])|[=-]>|[→⇒])"
 )
 _TURNS = re.compile(
-    r"\b(?:(?P<unsays>(?:let\s+(?:me|us)|let's|(?:need|have)\s+to|must)\s+re-?(?:do|try|think|work|count|comput|calculat|consider|examin|evaluat)\w*|wait|w?h?oops|hmm+|hold\s+on|hang\s+on|scratch\s+that|on\s+(?:second\s+thoughts?|reflection)|correction|erratum|unfortunately|sadly|alas|"
-    r"except\s+that|still\s+(?:need|have|must)(?:\s+to)?\s+(?:divide|multiply|subtract|add|double|halve))|"
-    r"sorry|corrected|edit|update|amendment|actually|scratch|strike|nope|nah|changed|revised|crossed|slip|ignore|disregard|"
-    r"(?:revis|chang|correct|updat|amend)\w*\s+(?:\w+\s+){1,3}to(?=[\s$]+-?\d)|"
-    r"or\s+rather|make\s+that(?!\W*$)|i\s+(?:meant|mean)|take\s+(?:that|it)\s+back|just\s+kidding|(?:let's|let\s+me)\s+fix|(?<!common\s)(?<!no\s)mistake|"
-    r"the\s+(?:right|correct|actual|true)\s+(?:(?!option|choice)\w+\s+)?(?:is|(?:should|would)\s+be)(?!\s+\(?[a-e]\b)|(?:no|nein|non|нет)(?=\s*[,.!:]|\s+wait|\s*$)|erreur|perdón|pardon|espera|warte|aspetta|desculpe|en\s+fait|de\s+hecho|in\s+realtà|na\s+verdade|eigentlich|(?:halt|moment)(?=\s?[,.!]))\b|✓|不对|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
+    "(?P<unsays>"
+    + _any(
+        r"""wait w?h?oops hmm+ hold_on hang_on scratch_that on_(?:second_thoughts?|reflection) correction erratum alas sadly
+        unfortunately except_that still_(?:need|have|must)(?:_to)?_(?:divide|multiply|subtract|add|double|halve)
+        (?:let_(?:me|us)|let's|(?:need|have)_to|must)_re-?(?:do|try|think|work|count|comput|calculat|consider|examin|evaluat)*
+        retract withdraw take_back (?:disregard|ignore|scratch|strike|replace)_(?:this|that|it|the_above|my) start_over my_bad
+        please_disregard forget_(?:this|that|it)(?!_[a-z]) not_(?:done|finished)_yet (?:is|are)n't_done to_be_continued
+        the_check_fails just_(?:a_)?(?:random_)?guess* take_(?:that|this|it)_back correct_myself never_mind
+        but_(?:it_)?(?:isn't|is_not)(?=\s?[.!,;]|$) so_no(?=\s?[.!]|$) chang(?:ed|ing)_my_(?:answer|mind) pas_la_réponse"""
+    )
+    + r"|ではありません|不是(?!\s?[$\d])|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다)|"
+    + _any(
+        r"""sorry corrected edit update amendment actually scratch strike nope nah changed revised crossed slip ignore disregard
+        (?:revis|chang|correct|updat|amend)*(?:_\w+){1,3}_to(?=[\s$]+-?\d) or_rather make_that(?!\W?$) i_meant i_mean
+        just_kidding (?:let's|let_me)_fix (?<!common\s)(?<!no\s)mistake (?:no|nein|non|нет)(?=\s?[,.!:]|_wait|\s?$)
+        the_(?:right|correct|actual|true)_(?:(?!option|choice)\w+_)?(?:is|(?:should|would)_be)(?!_\(?[a-e]\b)
+        erreur perdón pardon espera warte aspetta desculpe en_fait de_hecho in_realtà na_verdade eigentlich
+        (?:halt|moment)(?=\s?[,.!])"""
+    )
+    + r"|✓|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
 )
-"""A turn that unsays leaves no answer, unless the text comes back to it."""
+"""A turn; one that unsays leaves no answer, unless the text comes back to it."""
 _BUTS = re.compile(
     r"\b(?:but|however|though|although|yet|unless|instead|whereas|except|pero|aber|mais|però|mas|но|хотя|(?:that|it|this)\s+would\s+be|that(?:'s|\s+is|\s+was)\s+the)\b|但|しかし|하지만"
 )
@@ -246,7 +248,7 @@ def is_denied(mark: Mark) -> bool:
     after = plain.lower()
     if _DOUBTED.match(after) or (is_denied_before and not _restates(mark.text, plain)):
         return True
-    if _RETRACTS.search(after) or _is_cut_off_by_another(mark):
+    if _is_cut_off_by_another(mark):
         return True
     value = literal(_clean(_LABELLED.sub("", mark.text)))
     sentences = re.split(r"(?<=[.!?;])\s+|\n+|(?<=[。！？；])", after)
