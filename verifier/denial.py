@@ -120,7 +120,7 @@ _UNSTATED = re.compile(
         r"""(?:wrong|incorrect|false|erroneous|mistaken|naive)_(?:[a-z]+_)?(?:answer|result|value|solution|count|guess|estimate|
         assumption|approach|method|reasoning|formula|sign) (?:initial|earlier|previous|original|first)_(?:answer|guess|
         attempt|estimate|thought|claim) (?:incorrect|wrong|erroneous|mistaken|naive)ly tempting tempted untrue
-        impossible_that suppose pretend imagine doubt no_way not_(?:[a-z]+_)?(?:the_case|true|right|correct)
+        impossible_that suppose pretend imagine doubt (?:i|we|you|one)_(?:first_)?(?:thought|believed|assumed|expected|guessed) no_way not_(?:[a-z]+_)?(?:the_case|true|right|correct)
         scratch_that by_mistake (?:mistake|error|trap|misconception|wrong|incorrect|false)_(?:is|was|to|would|that|yields|gives|leads|results|produces)
         (?:assum*|if|whether)_(?:that_)?(?:the_)?(?:final_)?(?:answer|result|it)(?:_is|_was|_were|'s)
         (?:differs?|different|differing)_from by_no_means says said claims? claimed gave_me suggested partial_result
@@ -228,9 +228,6 @@ _NUMBER = re.compile(
 )
 _OWN = re.compile(rf"\W*(?:(?:so|but|and|yet|thus|hence|therefore|now)\s+)?[$(\\]*({_NUMBER.pattern})")
 """The value of a mark as a subject: `So 12 fails`."""
-_SUPPOSED = re.compile(
-    r"\b(?:(?:i|we|you|one|it)\s+(?:first\s+)?(?:thought|believed|assumed|expected|guessed)|if\s+(?:i|we|you|one))\b"
-)
 _WHERE = re.compile(r"\b(?:for|when|if|with|at)\s+[$\\(]*[a-z]\s*=\s*$")
 _WHAT_IT_COUNTS = re.compile(r"[\s$*\\)}\].!。！]*(?:[a-z]+[\s.!]*){0,4}")
 
@@ -255,8 +252,6 @@ def is_denied(mark: Mark) -> bool:
     if any(_is_called_wrong(clause, value) for clause in _CLAUSE_BEHIND.split(sentences[0])):
         return True
     hedged = _HEDGED.search(sentence) is not None
-    if _SUPPOSED.search(sentence) and _BUTS.search(sentences[0]) and not _AFFIRMS.search(after):
-        return True
     is_taken_back = any(_is_called_wrong(part, value) for part in sentences)
     is_taken_back = is_taken_back or _arrives_elsewhere(mark, value, sentences, hedged=hedged)
     return is_taken_back and not _restates(mark.text, mark.after[-AFTER_CHARS:])
