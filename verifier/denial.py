@@ -205,9 +205,6 @@ _AN_ASIDE = re.compile(
 _LABEL = re.compile(
     r"[^:]*\b(?:answer|ans|result|total|final|correct\w*|solution|now|better|true|real|proper|actual\w*|updated?|revis\w+|amended|fixed)\b[^:]*:"
 )
-_NAMES_ANSWER = re.compile(
-    r"\b(?:(?:so|thus|hence|therefore|and|while)\s+the\s+(?:[a-z]+\s+)?answer\s+(?:is|must|should)|(?:gives?|is)\s+the\s+(?:[a-z]+\s+)?answer)\b"
-)
 _ALONE = re.compile(r"[-\s$*\\({\[#]*(?:[a-z]\s*=\s*)?")
 _MEANT_OTHERWISE = re.compile(
     r"\b(?:if|would|could|might|had|mistake|wrong|incorrect|many|some|common|not|cannot|rather\s+than|instead\s+of|fails?|rejected?|invalid|"
@@ -323,7 +320,7 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
             continue
         concludes, stop = (
             mark.by != "stated"
-            and (number > 0 or _NAMES_ANSWER.search(sentence))
+            and (number > 0 or "answer" in sentence)
             and _AN_ASIDE.match(sentence) is None
             and value is not None,
             0,

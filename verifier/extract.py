@@ -15,7 +15,6 @@ from verifier.marks import Mark, after_thinking, last_line, last_mark
 from verifier.prose import (
     BOLD_PART,
     MAX_CANDIDATE,
-    SEVERAL_UNITS,
     introduces,
     is_prose,
     last_answer,
@@ -98,8 +97,6 @@ def _unmarked(text: str, numeric: bool) -> Found:
     if not text:
         return _NONE
     is_number = numeric and (len(lines) > 1 or text.startswith("#")) and _NUMBER_ALONE.fullmatch(lines[-1]) is not None
-    if SEVERAL_UNITS.fullmatch(text):
-        return Found(text, "whole")
     if not is_number and len(text) <= MAX_CANDIDATE and not is_prose(text) and not introduces(text, numeric):
         return _NONE if _is_code(text) else Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
     if stated := stated_answer(text, numeric):

@@ -203,7 +203,7 @@ _COUNTED = re.compile(
     re.IGNORECASE,
 )
 """A number with what it counts, and a circumstance: `90 euros for 6 tickets`. A later number is not the answer."""
-SEVERAL_UNITS = re.compile(
+_SEVERAL_UNITS = re.compile(
     r"\s*\d+\s+(?:hours?|minutes?|days?|weeks?|feet|foot|yards?|pounds?)(?:,?\s+and)?\s+\d+\s+[a-z]{2,10}\s*",
     re.IGNORECASE,
 )
@@ -219,7 +219,7 @@ def _stated(rest: str, numeric: bool) -> str:
     value = _OR_VALUE.fullmatch(sentence)
     if value and _UNDONE.search(value["undone"]) and not re.fullmatch(r"[-\d\s/.]+", value["undone"]):
         return value["value"]
-    if SEVERAL_UNITS.fullmatch(sentence):
+    if _SEVERAL_UNITS.fullmatch(sentence):
         return sentence.strip()
     sentence = _ASIDE.sub(lambda aside: aside["number"], sentence) if numeric else sentence
     if (formula := _FORMULA.match(rest)) and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
