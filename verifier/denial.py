@@ -69,7 +69,10 @@ _JUDGED = re.compile(
     rf"(?!\s+{_any('for when if in unless to that whether how why')})"
 )
 _CLAUSE_END = re.compile(
-    r"[,;:()\n]|" + _any("of who where when if because since unless as but which while to(?!_be|_an?_)")
+    r"[,;:()\n]|"
+    + _any(
+        "of who where when if because since unless as but which while to(?!_be|_an?_) (?:can|may|might)_(?:make|contain)"
+    )
 )
 _ABOUT = re.compile(
     r"[^\w✗✘❌]*(?:(?:"
@@ -123,7 +126,7 @@ _UNSTATED = re.compile(
         impossible_that suppose pretend imagine doubt (?:i|we|you|one)_(?:first_)?(?:thought|believed|assumed|expected|guessed) no_way not_(?:[a-z]+_)?(?:the_case|true|right|correct)
         scratch_that by_mistake (?:mistake|error|trap|misconception|wrong|incorrect|false)_(?:is|was|to|would|that|yields|gives|leads|results|produces)
         (?:assum*|if|whether)_(?:that_)?(?:the_)?(?:final_)?(?:answer|result|it)(?:_is|_was|_were|'s)
-        (?:differs?|different|differing)_from by_no_means says said claims? claimed gave_me suggested partial_result
+        (?:differs?|different|differing)_from by_no_means says said (?<!\bi\s)(?<!\bwe\s)claims? claimed gave_me suggested partial_result
         auxiliary rule[ds]?_out possible_answers? would_(?:write|answer|say|argue) i_originally under_no_circumstances in_no_(?:case|way) might_(?:think|guess|say)
         (?:some|many|others|people|students)_(?:[a-z]+_)?(?:get|say|write|think|claim|believe|guess|answer)
         (?:they|he|she|most|everyone)_(?:[a-z]+_)?(?:say|think|claim|believe|guess|argue)s? answer_key"""
@@ -156,7 +159,7 @@ _HEDGED = re.compile(
 _DOUBTED = re.compile(
     r"[\s$)*\\\]},?:.…→–—|-]*(?:wait\b[\s,.!-]*)?(?:(?:no(?:\s+wait)?|nope|nah|oops|sorry|an?\s+(?:mistake|error|slip|typo))\b\s*(?:[,.!:|]|$)|wait[\s.!…]*$)|"
     + _SHUT
-    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not?\b[^)\d]{0,3}\)|\s*(?:more|less|fewer)\s+than\s+[$\\(]*\d|n(?:e\s+|')\w+\s+pas\b|(?:(?:st|nd|rd|th)\s+(?:root|power)|squared|cubed|factorial|halves|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt|cdot|times|div|cup|cap)(?![a-z]))"
+    + r"(?:\?(?!\s*(?:yes|yeah|yep|correct|indeed|right|sure|true|so)\b)|[✗✘❌×]|\(not?\b[^)\d]{0,3}\)|\s*(?:more|less|fewer)\s+than\s+[$\\(]*\d|n(?:e\s+|')\w+\s+pas\b|(?:(?:st|nd|rd|th)\s+(?:root|power)|squared|cubed|factorial|halves|remainder(?=\s+[$\\(]*\d)|or\s+so\s+more|and\s+(?:an?|\w+)\s+(?:hal(?:f|ves)|thirds?|quarters?))\b|[<>≠]\s*[\dA-Za-z]|!\$(?!\$)|\^\s*\{?\d|\\(?:neq?|lt|gt|cdot|times|div|cup|cap)(?![a-z]))"
 )
 # -- what the text behind it arrives at -------------------------------------------------------------------------------
 

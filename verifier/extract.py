@@ -38,7 +38,7 @@ _CODE = re.compile(
 )
 """An expression of a programming language, such as `run() or 8` and `5 if False else 8`: code is no answer."""
 _NUMBER_ALONE = re.compile(
-    r"[ \t]*(?:#{1,6}[ \t]+)?(?:\*\*|\$|\\\()?[ \t]*(?:=[ \t]*)?[-+\u2212]?[$€£]?[ \t]?\d(?:[\d.,/]*\d)?[ \t]?(?:%|[A-Za-z°]{1,12})?[ \t]*(?:\*\*|\$|\\\))?\.?[ \t]*"
+    r"[ \t]*(?:#{1,6}[ \t]+)?(?:\*\*|\$\$?|\\\()?[ \t]*(?:=[ \t]*)?[-+\u2212]?[$€£]?[ \t]?\d(?:[\d.,/]*\d)?[ \t]?(?:%|[A-Za-z°]{1,12})?[ \t]*(?:\*\*|\$\$?|\\\))?\.?[ \t]*"
 )
 _STRUCK = re.compile(
     r"<!--.{0,2000}?-->|~~[^~\n]{1,200}~~|<(?P<tag>del|s|strike)>[^<>]{0,200}</(?P=tag)>", re.IGNORECASE | re.DOTALL

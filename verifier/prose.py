@@ -25,7 +25,7 @@ _SAID = [
         r"final\s+answer" + _SAYS,
         r"\banswer" + _SAYS,
         r"(?:答案|réponse|respuesta|resposta|risposta|antwort|ответ|lösung|ergebnis|soluci[óo]n|solução|soluzione|resultado|résultat|risultato|результат)[^.\n:：=。是为]{0,40}?"
-        r"(?:[:：=是为]|\best\b|\bes\b|\bist\b|\bè\b|\bé\b)\s*(?=\S)",
+        r"(?:[:：=是为]|\b(?:est|es|ist|lautet|è|é)\b)\s*(?=\S)",
         r"\b(?:solution|result|option|choice)" + _SAYS,
     )
 ]
@@ -96,7 +96,7 @@ _REJECTED = re.compile(
 )
 """A number, and that it is not the answer."""
 _PLACE = re.compile(
-    r"(?:(?<=\d),?\s+(?:attained|achieved|reached|occurring)|,\s+\$?\d[\d.,]*%?\s+(?:[a-z]+\s+)?(?:more|less|fewer|[a-z]+er)\s+than)\s"
+    r"(?:(?<=\d),?\s+(?:attained|achieved|reached|occurring)|,\s+(?:\$?\d[\d.,]*%?\s+(?:[a-z]+\s+)?(?:more|less|fewer|[a-z]+er)\s+than|(?:up|down)\s+from))\s"
     r"[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)"
 )
 """Where a number is reached, and what it is compared with: `16 years, 4 years older than Ben`."""
