@@ -181,7 +181,7 @@ _TURNS = re.compile(
     + r"|ではありません|不是(?!\s?[$\d])|不对|неверно|неправильно|は(?:間違|誤)|아니라|아닙니다)|"
     + _any(
         r"""sorry corrected edit update amendment actually scratch strike nope nah changed revised crossed slip ignore disregard
-        (?:revis|chang|correct|updat|amend)*(?:_\w+){1,3}_to(?=[\s$]+-?\d) or_rather make_that(?!\W?$) i_meant i_mean
+        (?:revis|chang|correct|updat|amend)*(?:_\w+){1,3}_to(?=[\s$]+-?\d) or_rather make_that(?!\W?$) i_meant i_mean (?:they|it|this|that)_(?:is|are|was|were|do|does|did)(?:n't|_not)(?=\s?[.!,;])
         just_kidding (?:let's|let_me)_fix (?<!common\s)(?<!no\s)mistake (?:no|nein|non|нет)(?=\s?[,.!:]|_wait|\s?$)
         the_(?:right|correct|actual|true)_(?:(?!option|choice)\w+_)?(?:is|(?:should|would)_be)(?!_\(?[a-e]\b)
         erreur perdón pardon espera warte aspetta desculpe en_fait de_hecho in_realtà na_verdade eigentlich
@@ -219,7 +219,7 @@ _LEAD = re.compile(
 _LABELLED = re.compile(r"^\s*[A-Za-z]\s*=")
 _CONCLUDES = re.compile(r"\W*(?:so|thus|hence|therefore)\b(?!.*(?:\b(?:if|had|not|cannot)\b|n't))")
 _AFFIRMS = re.compile(
-    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)\b|\b(?:matches|verif\w+|confirm\w*|checks?\s+out|works|consistent)\b"
+    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)|matches|verif\w+|confirm\w*|checks?\s+out|makes\s+sense|works|consistent)\b"
 )
 _NOTHING = re.compile(r"\bno\s+(?:such\s+\w+|solutions?|answer)\b|\bno\s+\w+\s+exists?\b")
 _NUMBER = re.compile(
@@ -316,10 +316,10 @@ def _is_denied_before(sentence: str) -> bool:
 def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], *, hedged: bool) -> bool:
     """Whether the text turns, or concludes, and then states another number than that of the box."""
     turned = 2 if value is not None and _OPERATES.match(mark.after.lower()) else int(hedged)  # 1: but, 2: wait
-    other = settled = False
+    unsaid = other = settled = False
     for number, sentence in enumerate(sentences):
         if _AFFIRMS.search(sentence) and not _MEANT_OTHERWISE.search(sentence):
-            turned, other = 0, False
+            turned, unsaid = 0, False
             continue
         concludes, stop = (
             mark.by != "stated"
@@ -335,22 +335,26 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
             turned = max(turned, turn)
             if turned and _NOTHING.search(clause):
                 return True
-            other = other or any(turn["unsays"] for turn in turns)
+            unsaid = unsaid or any(turn["unsays"] for turn in turns)
             is_meant = _CONCLUDES.match(sentence) or not _MEANT_OTHERWISE.search(clause)
             numbers = [] if not is_meant else [*_NUMBER.finditer(sentence, start, stop)]
             same = _is_same(value, numbers[-1][0]) if numbers else None
             if same and not turn:
-                turned, other, settled = 0, False, True
+                turned, unsaid, other, settled = 0, False, False, True
             elif same is False and (
                 turned == 2
                 or ((turned or (concludes and not settled)) and _is_stated(numbers[-1], stop, other_may_be=turned > 0))
             ):
-                other = True
+                is_check = sentence[: numbers[-1].start()].rstrip(" $").endswith("=")
+                unsaid, other = unsaid or is_check, other or not is_check
     if turned < 2 or value is not None or mark.text.strip() in mark.after:
-        return other
+        return unsaid or other
     is_formula = re.search(r"[\d=^]", mark.text) is not None
     return (
-        other or not is_formula or re.search(r"[\d=^$]", _TURNS.split(" ".join(sentences), maxsplit=1)[-1]) is not None
+        unsaid
+        or other
+        or not is_formula
+        or re.search(r"[\d=^$]", _TURNS.split(" ".join(sentences), maxsplit=1)[-1]) is not None
     )
 
 

@@ -46,7 +46,7 @@ _DENIED = re.compile(
     r"\s+(?:of\s+)?(?:the\s+)?$|\b(?:wrong|incorrect)\s+(?:\w+\s+){0,2}(?:is|was|be|of|:)?\s*$"
     r"|[^,\d\s]\s+or\s*$|(?:(?<![<>=-])[<>≠≤≥]|!=|\bdivisible\s+by|\bdivides)\s*$"
     r"|(?:\b(?:squares?|cubes?|roots?|reciprocal|inverse|opposite|logarithm|log|factorial|multiples?|divisors?|digit\s+sum|out|"
-    r"thirds?|quarters?|percent)|%)\s+of\s+(?:the\s+)?$",
+    r"thirds?|quarters?|percent)|%)\s+of\s+(?:the\s+)?$|,\s+who(?:se)?\b[^.;\n]*$",
     re.IGNORECASE,
 )
 """What makes the number that follows another thing than the answer."""
@@ -289,7 +289,8 @@ def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.M
         between = " " + between.lstrip("^)% ")
         counts = re.search(r"[$€£]\s?\d|\d%?\s[A-Za-z]", text[before.start() : before.end() + 3])
         has_unit = re.match(r"[^A-Za-z]*\s?[A-Za-z]|(?:1[5-9]|20)\d\d\W*$", text[last.start() : last.end() + 3])
-        is_aside = _BY_DOING.search(between) or (_CIRCUMSTANCE.search(between) and has_unit)
+        is_time = re.match(r"[\d:]+\s?[ap]\.?m\b", text[last.start() : last.end() + 5])
+        is_aside = is_time or _BY_DOING.search(between) or (_CIRCUMSTANCE.search(between) and has_unit)
         is_new = _NEW_STATEMENT.search(_PASSIVE.sub(" ", between)) or not counts
         if not _DIVIDED.fullmatch(between) and (is_new or not is_aside):
             break
