@@ -7,6 +7,7 @@ sets 11 to 14). Rules of language have no end: ask for a box.
 import re
 
 from verifier.latex import matching, unwrap, without_commands
+from verifier.literals import literal
 
 LAST_CHARS = 5_000
 """Where the last formula or number is looked for, from the end."""
@@ -203,10 +204,6 @@ _COUNTED = re.compile(
     re.IGNORECASE,
 )
 """A number with what it counts, and a circumstance: `90 euros for 6 tickets`. A later number is not the answer."""
-_SEVERAL_UNITS = re.compile(
-    r"\s*\d+\s+(?:hours?|minutes?|days?|weeks?|feet|foot|yards?|pounds?)(?:,?\s+and)?\s+\d+\s+[a-z]{2,10}\s*",
-    re.IGNORECASE,
-)
 _OR_VALUE = re.compile(r"(?P<undone>[^,]{1,60}),\s+or\s+(?P<value>[-−$]?\d[\d,.]*)\s*")
 
 
@@ -219,7 +216,7 @@ def _stated(rest: str, numeric: bool) -> str:
     value = _OR_VALUE.fullmatch(sentence)
     if value and _UNDONE.search(value["undone"]) and not re.fullmatch(r"[-\d\s/.]+", value["undone"]):
         return value["value"]
-    if _SEVERAL_UNITS.fullmatch(sentence):
+    if (number := literal(sentence)) and number.compound:
         return sentence.strip()
     sentence = _ASIDE.sub(lambda aside: aside["number"], sentence) if numeric else sentence
     if (formula := _FORMULA.match(rest)) and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
