@@ -292,9 +292,9 @@ def _judges(sentence: str, value: Literal | None) -> bool:
 
 def _is_cut_off_by_another(mark: Mark) -> bool:
     """Whether a box with another content was begun behind a mark."""
-    begun = [*BOX.finditer(mark.after)]
-    content = mark.after[begun[-1].end() :].lstrip("{ ").rstrip() if begun else ""
-    return not mark.text.strip().startswith(content)
+    *between, content = BOX.split(mark.after)
+    is_listed = between and re.fullmatch(r"\W*(?:and|or)(?:\s+then)?\W*", between[0])
+    return bool(between) and not is_listed and not mark.text.strip().startswith(content.strip("{ \n"))
 
 
 def _restates(box: str, text: str) -> bool:
