@@ -243,17 +243,16 @@ def is_denied(mark: Mark) -> bool:
         return is_denied_before
     plain = _MARKUP.sub(" ", mark.after[:AFTER_CHARS].replace(r"\!", ""))
     after = plain.lower()
-    if _DOUBTED.match(after) or (is_denied_before and not _restates(mark.text, plain)):
-        return True
-    if _is_cut_off_by_another(mark):
+    is_denied_before = is_denied_before and not _restates(mark.text, plain)
+    if is_denied_before or _DOUBTED.match(after) or _is_cut_off_by_another(mark):
         return True
     value = literal(_clean(_LABELLED.sub("", mark.text)))
     sentences = re.split(r"(?<=[.!?;])\s+|\n+|(?<=[。！？；])", after)
     if any(_is_called_wrong(clause, value) for clause in _CLAUSE_BEHIND.split(sentences[0])):
         return True
     hedged = _HEDGED.search(sentence) is not None
-    is_taken_back = any(_is_called_wrong(part, value) for part in sentences)
-    is_taken_back = is_taken_back or _arrives_elsewhere(mark, value, sentences, hedged=hedged)
+    is_wrong = any(_is_called_wrong(part, value) for part in sentences)
+    is_taken_back = is_wrong or _arrives_elsewhere(mark, value, sentences, hedged=hedged)
     return is_taken_back and not _restates(mark.text, mark.after[-AFTER_CHARS:])
 
 
@@ -321,13 +320,8 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
         if _AFFIRMS.search(sentence) and not _MEANT_OTHERWISE.search(sentence):
             turned, unsaid = 0, False
             continue
-        concludes, stop = (
-            mark.by != "stated"
-            and (number > 0 or "answer" in sentence)
-            and _AN_ASIDE.match(sentence) is None
-            and value is not None,
-            0,
-        )
+        goes_on = mark.by != "stated" and (number > 0 or "answer" in sentence)
+        concludes, stop = goes_on and value is not None and _AN_ASIDE.match(sentence) is None, 0
         for clause in re.split(r"(?<=[,:])(?=\s)|(?=\sand\s)", sentence):
             start, stop = stop, stop + len(clause)
             turns = [*_TURNS.finditer(clause)]
