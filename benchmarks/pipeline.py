@@ -169,9 +169,9 @@ def latencies(topics: RunTopics) -> dict[str, list[float]]:
     return {stage: [round(float(value), 4) for value in quantiles[:, i]] for i, stage in enumerate(stages)}
 
 
-def job_of(python: str, module: str, size: int) -> dict[str, float]:
+def job_of(python: str, module: str, size: int, *options: str) -> dict[str, Any]:
     """The figures that another program prints as its last line."""
-    command = [python, "-m", f"benchmarks.{module}", RECIPE, str(size)]
+    command = [python, "-m", f"benchmarks.{module}", RECIPE, str(size), *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -227,7 +227,7 @@ def main() -> None:
         config = load(RECIPE, arguments)
         steady, latency = run_job(config, arguments, broker.bootstrap_servers)
     figures = {"machine": facts, "load": load_average(), "tax_ms": tax(steady), **asdict(steady), "latency_s": latency}
-    others: dict[str, dict[str, float]] = {}
+    others: dict[str, dict[str, Any]] = {}
 
     def keep() -> None:
         if options.out:
