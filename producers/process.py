@@ -6,15 +6,19 @@ Measured with a 0.8 M-parameter model, 2 cores, seconds until the engine is read
     two processes, no inductor, forked                          13 / 13, of which 10 import vLLM
 """
 
+import atexit
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from stream.errors import UserError
@@ -46,6 +50,9 @@ CPU = {
     "OMP_NUM_THREADS": "1",
 }
 """The same for machines without a GPU."""
+
+SOCKETS = "VLLM_RPC_BASE_PATH"
+"""Where vLLM puts three sockets for each engine, and leaves them."""
 
 
 _original_body: Callable[..., None] | None = None
@@ -97,6 +104,18 @@ def prepare_environment() -> bool:
     for name, value in (QUIET | CPU if on_cpu() else QUIET).items():
         os.environ.setdefault(name, value)
     return on_cpu() and (_importing is not None or "torch" not in sys.modules)
+
+
+def _make_folder_of_sockets() -> None:
+    """Unless one is named, make one that goes when this process ends, or, where it is killed, when the engine ends."""
+    if SOCKETS not in os.environ:
+        os.environ[SOCKETS] = folder = tempfile.mkdtemp(prefix=_prefix(os.getpid()))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _prefix(pid: int) -> str:
+    """Of the name of a process's folder of sockets."""
+    return f"rucksack-{pid}-"
 
 
 @contextmanager
@@ -155,6 +174,7 @@ def start_llm(settings: dict[str, Any], forked: bool) -> "AsyncLLM":
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    _make_folder_of_sockets()
     try:
         arguments: AsyncEngineArgs = AsyncEngineArgs(
             logprobs_mode="processed_logprobs",
@@ -223,4 +243,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None, "the engine's process was started by multiprocessing"
     parent.join()
+    sockets = Path(os.environ.get(SOCKETS, ""))
+    if parent.pid is not None and sockets.name.startswith(_prefix(parent.pid)):  # killed, it has not removed them
+        shutil.rmtree(sockets, ignore_errors=True)
     os._exit(1)

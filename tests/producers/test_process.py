@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from factories import make_job
 
 from infra.supervisor import FINAL_EXIT_CODES
 from producers.engine import EngineDied
+from producers.process import SOCKETS
 from stream.codec import decode
 from stream.kafka import KafkaBroker
 from stream.launch import WORKER_VARIABLE
@@ -53,11 +55,16 @@ class Started:
         self.helpers = psutil.Process(self.process.pid).children(recursive=True)
         return bool(self.helpers)
 
+    def sockets(self) -> list[Path]:
+        """The folders in which its engine has sockets."""
+        return [*Path(tempfile.gettempdir()).glob(f"rucksack-{self.process.pid}-*")]
+
     def wait(self) -> int:
-        """Its exit code, once it and its helpers are gone."""
+        """Its exit code, once it and its helpers are gone, with all that they had."""
         code = self.process.wait(120)
         _, alive = psutil.wait_procs(self.helpers, timeout=10)
         assert alive == []
+        assert self.sockets() == []
         return code
 
 
@@ -72,9 +79,12 @@ class World:
     def start(self, name: str) -> Started:
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:
+            variables = {
+                key: value for key, value in os.environ.items() if key != SOCKETS
+            }  # an engine of this process's
             process = subprocess.Popen(
                 [sys.executable, "-m", "producers", str(self.recipe)],
-                env=os.environ | {WORKER_VARIABLE: name, "OMP_NUM_THREADS": "1"},
+                env=variables | {WORKER_VARIABLE: name, "OMP_NUM_THREADS": "1"},
                 stdout=output,
                 stderr=output,
             )
@@ -133,6 +143,7 @@ def producers(world: World) -> Iterator[list[Started]]:
 def test_nothing_is_lost_when_engines_and_producers_die(world, producers):
     engine_dies, is_killed, goes_on = producers
     assert [len(producer.helpers) for producer in producers] == [1, 1, 1]
+    assert [len(producer.sockets()) for producer in producers] == [1, 1, 1]
     for number in range(NUM_GROUPS):
         job = make_job(f"p{number}.0000", NUM_ROLLOUTS, sampling=Sampling(max_tokens=100))
         world.topics.send(JOBS, job.group_id, job, partition=number % 3)
