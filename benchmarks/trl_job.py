@@ -101,6 +101,7 @@ def main() -> None:
             lr_scheduler_type="constant" if options.constant else "linear", per_device_train_batch_size=PROMPTS * COMPLETIONS,
             num_generations=COMPLETIONS, beta=0.0, max_completion_length=config.sampling.max_tokens, save_strategy="no",
             report_to=[], logging_steps=20, use_vllm=options.vllm, vllm_mode="colocate",
+            gradient_checkpointing=False,  # TRL's default saves memory, and costs a quarter of its speed here
             vllm_max_model_length=config.producer.max_model_len,
         )  # fmt: skip
         model = AutoModelForCausalLM.from_pretrained(config.run.model)

@@ -50,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     problems: list[Problem] = []
     prompts = list(_prompts(options, problems))
     num_prompts = len(prompts) + len(problems)
+    if not num_prompts:
+        raise UserError(
+            f"{options.source} has no prompt; expected one in each line, e.g. "
+            '{"prompt": "What is 12 + 30?", "answer": "42"}'
+        )
     problems += check_prompts(prompts)
     problems.sort(key=lambda problem: (problem.source, problem.number))  # unreadable lines were found before the others
     for line in folded(problems):

@@ -162,6 +162,12 @@ def test_golds_of_math_strict_are_answers_to_themselves_without_a_mark(
     assert output.err.endswith("\n2 prompts, 1 with problems\n")
 
 
+def test_an_empty_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    assert main(["prompts", "check", str(tmp_path / "empty.jsonl")]) == 2
+    assert "empty.jsonl has no prompt; expected one in each line, e.g. {" in capsys.readouterr().err
+
+
 def test_an_empty_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prompts", "check", str(tmp_path)]) == 2
     assert f"the folder {tmp_path} has no file that ends in .parquet" in capsys.readouterr().err
