@@ -33,7 +33,7 @@ _ANNOUNCED = re.compile(
     rf"|\b(?i:choose|chose|picks?|select(?:ed)?|go(?:ing)?\s+with|say|guess|corresponds?\s+to|match(?:es)?|supports?)\b|{_ANSWER}(?=[\s(】]*[(A-Z])|选择?)(?P<between>{_PROSE}{{0,40}}?){_LETTERS}"
 )
 _RIGHT = re.compile(
-    rf"{_LETTERS}\s+(?:(?:is|are|must\s+be)\s+(?:(?!not\b|part|almost|near)[a-z]+\s+){{0,2}}?(?:correct|right|true|best|one(?!\s+of)|answer(?!\s+to))\b|(?:satisf(?:y|ies)|works?|holds?|fits?|matches|remains)\b)"
+    rf"{_LETTERS}\s+(?:(?:is|are|must\s+be)\s+(?:(?!not\b|part|almost|near)[a-z]+\s+){{0,2}}?(?:correct|right|true|best|better|one(?!\s+of)|answer(?!\s+to))\b|(?:satisf(?:y|ies)|works?|holds?|fits?|matches|remains)\b)"
 )
 _OTHERS = re.compile(r"\b(?i:students?|people|many|most|some|others|they|you|anyone)\s+(?:(?!the\b)[a-z]+\s+){0,3}$")
 """Who says what the message need not mean: `Many would say D`."""

@@ -52,7 +52,7 @@ _WRONG = (
     + _any(
         r"""wrong incorrect* false mistake* erroneous errors? misconception faulty scrap*(?:_th[ai][ts])?+ dismissed retracted discard amend* blunder oversight fallacy flawed deleted removed cancelled void invalid impossible absurd nonsense bogus garbage
         inconsistent contradict* violat* fail(?:s|ed)? disagree doubt guess* (?:typo|misprint)(?:_for)?+ slip bug lie trap
-        refuted off_by mixed_up confus* forgot forgets? overlook* neglect* miss(?:es|ed) mis(?:read|count|calc|took|under|appl|interp|cop)*
+        refuted off_by mixed_up confus* forgot forgets? overlook* neglect* ignor* miss(?:es|ed) mis(?:read|count|calc|took|under|appl|interp|cop)*
         (?:over|under|double)[\s-]?(?:count|estimat)* too_(?:large|small|big|high|low|many|few|much|little|long|short) needs?_to_be
         (?:should|ought_to)(?:_be|(?:_have|'ve)_been) (?:[a-z]+_){1,2}than_the_(?:[a-z]+_)?(?:answer|result|value)
         rejected discarded excluded extraneous obsolete outdated withdrawn superseded ruled_out crossed_out
@@ -187,14 +187,14 @@ _TURNS = re.compile(
         erreur perdón pardon espera warte aspetta desculpe en_fait de_hecho in_realtà na_verdade eigentlich
         (?:halt|moment)(?=\s?[,.!])"""
     )
-    + r"|✓|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
+    + r"|等等|等一下|其实|いや|待って|[\d)]\s*(?:≠|\\neq?(?![a-z]))\s*[1-9]"
 )
 """A turn; one that unsays leaves no answer, unless the text comes back to it."""
 _BUTS = re.compile(
     r"\b(?:but|however|though|although|yet|unless|instead|whereas|except|pero|aber|mais|però|mas|но|хотя|(?:that|it|this)\s+would\s+be|that(?:'s|\s+is|\s+was)\s+the)\b|但|しかし|하지만"
 )
 _STATES = re.compile(
-    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at|becomes?|leaving|end\s+up\s+with|expected|so|thus|es|est|ist|sind|sont|son|ergibt|donne|da|resulta|равен|равно|получается)\b|[èé]\s|=|:|'s\b|[是为為は])"
+    r"(?:\b(?:is|are|be|equals?|gives?|giving|get|obtain|find|leaves?|have|has|was|were|read|answer|need|requires?|candidate|hence|says|arrive\s+at|becomes?|leaving|end\s+up\s+with|expected|so|thus|therefore|es|est|ist|sind|sont|son|ergibt|donne|da|resulta|равен|равно|получается)\b|[èé]\s|=|:|'s\b|[是为為は])"
     r"\s*(?:[a-z]+ly|therefore|thus|then|a\s+total\s+of|now|the\s+next\s+candidate,|her|him|them|us|you|me)?[-\s$*\\({\[]*$"
 )
 """A number behind this is stated."""
@@ -217,9 +217,10 @@ _LEAD = re.compile(
     r"\W*(?!(?:if|had|were|when|unless|otherwise|suppose|without|for|with)\b)(?:[^\W\d]+['’\s]+){0,2}[^\W\d]+[,:]\**\s+"
 )
 _LABELLED = re.compile(r"^\s*[A-Za-z]\s*=")
+_ASKS = re.compile(r"answer|\b(?:asked|want(?:s|ed)?|looking\s+for|need(?:s|ed)?)\b")
 _CONCLUDES = re.compile(r"\W*(?:so|thus|hence|therefore)\b(?!.*(?:\b(?:if|had|not|cannot)\b|n't))")
 _AFFIRMS = re.compile(
-    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)|matches|verif\w+|confirm\w*|checks?\s+out|makes\s+sense|works|consistent)\b"
+    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)|matches|verifi\w+|(?<=\w\s)verify|confirm\w*|checks?\s+out|makes\s+sense|works|consistent)\b|✓"
 )
 _NOTHING = re.compile(r"\bno\s+(?:such\s+\w+|solutions?|answer)\b|\bno\s+\w+\s+exists?\b")
 _NUMBER = re.compile(
@@ -251,7 +252,7 @@ def is_denied(mark: Mark) -> bool:
     if any(_is_called_wrong(clause, value) for clause in _CLAUSE_BEHIND.split(sentences[0])):
         return True
     hedged = _HEDGED.search(sentence) is not None
-    is_wrong = any(_is_called_wrong(part, value) for part in sentences)
+    is_wrong = any(_is_called_wrong(part, value) for whole in sentences for part in re.split(r"\b(?=so\b)", whole))
     is_taken_back = is_wrong or _arrives_elsewhere(mark, value, sentences, hedged=hedged)
     return is_taken_back and not _restates(mark.text, mark.after[-AFTER_CHARS:])
 
@@ -320,7 +321,7 @@ def _arrives_elsewhere(mark: Mark, value: Literal | None, sentences: list[str], 
         if _AFFIRMS.search(sentence) and not _MEANT_OTHERWISE.search(sentence):
             turned, unsaid = 0, False
             continue
-        goes_on = mark.by != "stated" and (number > 0 or "answer" in sentence)
+        goes_on = mark.by != "stated" and (number > 0 or _ASKS.search(sentence))
         concludes, stop = goes_on and value is not None and _AN_ASIDE.match(sentence) is None, 0
         for clause in re.split(r"(?<=[,:])(?=\s)|(?=\sand\s)", sentence):
             start, stop = stop, stop + len(clause)

@@ -41,7 +41,7 @@ _CURRENCY = r"\$|€|£|¥|₹|₽|USD|EUR|GBP|Rs\.?"
 _PREFIX = re.compile(rf"([+-]?)\s*({_CURRENCY})\s*(?=[\d.\\+-])")
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
           "bn": 10**9, "tn": 10**12, "lakh": 10**5, "crore": 10**7}  # fmt: skip
-_UNIT_WORD = re.compile(r"[A-Za-zµμΩ°€£¥$₹]+\.?|[\u3400-\u9fff]{1,4}")
+_UNIT_WORD = re.compile(r"(?:[^\W\d_\u3400-\u9fff]|[°€£¥$₹])+\.?|[\u3400-\u9fff]{1,4}")
 _NOT_UNITS = frozenset(
     """or and to not nor minus plus times divided over factorial squared cubed if but mod modulo than less more half
     halves ish third thirds quarter quarters of choose permute is are was else either between from through

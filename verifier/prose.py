@@ -103,7 +103,7 @@ _PLACE = re.compile(
 """Where a number is reached, and what it is compared with: `16 years, 4 years older than Ben`."""
 _ASIDE = re.compile(
     r"(?P<number>(?<![\d.,/])\d[\d.,/]*+%?(?:\s+(?!(?:and|y|e|et|und|not?|non|nicht)\b)[a-zA-Z/]+){0,2})(?:\s+\((?!\s*(?:or|maybe|perhaps|possibly|either)\b)[^()\n]{1,100}\)"
-    r"|[,，]?\s*(?:\b(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:(?:and|y|e|et|und|а|и)\s+)?(?:not|no|non|não|nicht|не))\s|而?不是)"
+    r"|\s*[,，]?\s*(?:\b(?:rather\s+than|instead\s+of|as\s+opposed\s+to|(?:(?:and|y|e|et|und|а|и)\s+)?(?:not|no|non|não|nicht|не))\s|而?不是)"
     r"\s*[-−$]?\d(?:[\d.,/]*\d)?%?)(?=[\s.,;!。]|$)"
 )
 """What a number is explained or contrasted with: `7 (many say 8)`, `7, not 8`."""
