@@ -22,7 +22,7 @@ _TRANSPOSE = r"[a-z]\s*\^\s*\{?\s*(?:T|\\top|\\intercal)(?![a-z])\s*\}?"
 _ROW_TIMES = re.compile(rf"{_TRANSPOSE}\s*[A-Za-z]|(?<![A-Za-z\\])[A-Za-z]\s*{_TRANSPOSE}")
 """A transposed vector in a product, whose order counts."""
 _PERIOD = re.compile(
-    r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
+    r"(?=.*(?:\\pi(?![a-z])|°))(?:[\d\s+*/(){}°-]|\(-1\)\s*\^|(?<![A-Za-z\\])[a-z](?![a-z])|\\(?:pi|frac|cdot|times)(?![a-z]))+"
 )
 """A sum with a period in it; a letter under a function or a power is no free one."""
 _NAME = re.compile(r"\(?\s*[A-Za-z]\s*\)?\.?")
