@@ -371,7 +371,7 @@ def _is_same(value: Literal | None, text: str) -> bool | None:
         return None if number is None and "\\pm" not in text else False
     if number.value.denominator == value.value.denominator == 1 and number.percent == value.percent:
         return number.value == value.value
-    if any(abs(number.value * scale - value.value) * 50 <= abs(value.value) for scale in (Fraction(1, 100), 1, 100)):
+    if any(abs(number.value * scale - value.value) * 100 <= abs(value.value) for scale in (Fraction(1, 100), 1, 100)):
         return True
     return None if number.percent > value.percent else False
 

@@ -40,7 +40,7 @@ _KINDS: tuple[tuple[dict[str, int], dict[str, str]], ...] = (
     ({"cal": 1}, {"cal calorie": "1", "kcal kilocalorie": "1000"}),
     ({"$": 1}, {"$ USD dollar": "1", "cent ¢": "0.01"}),
     *(({names.split()[0]: 1}, {names: "1"}) for names in ("mol mole", "Ω ohm", "V volt", "A ampere amp", "€ EUR euro",
-      "£ GBP", "¥ yen", "° deg degree", "rad radian", "°C", "°F", "K kelvin", "acre", "ton")),
+      "£ GBP", "¥ yen", "a.m am AM A.M", "p.m pm PM P.M", "° deg degree", "rad radian", "°C", "°F", "K kelvin", "acre", "ton")),
 )  # fmt: skip
 _UNITS = {names.split()[0]: (Fraction(size), powers) for powers, sizes in _KINDS for names, size in sizes.items()}
 _NAMES = {name: names.split()[0] for _, sizes in _KINDS for names in sizes for name in names.split()}
