@@ -39,7 +39,7 @@ _OTHERS = re.compile(r"\b(?i:students?|people|many|most|some|others|they|you|any
 """Who says what the message need not mean: `Many would say D`."""
 _IF = re.compile(r"(?<![Ee]ven )\b[Ii]f\b")
 _ENDS = re.compile(
-    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|which\s+is|must\s+be|that's|but|namely|rather|no(?=,)|sorry(?=,)|mean|meant|make\s+that|(?:leav(?:es|ing)(?:\s+us)?|left)(?:\s+with)?)\b[\s,:]*(?i:it's\s+|it\s+is\s+|(?:option|choice|answer)\s+)?|^(?i:option|choice|answer)\s+)"
+    r"(?:(?:^|:\s)(?:(?i:both)\s+)?|\b(?i:so|thus|hence|therefore|it's|it\s+is|which\s+is|must\s+be|that's|but|namely|rather|no(?=,)|sorry(?=,)|mean|meant|make\s+that|(?:leav(?:es|ing)(?:\s+us)?|left)(?:\s+with)?)\b[\s,:]*(?i:it's\s+|it\s+is\s+|[a-z]+ly\s+|(?:option|choice|answer)\s+)?|^(?i:option|choice|answer)\s+)"
     rf"{_LETTERS}(?:$|,?\s+(?:because|since|as|though|although|while|rather\s+than)\b)"
 )
 _DENIED = re.compile(
@@ -56,9 +56,6 @@ _DENIAL = re.compile(
     r"\b(?:not|never|between|among|nor|neither|except|incorrect|wrong|false|least)\b|n't|不|非", re.IGNORECASE
 )
 _SENTENCE = re.compile(r"[^.!?;。！？；\n]+(?:\.(?!\s|$)[^.!?;。！？；\n]*)*(?P<end>[.!?;。！？；\n]?)")
-_ARTICLE = re.compile(
-    r"\bA(?=\s+[a-z]+)(?!\s+(?:is|are|and|or|because|since|as|must|would|but|over|not|instead|can|seems?|does|works|fits|satisfies|holds|matches)\b)"
-)
 
 
 def choice(gold: str, answer: str) -> Grade:
@@ -155,5 +152,5 @@ def _split(found: re.Match[str]) -> set[str]:
 def _sentences(text: str) -> Iterator[tuple[str, bool]]:
     """The sentences of a text without marks of emphasis, and whether each is a question."""
     plain = re.sub(r"[*`$\"\u201c\u201d]|\\(?:text|math)(?:bf|rm|it)?\s*|[{}]", "", text)
-    for sentence in _SENTENCE.finditer(re.sub(r":\s*\n\s*", ": ", _ARTICLE.sub("a", plain))):
+    for sentence in _SENTENCE.finditer(re.sub(r":\s*\n\s*", ": ", plain)):
         yield sentence[0].rstrip(".!?;。！？；\n").strip(), sentence["end"] in ("?", "？")

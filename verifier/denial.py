@@ -220,7 +220,7 @@ _LABELLED = re.compile(r"^\s*[A-Za-z]\s*=")
 _ASKS = re.compile(r"answer|\b(?:asked|want(?:s|ed)?|looking\s+for|need(?:s|ed)?)\b")
 _CONCLUDES = re.compile(r"\W*(?:so|thus|hence|therefore)\b(?!.*(?:\b(?:if|had|not|cannot)\b|n't))")
 _AFFIRMS = re.compile(
-    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.,!]|$)|(?<![\d$]\s)\b(?:(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)|matches|verifi\w+|(?<=\w\s)verify|confirm\w*|checks?\s+out|makes\s+sense|works|consistent)\b|✓"
+    r"^\W*(?:yes|good|great|correct|right)\s*(?:[.!]|,(?!\s+so\b)|$)|(?<![\d$]\s)\b(?:(?:is|'s|looks)\s+(?:indeed\s+)?(?:correct|right)|matches|verifi\w+|(?<=\w\s)verify|confirm\w*|checks?\s+out|makes\s+sense|works|consistent)\b|✓"
 )
 _NOTHING = re.compile(r"\bno\s+(?:such\s+\w+|solutions?|answer)\b|\bno\s+\w+\s+exists?\b")
 _NUMBER = re.compile(

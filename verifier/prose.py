@@ -62,7 +62,7 @@ _JOINED = re.compile(
 )
 """What ties a number to the one before: "between 41 and 42", "41 or maybe 42", "6 plus 10" state neither."""
 _CIRCUMSTANCE = re.compile(
-    r"\b(?:in|within|during|after|every|per|over|for|from|at|of|on|across|among)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
+    r"\b(?:in|within|with|without|during|after|every|per|over|for|from|at|of|on|across|among)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
 )
 _BY_DOING = re.compile(
     r"\b(?:after|before|by|from|without|while|despite)\s+[a-z]+ing\s+(?:[a-z]+\s+){0,2}$"
@@ -70,7 +70,7 @@ _BY_DOING = re.compile(
 )
 """The same where an activity is counted: `15 marbles after giving away 5`, `15 minutes to walk 2 miles`."""
 _NEW_STATEMENT = re.compile(
-    r"[.!?;:=\n,]|\b(?:is|are|was|were|equals?|gives?|makes?|leaves?|has|have|had|gets?|costs?|total|so|then|and|or|but|out|because|since|if|when)\b"
+    r"[.!?;:=\n,]|\b(?:is|are|was|were|equals?|gives?|makes?|leaves?|has|have|had|gets?|costs?|calls|total|so|then|and|or|but|out|because|since|if|when)\b"
 )
 """Between two numbers: the second states something of its own."""
 _DIVIDED = re.compile(r"\s+(?:when|if|after)\s+(?:it\s+is\s+)?divided\s+by\s+")
@@ -79,7 +79,7 @@ _PASSIVE = re.compile(
 )
 _MINUS = re.compile(r"\b(?:negative|minus)\s+$", re.IGNORECASE)
 _NUMBERED = re.compile(
-    r"\b(?:steps?|problems?|questions?|exercises?|examples?|figures?|tables?|sections?|chapters?|equations?|eqs?\.?|"
+    r"\b(?:steps?|options?|parts?|cases?|problems?|questions?|exercises?|examples?|figures?|tables?|sections?|chapters?|equations?|eqs?\.?|"
     r"theorems?|lemmas?)\s*\(?$",
     re.IGNORECASE,
 )
@@ -97,7 +97,7 @@ _REJECTED = re.compile(
 )
 """A number, and that it is not the answer."""
 _PLACE = re.compile(
-    r"(?:(?<=\d),?\s+(?:attained|achieved|reached|occurring)|,\s+(?:\$?\d[\d.,]*%?\s+(?:[a-z]+\s+)?(?:more|less|fewer|[a-z]+er)\s+than|(?:up|down)\s+from))\s"
+    r"(?:(?<=\d),?\s+(?:attained|achieved|reached|occurring)|,\s+(?:\$?\d[\d.,]*%?\s+(?:[a-z]+\s+)?(?:more|less|fewer|[a-z]+er)\s+than|(?:up|down)\s+from|(?:in|ex)cluding|compared\s+(?:to|with)))\s"
     r"[^\n]{0,100}?(?=\.(?:\s|$)|\n|$)"
 )
 """Where a number is reached, and what it is compared with: `16 years, 4 years older than Ben`."""
