@@ -64,18 +64,19 @@ _JOINED = re.compile(
 _CIRCUMSTANCE = re.compile(
     r"\b(?:in|within|with|without|during|after|every|per|over|for|from|at|of|on|across|among)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
 )
+_GIVEN = re.compile(rf"{_CIRCUMSTANCE.pattern}|\b(?:the|these|those|all|h(?:is|er)|their)\s+$")
 _BY_DOING = re.compile(
     r"\b(?:after|before|by|from|without|while|despite)\s+[a-z]+ing\s+(?:[a-z]+\s+){0,2}$"
     r"|\bto\s+(?!(?:reach|get|make|give|be|have|total|equal|become|obtain|leave|find)\b)[a-z]{3,}\s+(?:the\s+|all\s+)?$"
 )
 """The same where an activity is counted: `15 marbles after giving away 5`, `15 minutes to walk 2 miles`."""
 _NEW_STATEMENT = re.compile(
-    r"[.!?;:=\n,]|\b(?:is|are|was|were|equals?|gives?|makes?|leaves?|has|have|had|gets?|costs?|calls|total|so|then|and|or|but|out|because|since|if|when)\b"
+    r"[.!?;:=\n,]|\b(?:is|are|was|were|equals?|gives?|makes?|leaves?|has|have|had|be|gets?|costs?|calls|total|so|then|and|or|but|out|because|since|if|when)\b"
 )
 """Between two numbers: the second states something of its own."""
 _DIVIDED = re.compile(r"\s+(?:when|if|after)\s+(?:it\s+is\s+)?divided\s+by\s+")
 _PASSIVE = re.compile(
-    r"\b(?:is|are|was|were)\s+(?:[a-z]+ed|the\s+(?:[a-z]+\s+)?answer|left|made|sold|bought|paid|given|taken|seen)\b|\bout\s+of\b"
+    r"\b(?:is|are|was|were|be)\s+(?:[a-z]+ed|the\s+(?:[a-z]+\s+)?answer|left|made|sold|bought|paid|given|taken|seen)\b|\bout\s+of\b"
 )
 _MINUS = re.compile(r"\b(?:negative|minus)\s+$", re.IGNORECASE)
 _NUMBERED = re.compile(
@@ -263,7 +264,8 @@ def last_answer(text: str, numeric: bool) -> str:
     if numeric or end < 0:
         # the 3 of a fraction is no number of its own
         without_braces = re.sub(r"\{[^{}]*\}", lambda braces: "{" + "x" * (len(braces[0]) - 2) + "}", outside)
-        numbers = _without_circumstances([*_ARITHMETIC.finditer(without_braces)], outside)
+        if (numbers := _without_circumstances([*_ARITHMETIC.finditer(without_braces)], outside)) is None:
+            return ""
         while numbers and (
             _ASKED.match(outside, numbers[-1].end())
             or _REJECTED.match(outside, numbers[-1].start())
@@ -278,8 +280,8 @@ def last_answer(text: str, numeric: bool) -> str:
     return unwrap(best)
 
 
-def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.Match[str]]:
-    """Numbers without those at the end of a sentence that say when or per what: `4 cars in the first 20 minutes`."""
+def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.Match[str]] | None:
+    """Numbers without those that say when or per what at the end; None where any may be meant: `5 people share 20 slices`."""
     while len(numbers) > 1:
         before, last = numbers[-2:]
         between = before[0].lstrip("-+($€£¥−0123456789.,/*=×÷ ") + text[before.end() : last.start()]
@@ -290,7 +292,7 @@ def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.M
         is_aside = is_time or _BY_DOING.search(between) or (_CIRCUMSTANCE.search(between) and has_unit)
         is_new = _NEW_STATEMENT.search(_PASSIVE.sub(" ", between)) or not counts
         if not _DIVIDED.fullmatch(between) and (is_new or not is_aside):
-            break
+            return numbers if is_new or _GIVEN.search(text[: before.start()][-40:].lower()) else None
         numbers = numbers[:-1]
     return numbers
 
