@@ -86,9 +86,9 @@ def main() -> None:
     parser.add_argument("--evaluate-every", type=int, default=0, metavar="N", help="updates; 0: never")
     parser.add_argument("--lr", type=float, help="in place of the recipe's")
     parser.add_argument("--constant", action="store_true", help="the rate stays, in place of falling to 0 in a line")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=int, default=0, help="of the prompts too, as run.seed is")
     options = parser.parse_args()
-    config, num_updates = load(options.recipe, []), options.num_updates
+    config, num_updates = load(options.recipe, [f"--run.seed={options.seed}"]), options.num_updates
     pool, heldout = load_prompts(config)
     from trl import GRPOConfig, GRPOTrainer  # type: ignore[import-not-found]
 
