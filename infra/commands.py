@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from stream.errors import UserError
@@ -119,8 +118,6 @@ def scale_command(arguments: list[str]) -> int:
             raise UserError(f"got {change!r}; want ROLE=NUMBER, e.g. producers=2")
         reply = ask(_folder(options), {"command": "scale", "role": role, "replicas": int(number)})
         print(f"{reply['role']}s: {reply['before']} -> {reply['replicas']}")
-        if "warning" in reply:
-            print(f"warning: {reply['warning']}", file=sys.stderr)
     return 0
 
 

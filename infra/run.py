@@ -149,20 +149,19 @@ class Run:
             raise UserError(f"role is {role_name!r}; want producers or verifiers: every other role has one worker")
         if not isinstance(replicas, int) or not 0 <= replicas <= MAX_REPLICAS:
             raise UserError(f"{role}s={replicas!r}; want a whole number from 0 to {MAX_REPLICAS}")
+        most = self._config.broker.partitions
         workers = self._supervisor.of_role(role)
+        if replicas > max(most, len(workers)):
+            raise UserError(
+                f"{role}s={replicas}; want at most {most}, which is broker.partitions: no more have work. Start a new run with more "
+                "partitions"
+            )
         for index in self._free_indices(role, replicas - len(workers)):
             self._supervisor.add(self._placement.spec(role, index))
         for worker in workers[replicas:]:
             self._supervisor.remove(worker.spec.name)
         self._say(f"{role}s: {len(workers)} -> {replicas}")
-        reply: dict[str, Any] = {"role": role, "before": len(workers), "replicas": replicas}
-        num_partitions = self._config.broker.partitions
-        if replicas > num_partitions:
-            reply["warning"] = (
-                f"the topics have {num_partitions} partitions: no more {role}s than that have work "
-                "(broker.partitions, for a new run)"
-            )
-        return reply
+        return {"role": role, "before": len(workers), "replicas": replicas}
 
     def _free_indices(self, role: str, count: int) -> Sequence[int]:
         """The lowest `count` indices that no worker of the role has, one that is stopping included; none if count <= 0."""

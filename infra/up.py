@@ -101,6 +101,11 @@ def check(config: Config) -> Loaded:
     from verifier.graders import check_name
 
     require_model(config.run.model)
+    if config.sampling.max_tokens >= config.producer.max_model_len:
+        raise UserError(
+            f"sampling.max_tokens is {config.sampling.max_tokens}, which leaves no room for a prompt in producer.max_model_len, "
+            f"{config.producer.max_model_len}; lower the first, or raise the second"
+        )
     loaded = read_prompts(config)
     pool, heldout = loaded.pool, loaded.heldout
     for grader in sorted({prompt.grader for prompt in (*pool, *heldout)}):

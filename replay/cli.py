@@ -39,6 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command(arguments, console) or 0
 
 
+def _at_least(least: int) -> Callable[[str], int]:
+    """What reads a whole number that is not below a bound."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"got {text!r}; want a whole number of at least {least}")
+        return int(text)
+
+    return read
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="rucksack replay", description="Read a run back from its topics.")
@@ -56,8 +67,12 @@ def parser() -> argparse.ArgumentParser:
     beliefs.add_argument("--json", action="store_true", help="print the scores as JSON")
     rescore = _command(commands, "rescore", rescore_run, "grade every recorded trajectory with another grader")
     rescore.add_argument("--grader", required=True, metavar="NAME", help="see `rucksack verify --help`")
-    rescore.add_argument("--workers", type=int, default=1, metavar="N", help="processes that grade (default: 1)")
-    rescore.add_argument("--examples", type=int, default=2, metavar="N", help="shown of each change (default: 2)")
+    rescore.add_argument(
+        "--workers", type=_at_least(1), default=1, metavar="N", help="processes that grade (default: 1)"
+    )
+    rescore.add_argument(
+        "--examples", type=_at_least(0), default=2, metavar="N", help="shown of each change (default: 2)"
+    )
     rescore.add_argument("--out", type=Path, help="JSON file to write as well")
     policy = _command(commands, "policy", rebuild_policy, "the weights of a version, rebuilt from the log bit for bit")
     policy.add_argument("--version", type=int, required=True, metavar="V", help="policy version")
@@ -170,7 +185,7 @@ def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
             broker,
             name,
             arguments.grader,
-            workers=max(1, arguments.workers),
+            workers=arguments.workers,
             num_examples=arguments.examples,
             progress=lambda passed, total: bar.update(task, completed=passed, total=total),
         )

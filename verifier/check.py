@@ -173,8 +173,11 @@ def _rows(source: str, config: Config, problems: list[Problem]) -> Iterator[tupl
             text = str(outcome).removeprefix(row.where).removeprefix(":").strip()
             problems.append(Problem(row.source, row.number, "", text, _kind(text), isinstance(outcome, LeftOut)))
             continue
-        if prompts.setdefault(content_of(outcome), outcome) is not outcome:
-            problems.append(Problem(row.source, row.number, "", "comes again; it is taken once", is_warning=True))
+        if (taken := prompts.setdefault(content_of(outcome), outcome)) is not outcome:
+            text = "comes again; it is taken once"
+            if taken.answer != outcome.answer:
+                text = f"comes again with the answer {outcome.answer!r}; the first one, {taken.answer!r}, counts"
+            problems.append(Problem(row.source, row.number, "", text, _kind(text), is_warning=True))
             continue
         first = ids.setdefault(outcome.prompt_id, row.where)
         if first != row.where:

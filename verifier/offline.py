@@ -95,8 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     check_name(options.grader)
     with open_lines(options.file, f"{WANTED} on each line") as lines:
-        _run(lines, options)
-    return 0
+        return _run(lines, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,7 +123,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _run(lines: BinaryIO, options: argparse.Namespace) -> None:
+def _run(lines: BinaryIO, options: argparse.Namespace) -> int:
+    """Grade all lines; returns the exit code."""
     started = time.monotonic()
     outcomes: Counter[str] = Counter()
     unreadable: list[int] = []
@@ -143,6 +143,7 @@ def _run(lines: BinaryIO, options: argparse.Namespace) -> None:
     if unreadable:
         numbers = ", ".join(map(str, unreadable[:10])) + (", ..." if len(unreadable) > 10 else "")
         print(f"warning: {len(unreadable)} lines could not be read (line {numbers}): outcome error", file=sys.stderr)
+    return 2 if unreadable else 0
 
 
 def _read(lines: BinaryIO, unreadable: list[int]) -> Iterator[tuple[str, str] | Grade | None]:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from annotated_types import Ge
+from pydantic import model_validator
 
 from stream.config.table import NonNegative, Positive, PositiveFloat, RunName, Table
 
@@ -28,6 +29,14 @@ class EvaluatorTable(Table):
     """Withhold newer weights from the producers until the base policy has been evaluated on all its sets."""
     timeout_s: PositiveFloat = 300.0
     """An evaluation for which nothing has come for so long is published with what there is."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "EvaluatorTable":
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples is {self.samples} with temperature 0, where all samples are alike; want a temperature above 0, or 1 sample"
+            )
+        return self
 
     @property
     def base_sets(self) -> tuple[str, ...]:

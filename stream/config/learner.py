@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from stream.config.objective import ObjectiveName, ObjectiveParts
-from stream.config.table import Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from stream.config.table import BelowOne, NonNegative, NonNegativeFloat, Positive, PositiveFloat
 
 
 class LearnerTable(ObjectiveParts):
@@ -27,9 +27,9 @@ class LearnerTable(ObjectiveParts):
     """Updates over which the learning rate rises from 0."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay of AdamW."""
-    beta1: Fraction = 0.9
+    beta1: BelowOne = 0.9
     """First-moment decay of AdamW."""
-    beta2: Fraction = 0.999
+    beta2: BelowOne = 0.999
     """Second-moment decay of AdamW."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this norm."""

@@ -44,6 +44,17 @@ def test_unknown_key_is_named_with_the_one_that_was_meant(tmp_path, model, capsy
     assert len(error.splitlines()) == 1
 
 
+def test_a_prompt_without_room_is_told_by_the_keys(tmp_path, model, capsys) -> None:
+    recipe = write_recipe(tmp_path, model, extra="[sampling]\nmax_tokens = 32\n[producer]\nmax_model_len = 32\n")
+    error = error_line(capsys, ["up", str(recipe)])
+    assert "sampling.max_tokens is 32, which leaves no room for a prompt in producer.max_model_len, 32; lower" in error
+
+
+def test_samples_without_temperature_are_refused(tmp_path, model, capsys) -> None:
+    error = error_line(capsys, ["up", str(write_recipe(tmp_path, model)), "--evaluator.samples", "4"])
+    assert "samples is 4 with temperature 0, where all samples are alike; want a temperature above 0" in error
+
+
 def test_unknown_key_on_the_command_line_is_refused(tmp_path, model, capsys) -> None:
     error = error_line(capsys, ["up", str(write_recipe(tmp_path, model)), "--learner.lrr", "1"])
     assert "learner.lrr" in error
@@ -114,6 +125,15 @@ def test_only_producers_and_verifiers_are_scaled(tmp_path, role) -> None:
     run = Run(config, Placement(config, tmp_path, []), tmp_path, LineScreen(Console(quiet=True)))
     with pytest.raises(UserError, match=f"role is '{role}'; want producers or verifiers: every other role has"):
         run.answer({"command": "scale", "role": role, "replicas": 2})
+
+
+def test_no_more_workers_than_partitions_are_started(tmp_path) -> None:
+    config = Config(broker={"partitions": 4})
+    run = Run(config, Placement(config, tmp_path, []), tmp_path, LineScreen(Console(quiet=True)))
+    with pytest.raises(
+        UserError, match=r"producers?=99; want at most 4, which is broker\.partitions: no more have work"
+    ):
+        run.answer({"command": "scale", "role": "producers", "replicas": 99})
 
 
 def test_a_run_without_held_out_prompts_needs_no_evaluator(tmp_path, model, capsys) -> None:

@@ -7,7 +7,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,7 +112,7 @@ NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 def legal(annotation: Any, metadata: Sequence[Any] = ()) -> st.SearchStrategy[Any]:
     """Values that a key of this type may have, as a TOML file can write them."""
     low = max((m.ge if isinstance(m, Ge) else m.gt + 1e-6 for m in metadata if isinstance(m, Ge | Gt)), default=None)
-    high = max((m.le for m in metadata if isinstance(m, Le)), default=None)
+    high = max((m.le if isinstance(m, Le) else m.lt - 1e-6 for m in metadata if isinstance(m, Le | Lt)), default=None)
     if annotation is bool:
         return st.booleans()
     if annotation is int:

@@ -70,6 +70,17 @@ def test_one_mistake_in_many_lines_is_one_line(tmp_path: Path, capsys: pytest.Ca
     assert output.err.endswith("100 prompts, 60 with problems\n")
 
 
+def test_a_prompt_that_comes_again_with_another_answer_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, *[{"prompt": "6*7", "answer": answer} for answer in ("42", "42", "43")])
+    assert main(["prompts", "check", file]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file}:2: warning: comes again; it is taken once",
+        f"{file}:3: warning: comes again with the answer '43'; the first one, '42', counts",
+    ]
+
+
 def test_a_parquet_file_and_a_folder_are_checked_row_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     problems = [(f"{n}+1", str(n)) for n in range(9)] + [("half", "\\frac{1}{")]
     source = dapo(tmp_path, problems)

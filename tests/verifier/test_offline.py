@@ -11,11 +11,11 @@ from stream.errors import UserError
 from verifier.offline import grade_answers
 
 
-def run(lines: list[str], *options: str) -> tuple[list[dict[str, object]], str]:
+def run(lines: list[str], *options: str, code: int = 0) -> tuple[list[dict[str, object]], str]:
     command = [sys.executable, "-m", "infra.cli", "verify", *options]
     text = "\n".join(lines)
     done = subprocess.run(command, input=text.encode("utf-8", "surrogatepass"), capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
 
 
@@ -35,7 +35,7 @@ def test_lines_come_out_in_order_with_an_outcome_each() -> None:
         json.dumps({"gold": "1", "answer": "1" * 10_000_000}),
         '{"gold": "1/2", "answer": "0.5"}',
     ]
-    rows, notes = run(lines, "--timeout", "30")  # the sum ends by its work, however slow the machine is
+    rows, notes = run(lines, "--timeout", "30", code=2)  # the sum ends by its work, however slow the machine is
     assert [row["outcome"] for row in rows] == [
         "correct", "wrong", "error", "error", "error", "correct", "error", "error", "unparsable", "unparsable",
         "unparsable", "correct",
