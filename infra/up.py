@@ -98,9 +98,11 @@ def check(config: Config) -> Loaded:
         UserError: no such model, no prompts, a prompt without an answer, ...
 
     """
+    from tracker.sinks import require_packages
     from verifier.graders import check_name
 
     require_model(config.run.model)
+    require_packages(config)
     if config.sampling.max_tokens >= config.producer.max_model_len:
         raise UserError(
             f"sampling.max_tokens is {config.sampling.max_tokens}, which leaves no room for a prompt in producer.max_model_len, "

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from stream.config import Config
@@ -119,6 +120,25 @@ SINKS: dict[str, Callable[[Config], Sink]] = {
 }
 
 
+def require_packages(config: Config) -> None:
+    """Check that what the sinks need is there, before a run is started.
+
+    Raises:
+        UserError: a package is not installed.
+
+    """
+    for name in config.tracking.to:
+        if name != "jsonl" and find_spec(name) is None:
+            raise UserError(_missing(name, f"no module {name!r}"))
+
+
+def _missing(name: str, reason: str) -> str:
+    return (
+        f"tracking.to has {name!r}, which needs a package that is not installed ({reason}); "
+        f"`.venv/bootstrap/bin/uv pip install --python .venv/bin/python {name}`, or pip install 'rucksack-rl[trackers]'"
+    )
+
+
 class Sinks:
     """All sinks of a configuration. One that fails is given up with a warning: figures must never stop a run."""
 
@@ -134,10 +154,7 @@ class Sinks:
             try:
                 self._open[name] = SINKS[name](config)
             except ImportError as error:
-                raise UserError(
-                    f"tracking.to has {name!r}, which needs a package that is not installed ({error}); "
-                    "pip install 'rucksack-rl[trackers]'"
-                ) from None
+                raise UserError(_missing(name, str(error))) from None
 
     def write(self, step: int, figures: Figures) -> None:
         """Send the figures of an update, or of an evaluation, to all."""

@@ -50,6 +50,16 @@ def test_a_prompt_without_room_is_told_by_the_keys(tmp_path, model, capsys) -> N
     assert "sampling.max_tokens is 32, which leaves no room for a prompt in producer.max_model_len, 32; lower" in error
 
 
+@pytest.mark.parametrize("name", ["wandb", "tensorboard", "trackio"])
+def test_a_tracker_that_is_not_installed_is_told_before_anything_starts(
+    tmp_path, model, capsys, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("tracker.sinks.find_spec", lambda module: None)
+    error = error_line(capsys, ["up", str(write_recipe(tmp_path, model)), f'--tracking.to=["jsonl", "{name}"]'])
+    assert f"tracking.to has '{name}', which needs a package that is not installed" in error
+    assert f"uv pip install --python .venv/bin/python {name}`" in error
+
+
 def test_samples_without_temperature_are_refused(tmp_path, model, capsys) -> None:
     error = error_line(capsys, ["up", str(write_recipe(tmp_path, model)), "--evaluator.samples", "4"])
     assert "samples is 4 with temperature 0, where all samples are alike; want a temperature above 0" in error
