@@ -66,10 +66,10 @@ def choice(gold: str, answer: str) -> Grade:
         return unparsable("the answer is empty")
     letters, found_by = _chosen(answer)
     if not letters:
-        return unparsable("no letter found")._replace(found_by="none")
+        return unparsable("no letter found").at("none", "")
     shown = ", ".join(sorted(letters))
     grade = correct(f"chose {shown}") if letters == wanted else wrong(f"chose {shown}")
-    return grade._replace(found_by=found_by, answer=shown)
+    return grade.at(found_by, shown)
 
 
 def _letters(text: str) -> frozenset[str]:

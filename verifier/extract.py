@@ -6,7 +6,7 @@ several candidates cannot collect the reward by one of them being right.
 """
 
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from stream.messages import FoundBy
 from verifier.denial import is_denied, with_tail
@@ -46,8 +46,7 @@ _STRUCK = re.compile(
 _TAG = re.compile(r"</?(?!su[bp]\b|script\b)[a-z][a-z_]{0,20}\s*/?>", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A candidate, and by what it was found."""
 
     text: str
@@ -74,7 +73,7 @@ def find_answer(message: str, *, numeric: bool = False, strict: bool = False) ->
     if mark is None:
         return _NONE if strict else _unmarked(text, numeric)
     if mark.by == "tag":
-        mark = replace(mark, text=find_answer(mark.text, numeric=numeric).text)
+        mark = mark._replace(text=find_answer(mark.text, numeric=numeric).text)
     return _stated_by(mark) if mark.text.strip() or mark.listed else _NONE
 
 

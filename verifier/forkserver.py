@@ -38,6 +38,7 @@ def main() -> None:
     own_pid = os.getpid()
     children: set[int] = set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _freeze()
     while True:
         data, fds, _flags, _address = socket.recv_fds(orders, 64, 1)
         _reap(children)
@@ -53,10 +54,15 @@ def main() -> None:
             children.add(pid)
         elif data == LOAD:
             preload()
-            gc.collect()
-            gc.freeze()
+            _freeze()
         elif (pid := int(data[1:])) in children:
             os.kill(pid, signal.SIGKILL)
+
+
+def _freeze() -> None:
+    """Keep what is loaded out of the collections of every worker."""
+    gc.collect()
+    gc.freeze()
 
 
 def _reap(children: set[int]) -> None:
@@ -122,12 +128,16 @@ def _result_of(task: Task, timeout_s: int) -> Result:
     except Exception as error:  # a fault of the grader, or one that an answer provokes, is an outcome
         result = Grade("error", 0.0, _described(error))
     elapsed_s = time.perf_counter() - started
-    reason, answer = _sendable(result.reason, MAX_REASON), _sendable(result.answer, MAX_ANSWER)
-    return Result(task.number, result._replace(reward=float(result.reward), reason=reason, answer=answer), elapsed_s)
+    return Result(task.number, _sendable(result), elapsed_s)
 
 
-def _sendable(text: str, limit: int) -> str:
-    return text[:limit].encode("utf-8", "backslashreplace").decode()
+def _sendable(grade: Grade) -> Grade:
+    reason, answer = _utf8(grade.reason[:MAX_REASON]), _utf8(grade.answer[:MAX_ANSWER])
+    return Grade(grade.outcome, float(grade.reward), reason, grade.found_by, answer, grade.rule)
+
+
+def _utf8(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _described(error: Exception) -> str:

@@ -18,6 +18,10 @@ class Grade(NamedTuple):
     rule: Rule = ""
     """`echo` if this is an expression of the gold number's value, which is wrong unless `verifier.echo` counts it."""
 
+    def at(self, found_by: FoundBy, answer: str) -> "Grade":
+        """The same of an answer that was found there; thrice as fast as `_replace`."""
+        return Grade(self.outcome, self.reward, self.reason, found_by, answer, self.rule)
+
 
 class BadGold(ValueError):
     """The reference answer cannot be used: a mistake in the data, not the model's."""

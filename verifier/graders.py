@@ -34,7 +34,7 @@ def string(gold: str, answer: str) -> Grade:
     if not answer.strip():
         return unparsable("the answer is empty")
     grade = correct("same string") if answer.strip() == gold.strip() else wrong("another string")
-    return grade._replace(found_by="whole", answer=answer.strip())
+    return grade.at("whole", answer.strip())
 
 
 def math(gold: str, answer: str) -> Grade:
@@ -59,7 +59,7 @@ def regex(gold: str, answer: str) -> Grade:
     if not answer.strip():
         return unparsable("the answer is empty")
     grade = correct("matches") if pattern.fullmatch(answer.strip()) else wrong("does not match")
-    return grade._replace(found_by="whole", answer=answer.strip())
+    return grade.at("whole", answer.strip())
 
 
 @lru_cache(maxsize=1000)

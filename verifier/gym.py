@@ -33,7 +33,7 @@ def grade_gym(gold: str, answer: str) -> Grade:
     scores = [float(score_answer(candidate.text, entry)) for candidate in candidates]
     best = candidates[scores.index(max(scores))]
     grade = correct("score 1.0") if max(scores) == 1.0 else wrong(f"score {max(scores):g}; only 1.0 counts")
-    return grade._replace(found_by=best.by, answer=best.text)
+    return grade.at(best.by, best.text)
 
 
 def _entry(gold: str) -> tuple[str, dict[str, Any]]:

@@ -15,9 +15,8 @@ _SHOWN = 120
 def integer(gold: str, answer: str) -> Grade:
     """The answer, wherever the message states it, is an integer literal of the gold's value."""
     wanted = _wanted(gold)
-    is_plain = _integer(answer) is not None
-    found = Found(answer.strip(), "whole") if is_plain else find_answer(answer, numeric=True)
-    return _grade(wanted, found)._replace(found_by=found.by, answer=found.text)
+    found = find_answer(answer, numeric=True)
+    return _grade(wanted, found).at(found.by, found.text)
 
 
 def _grade(wanted: int, found: Found) -> Grade:

@@ -4,7 +4,7 @@ A mark inside reasoning is none; of a box and a tag the later counts, and both b
 """
 
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from stream.messages import FoundBy
 from verifier.latex import unwrap
@@ -45,8 +45,7 @@ _LINE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A marked answer between what precedes and what follows it."""
 
     by: FoundBy
@@ -123,7 +122,7 @@ def last_box(text: str) -> Mark | None:
         if content not in listed:
             listed.insert(0, content)
         start = match.start()
-    return replace(last, listed=", ".join(listed)) if last and len(listed) > 1 else last
+    return last._replace(listed=", ".join(listed)) if last and len(listed) > 1 else last
 
 
 def _is_list(between: str) -> bool:

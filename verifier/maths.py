@@ -47,9 +47,9 @@ def grade_math(gold: str, answer: str, *, strict: bool = False) -> Grade:
         return unparsable("the answer is empty")
     may_be_same = wanted.literal is None and not strict and len(answer) < 2 * len(gold) + 40
     if may_be_same and normal(_LEAD.sub("", answer, count=1)) == normal(gold):
-        return correct("same text")._replace(found_by="whole", answer=answer.strip()[:ANSWER_CHARS])
+        return correct("same text").at("whole", answer.strip()[:ANSWER_CHARS])
     found = find_answer(answer, numeric=wanted.literal is not None, strict=strict)
-    return _grade_found(wanted, found)._replace(found_by=found.by, answer=found.text[:ANSWER_CHARS])
+    return _grade_found(wanted, found).at(found.by, found.text[:ANSWER_CHARS])
 
 
 def _grade_found(wanted: Gold, found: Found) -> Grade:

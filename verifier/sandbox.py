@@ -9,6 +9,8 @@ import platform
 import resource
 import struct
 import sys
+import time
+from functools import lru_cache
 
 from stream.parent_death import die_with_parent
 
@@ -112,8 +114,12 @@ def _can_read(path: str) -> bool:
 
 def limit_cpu(seconds: float) -> None:
     """Let the system kill this process once it has used this much more CPU time."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+    _set_cpu_limit(int(time.process_time() + seconds) + 1)
+
+
+@lru_cache(maxsize=1)
+def _set_cpu_limit(soft: int) -> None:
+    """Cached, as it is asked for before every answer, and changes once a second of CPU."""
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
