@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "source",
         metavar="SOURCE",
-        help="a .jsonl, .json or .parquet file, a folder of them, hf:DATASET, or a recipe (.toml)",
+        help="a .jsonl, .json or .parquet file, a folder of them, hf:DATASET, codes, gym:TASK, or a recipe (.toml)",
     )
     check.add_argument(
         "--config", type=Path, metavar="RECIPE", help="recipe whose [prompts] table names grader and keys"
@@ -151,8 +151,8 @@ def _graded(prompts: dict[str, Prompt], workers: int, timeout_s: int) -> Iterato
 def _prompts(options: argparse.Namespace, problems: list[Problem]) -> Iterator[tuple[str, int, Prompt]]:
     """(source, number, prompt) of the source; what is wrong with its rows goes to problems."""
     source: str = options.source
-    if source.endswith(".toml"):
-        loaded = read_prompts(load(source))
+    if source.endswith(".toml") or source == "codes" or source.startswith("gym:"):
+        loaded = read_prompts(load(source) if source.endswith(".toml") else Config(prompts=PromptsTable(source=source)))
         for line in loaded.lines:
             print(line, file=sys.stderr)
         for name, prompts in (("pool", loaded.pool), ("held-out set", loaded.heldout)):
