@@ -97,6 +97,8 @@ class Family:
 
     letter: str
     value: "Answer"
+    natural: bool = False
+    """The letter is no negative integer."""
 
 
 Answer = Number | Formula | Words | Ratio | Many | Operation | Row | Grid | Named | Chain | Family

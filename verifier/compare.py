@@ -21,9 +21,9 @@ def same(gold: Answer, answer: Answer) -> bool:
     if gold == answer and not isinstance(gold, Chain):
         return True
     match gold, answer:
-        case Family(a, value), Family(b, other):  # the letter may be another on the other side
+        case Family(a, value, natural), Family(b, other, also):  # the letter may be another on the other side
             renamed = with_letters(other, {b: a})
-            return renamed is not None and same(value, renamed)
+            return natural == also and renamed is not None and same(value, renamed)
         case Family(_, value), _:
             return same(value, answer)
         case _, Family(_, value):

@@ -59,6 +59,8 @@ _REWRITES = [
         (r"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|bfseries|itshape)(?![A-Za-z])", ""),
         (r"\\(?:underline|uline|underbar)\s*\{([^{}]*)\}", r"\1"),
         (r"\\overline\s*\{\s*([A-Z](?:\s*[A-Z])+)\s*\}", r"\1"),
+        (r"\\overline\s*(?=\{\s*[A-Za-z]\s*\}|[A-Za-z](?![A-Za-z]))", r"\\bar "),
+        (r"\\\||\\[lr]?Vert(?![A-Za-z])", "|"),
         (r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1"),
         (r"(?<=\d)\s*(?:\{,\}|\\[,!;:]|\\ |\{\\,\}|,\\!|\{\s*,\s*\})\s*(?=\d{3}(?!\d))", ","),
         (r"(?<=\d)\{,\}(?=(?:\d\d?|\d{4,})(?![\d{]))", "."),

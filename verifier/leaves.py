@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from verifier import symbols, units
@@ -194,7 +194,7 @@ def _changed(part: Any, change: Callable[[str], str]) -> Any:
         case Formula(text):
             return Formula(change(text))
         case Named(name, value) | Family(name, value):
-            return type(part)(change(name), _changed(value, change))
+            return replace(part, **{fields(part)[0].name: change(name), "value": _changed(value, change)})
         case Many() | Operation() | Row() | Grid() | Chain():
             return type(part)(*(_changed(getattr(part, field.name), change) for field in fields(part)))
     return part

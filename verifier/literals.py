@@ -233,7 +233,8 @@ def same_number(gold: Literal, answer: Literal) -> bool:
     """
     if answer.unit in _UNIT_OR_SCALE and answer.unit != gold.unit:
         return False
-    a, b = measure(gold.unit), measure(answer.unit)
+    is_temperature = gold.unit in ("°C", "°F") and answer.unit in ("°", gold.unit[1])
+    a, b = (None, None) if is_temperature else (measure(gold.unit), measure(answer.unit))
     if a is not None and b is not None:
         if a.powers != b.powers:
             return False

@@ -51,7 +51,7 @@ _NAME = (
     r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\}|\^\{\s*\(\d\)\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
 )
 _LABEL = re.compile(
-    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+(?:\s*\\(?:cup|cap|setminus)\s*[A-Z])*\s*\||\\(?:angle|triangle|overline|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
+    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+(?:\s*\\(?:cup|cap|setminus)\s*[A-Z])*\s*\||\\(?:angle|triangle|overline|bar|hat|tilde|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
     rf"|(?:{_NAME}|S)\s*[:/]\s*{_NAME}|\\frac\s*\{{\s*[A-Za-z]+\s*\}}\s*\{{\s*[A-Za-z]+\s*\}}"
     rf"|\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)"
 )
@@ -90,7 +90,15 @@ _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+", re.ASCII)
 MODULUS = re.compile(
     r"\s*(?:,\s*)?(?:\\[pb]?mod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
 )
-_INTEGER_LETTER = re.compile(r"\s*([a-z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[_^]\s*\{?\s*[+*\d]?\s*\}?)?\s*")
+_INTEGER_LETTER = re.compile(
+    r"\s*(?P<letter>[a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?(?:Z|(?P<natural>N))(?![A-Za-z])\s*\}?(?:\s*[_^]\s*\{?\s*(?:(?P<positive>\+)|[*\d])?\s*\}?)?\s*"
+)
+_INTEGERS = re.compile(
+    r"\s*,?\s*(?:(?:\(|\\text\s*\{\s*,?\s*(?:where|with|(?:for\s+)?(?:all|any|every|each)|for)\s*\}|\\forall(?![a-z]))\s*(?P<in>[a-z]\s*\\in\s*(?:\\mathbb\s*\{?\s*)?[ZN][^()a-z]{0,8})\)?"
+    r"|(?:\\text\s*\{\s*,?\s*(?:where|with)\s*\}?|,)\s*(?P<named>[a-z])\s*(?:\\text\s*\{)?\s*is\s+any?\s+integer\s*\})\s*$"
+)
+r"""`(k \in \mathbb{Z})` and "where k is an integer" behind a formula."""
+_FAMILY = re.compile(rf"(.*\S)\s*[|:]({_INTEGER_LETTER.pattern})")
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*)?([ap])\.?\s*m\b\.?\s*\}?\s*$", re.IGNORECASE)
 _MAPS_TO = re.compile(r"([A-Za-z])\s*:\s*([a-z])\s*\\mapsto\s*(.+)")
 _OUTWARD = re.compile(r"([\]\[])([^\[\]()]+,[^\[\]()]+)([\]\[])")
@@ -114,6 +122,7 @@ def _peel(text: str) -> str:
     text = unwrap(text.removeprefix(r"\approx"))
     if letters := _LETTERS.fullmatch(text):
         text = letters[1]
+    text = _INTEGERS.sub(lambda of: f", {of['in']}" if of["in"] else rf", {of['named']} \in Z", text, count=1)
     text = without_qualifier(text)
     if "$" in text and literal(text) is None:
         text = text.replace("$", " ")
@@ -244,11 +253,13 @@ def _listed(text: str, depth: int) -> Answer | None:
     if len(items) < 2:
         return None
     word = "or" if _OR.search(text) else "and" if _AND_WORD.search(text) else ""
-    letters = [letter[1] for item in items if (letter := _INTEGER_LETTER.fullmatch(item))]
+    letters = [letter for item in items if (letter := _INTEGER_LETTER.fullmatch(item))]
     others = [item for item in items if not _INTEGER_LETTER.fullmatch(item)] or items
     trees = tuple(read(item, depth + 1) for item in others)
     tree = trees[0] if len(trees) == 1 else Many(trees, word=word)
-    return Family(letters[0], tree) if len(others) < len(items) else tree
+    if len(others) == len(items):
+        return tree
+    return Family(letters[0]["letter"], tree, bool(letters[0]["natural"] or letters[0]["positive"]))
 
 
 def _items(text: str) -> list[str]:
@@ -298,6 +309,8 @@ def _bracketed(text: str, depth: int) -> Answer | None:
     if set_braces := re.fullmatch(r"\\\{(.*)\\\}", text):
         if such := _SUCH_THAT.match(set_braces[1]):
             return read(such[1], depth + 1)
+        if family := _FAMILY.fullmatch(set_braces[1]):
+            return read(f"{family[1]}, {family[2]}", depth + 1)
         if _SET.fullmatch(text):
             inside = _items(set_braces[1]) if set_braces[1].strip() else []
             return Many(tuple(read(item, depth + 1) for item in inside), braces=True)

@@ -49,6 +49,7 @@ _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _WORDS = (
     (re.compile(r"\b(?:square|sq\.?)\s+([a-z]+)", re.IGNORECASE), r"\1^2"),
     (re.compile(r"\b(?:cubic|cu\.?)\s+([a-z]+)", re.IGNORECASE), r"\1^3"),
+    (re.compile(r"(?:°|\bdegrees?)\s*([CF])(?:elsius|ahrenheit)?\b"), r"°\1"),
     (re.compile(r"\s+squared\b"), "^2"),
     (re.compile(r"\s+cubed\b"), "^3"),
     (re.compile(r"\s+per\s+"), " / "),
