@@ -38,7 +38,7 @@ _CODE = re.compile(
 )
 """An expression of a programming language, such as `run() or 8` and `5 if False else 8`: code is no answer."""
 _NUMBER_ALONE = re.compile(
-    r"[ \t]*(?:#{1,6}[ \t]+)?(?:\*\*|\$\$?|\\\()?[ \t]*(?:=[ \t]*)?[-+\u2212]?[$€£]?[ \t]?\d(?:[\d.,/]*\d)?[ \t]?(?:%|[A-Za-z°]{1,12})?[ \t]*(?:\*\*|\$\$?|\\\))?\.?[ \t]*"
+    r"[ \t]*(?:#{1,6}[ \t]+)?(?:\*\*|\$\$?|\\\()?[ \t]*(?:(?:[A-Za-z](?:[ \t]?[+*-][ \t]?[A-Za-z]){0,3})?[ \t]*=[ \t]*)?[-+\u2212]?[$€£]?[ \t]?\d(?:[\d.,/]*\d)?[ \t]?(?:%|[A-Za-z°]{1,12})?[ \t]*(?:\*\*|\$\$?|\\\))?\.?[ \t]*"
 )
 _STRUCK = re.compile(
     r"<!--.{0,2000}?-->|~~[^~\n]{1,200}~~|<(?P<tag>del|s|strike)>[^<>]{0,200}</(?P=tag)>", re.IGNORECASE | re.DOTALL
@@ -109,8 +109,8 @@ def _unmarked(text: str, numeric: bool) -> Found:
 
 
 def _behind(answer: str, text: str) -> str:
-    """What follows the last place of an answer in a text."""
-    return re.split(rf"{re.escape(answer)}(?![\d.,]*\d)", text)[-1]
+    """What follows the last place of an answer in a text, where it is no part of a calculation."""
+    return re.split(rf"{re.escape(answer)}(?![\d.,]*\d|\s*(?:[×*/+=−-]|\\(?:times|cdot)(?![a-z]))\s*\d)", text)[-1]
 
 
 def _is_code(text: str) -> bool:

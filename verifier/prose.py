@@ -36,7 +36,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARITHMETIC = re.compile(
-    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()= ×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!of\b|in\s+[a-z\d]|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
+    r"(?<![\w\\./])(?<!\w[-−(])(?:\d+(?::\d+)+(?:\s?[aApP]\.?[mM]\b\.?)?|[-−+(]{0,3}(?:[$€£¥]\s?)?[-−]?\.?\d(?:[\d.,+*/^()= ×÷·⋅−-]*[\d)])?(?:\s?(?:%|percent\b|pct\b|(?!of\b|and\s+(?!(?:an?|one|two|three|half)\b)[a-z]|in\s+[a-z\d]|(?:on|over|from|by|with)\s+(?:the\b|his\b|her\b|their\b|[A-Z])|it\s+is\b|is\s+(?:the|my|our)\s+(?:correct\s|final\s|right\s|only\s)?\s*(?:answer|root|solution|value)\b)"
     r"[a-zA-Z²³°€$£]{1,12}(?:\sper\s[a-z]{1,12}(?:\ssquared)?)?(?=[\s.,;:!?)]|$)))?)(?![\w'\"\\{}/])",
     re.ASCII,
 )
