@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from verifier.extract import Found, find_answer
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
-from verifier.latex import clean, unwrap
+from verifier.latex import clean, unwrap, without_text
 from verifier.prose import MAX_CANDIDATE
 
 _INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,4000})", re.ASCII)
@@ -23,7 +23,7 @@ def _grade(wanted: int, found: Found) -> Grade:
     if found.by == "none":
         return unparsable("no answer found")
     if (number := _integer(found.text)) is None:
-        number = _integer(_after_name(clean(found.text[:MAX_CANDIDATE])))
+        number = _integer(_after_name(without_text(clean(found.text[:MAX_CANDIDATE]))))
     if number is None:
         return no_number(found, found.text)
     return correct("same integer") if wanted == number else wrong(f"{str(number)[:_SHOWN]} is another integer")

@@ -60,6 +60,7 @@ _REWRITES = [
         (r"\\(?:underline|uline|underbar)\s*\{([^{}]*)\}", r"\1"),
         (r"\\overline\s*\{\s*([A-Z](?:\s*[A-Z])+)\s*\}", r"\1"),
         (r"\\overline\s*(?=\{\s*[A-Za-z]\s*\}|[A-Za-z](?![A-Za-z]))", r"\\bar "),
+        (r"\(\s*([\dA-F]+)\s*\)(?=\s*_)", r"\1"),
         (r"\\\||\\[lr]?Vert(?![A-Za-z])", "|"),
         (r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1"),
         (r"(?<=\d)\s*(?:\{,\}|\\[,!;:]|\\ |\{\\,\}|,\\!|\{\s*,\s*\})\s*(?=\d{3}(?!\d))", ","),
@@ -94,6 +95,11 @@ _REWRITES = [
         ),
         (r"\\[a-z]+|[<>~:]=|(?<![\dn)])!=|=<|\\\$", lambda found: _SYNONYMS.get(found[0], found[0])),
         (r"\{:\}", ":"),
+        (
+            r"(?:\{\s*\}\s*|(?<![\w})]))[\^_]\s*\{?\s*(\w+)\s*\}?\s*C\s*_\s*\{?\s*(\w+)\s*\}?"
+            r"|(?<![A-Za-z\\}])C\s*_\s*(?:\{\s*([^{}]{2,12}?)\s*\}|([mn4-9]))\s*\^\s*(?:\{([^{}]{1,12})\}|(\w))",
+            lambda found: rf"\binom{{{found[1] or found[3] or found[4]}}}{{{found[2] or found[5] or found[6]}}}",
+        ),
         (r"(?<![A-Za-z}\]^_])\{([A-Za-z])\}(?=\s*[_^])", r"\1"),
         (r"\\%|(?<![a-zA-Z])(?:percent(?:age)?(?: points?)?|pct)(?![a-zA-Z])", "%"),
         (r"\\text\{\s*([%+-])\s*\}", r"\1"),

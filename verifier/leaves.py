@@ -9,6 +9,7 @@ from verifier import symbols, units
 from verifier.answers import Answer, Chain, Family, Formula, Grid, Many, Named, Number, Operation, Ratio, Row, Words
 from verifier.latex import split_outside, without_commands, without_text
 from verifier.literals import same_number
+from verifier.wording import number_words
 
 _EMPTY = frozenset(
     {"no solution", "no solutions", "none", "empty set", "the empty set", "no real solutions", "no real solution"}
@@ -89,10 +90,12 @@ def _antiderivatives(gold: str, answer: str) -> tuple[str, str] | None:
 
 def _same_based(gold: str, answer: str) -> bool:
     """Numbers in some base, of which the parser knows nothing; the base may be left out of the answer."""
-    based = re.fullmatch(r"(.+?)_\{?\s*(?:\d+|\\text\s*\{[^{}]*\})\s*\}?", gold)
-    if based and re.fullmatch(r"[0-9A-Fa-f.]+", based[1]) and "_" not in answer:
-        return normal(based[1]) == normal(answer)
-    return re.sub(r"[{}\s]", "", gold) == re.sub(r"[{}\s]", "", answer)
+    gold, answer = (
+        re.sub("(?<=_)[a-z]+$", lambda base: f"{number_words(base[0])}", re.sub(r"[{}\s]", "", without_text(text)))
+        for text in (gold, answer)
+    )
+    number = gold.partition("_")[0]
+    return answer in (gold, number) if re.fullmatch(r"[0-9A-Fa-f.]+", number) else answer == gold
 
 
 def _with_integer_letter(gold: str, answer: str) -> str:

@@ -125,6 +125,7 @@ _MATH_END = re.compile(
     r"(?:(?<![A-Za-z\d'])[A-Za-z](?![A-Za-z'])|[\d.,+*/^()=<>≤≥≠∈{}\[\]²³×·\s−-]|(?<![A-Za-z])(?:and|or)(?![A-Za-z]))+$"
 )
 """A formula without dollar signs at the end of a sentence."""
+_LIST = re.compile(r"[\d./-]+(?:(?:, (?:and )?|,? and )[\d./-]+)+")
 _ASKED = re.compile(r"[^.!?\n]{0,200}\?")
 _BOLD = re.compile(r"\*\*([^*\n]{1,80}?)\*\*")
 _DERIVED = re.compile(
@@ -301,7 +302,8 @@ def _plain_formula(text: str) -> str:
     """What a text ends in, if that is a formula with a sign in it."""
     found = _MATH_END.search(text[-200:].rstrip(" .!\n"))
     formula = re.sub(r"^(?:\s|[,.)]|and\b|or\b|a\s)+", "", found[0]) if found else ""
-    return formula if re.search(r"[=<>≤≥∈+*/^²³−-]", formula[1:]) and re.search(r"[A-Za-z]", formula) else ""
+    is_formula = re.search(r"[=<>≤≥∈+*/^²³−-]", formula[1:]) and re.search(r"[A-Za-z]", formula)
+    return formula if is_formula or _LIST.fullmatch(formula) else ""
 
 
 def _listed(formulas: list[re.Match[str]], text: str) -> tuple[str, int]:

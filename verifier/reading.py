@@ -80,6 +80,8 @@ _CONDITION = re.compile(r"\\text\s*\{\s*,?\s*(?:if|for|when|where|as)?\s*\}|(?<!
 _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.*\S)\s*$")
 _LETTERS = re.compile(r"\\text\s*\{\s*(\(?(?:[A-Z]|[IVX]+)\)?(?:\s*(?:,|and|&|, and)\s*\(?(?:[A-Z]|[IVX]+)\)?)+)\s*\}")
 r"""Several choices: `\text{A and C}`."""
+_POINT = re.compile(r"([A-Z])\s*(\([^,]*,.*\))")
+"""`P(3, 7)`."""
 _SET = re.compile(r"\\\{(?:(?!\\[{}]).)*\\\}")
 r"""`\{...\}` around the whole."""
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
@@ -314,6 +316,8 @@ def _bracketed(text: str, depth: int) -> Answer | None:
         if _SET.fullmatch(text):
             inside = _items(set_braces[1]) if set_braces[1].strip() else []
             return Many(tuple(read(item, depth + 1) for item in inside), braces=True)
+    if (point := _POINT.fullmatch(text)) and matching(text, point.start(2)) == len(text) - 1:
+        return Named(point[1], read(point[2], depth + 1))
     if text.startswith(("(", "[")) and text.endswith((")", "]")) and matching(text, 0) == len(text) - 1:
         inside = _items(text[1:-1])
         if len(inside) > 1 and _EITHER_SIGN.search(text) is None:

@@ -12,7 +12,7 @@ _TENS = {word: 10 * n for n, word in enumerate("twenty thirty forty fifty sixty 
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
           "eighth": 8, "ninth": 9, "tenth": 10}  # fmt: skip
 _SIGNED = re.compile(r"(?:negative|minus)\s+(?=[\da-z\\])", re.IGNORECASE)
-_TO = re.compile(r"([\d.]+|[a-z]+(?:-[a-z]+)?) to ([\d.]+|[a-z]+(?:-[a-z]+)?)")
+_TO = re.compile(r"([\d.]+|[a-z]+(?:-[a-z]+)?) (?:to|(out of)) ([\d.]+|[a-z]+(?:-[a-z]+)?)")
 _DIGITS_IN_TEXT = re.compile(r"\\text\s*\{((?:[\d\s,;.-]|and|or)+)\}")
 _YES_OR_NO = re.compile(r"(yes|no)\s*(?:[,;.:\u2013\u2014]|--|\b(?:because|since|as)\b)(.*)", re.IGNORECASE | re.DOTALL)
 _CONTRARY = re.compile(r"\b(?:yes|no(?=\s*[,.;:!]|$)|but|however|or|maybe|unless)\b", re.IGNORECASE)
@@ -86,8 +86,10 @@ def verbal_form(text: str) -> str | None:
     if answer and answer[2].strip() and "\\text" in text and not _CONTRARY.search(answer[2]):
         return rf"\text{{{answer[1]}}}"
     if ratio := _TO.fullmatch(plain.lower()):
-        sides = [_digits(side) for side in ratio.groups()]
-        return f"{sides[0]}:{sides[1]}" if all(sides) else None
+        first, second = _digits(ratio[1]), _digits(ratio[3])
+        if not first or not second:
+            return None
+        return rf"\frac{{{first}}}{{{second}}}" if ratio[2] else f"{first}:{second}"
     if sign := _SIGNED.match(plain):
         number = _digits(plain[sign.end() :].lower())
         return None if number is None or number.startswith("-") else "-" + number
