@@ -20,6 +20,8 @@ def same(gold: Answer, answer: Answer) -> bool:
     """Whether two trees hold the same answer."""
     if gold == answer and not isinstance(gold, Chain):
         return True
+    if isinstance(gold, Many | Named) and isinstance(answer, Many | Named):
+        gold, answer = _spread(gold), _spread(answer)
     match gold, answer:
         case Family(a, value, natural), Family(b, other, also):  # the letter may be another on the other side
             renamed = with_letters(other, {b: a})
@@ -56,6 +58,14 @@ def same(gold: Answer, answer: Answer) -> bool:
             return _same_several(gold, answer) or same_reals(gold, answer) or same_text(gold, answer)
 
 
+def _spread(tree: Answer) -> Answer:
+    """`(a, b) = (1, 2)` as `a = 1, b = 2`."""
+    match tree:
+        case Named(label, Row(values, "(", ")")) if label[0] == "(" and label.count(",") == len(values) - 1:
+            return Many(tuple(map(Named, label[1:-1].split(","), values)))
+    return tree
+
+
 # -- several values ---------------------------------------------------------------------------------------------------
 
 
@@ -87,7 +97,8 @@ def _same_several(gold: Answer, answer: Answer) -> bool:
 def _same_lists(gold: Many, answer: Many) -> bool:
     if {gold.word, answer.word} == {"and", "or"} and any(isinstance(item, Chain) for item in gold.items):
         return False
-    if answer.word == "or" != gold.word and all(isinstance(item, Words) for item in answer.items):
+    names = {base_of(item.label) for item in answer.items if isinstance(item, Named)}
+    if answer.word == "or" != gold.word and (len(names) > 1 or all(isinstance(item, Words) for item in answer.items)):
         return False
     golds, answers = list(gold.items), list(answer.items)
     if len(golds) != len(answers) and max(len(golds), len(answers)) <= MAX_REPEATED:

@@ -95,11 +95,12 @@ MODULUS = re.compile(
 _INTEGER_LETTER = re.compile(
     r"\s*(?P<letter>[a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?(?:Z|(?P<natural>N))(?![A-Za-z])\s*\}?(?:\s*[_^]\s*\{?\s*(?:(?P<positive>\+)|[*\d])?\s*\}?)?\s*"
 )
-_INTEGERS = re.compile(
-    r"\s*,?\s*(?:(?:\(|\\text\s*\{\s*,?\s*(?:where|with|(?:for\s+)?(?:all|any|every|each)|for)\s*\}|\\forall(?![a-z]))\s*(?P<in>[a-z]\s*\\in\s*(?:\\mathbb\s*\{?\s*)?[ZN][^()a-z]{0,8})\)?"
+_CONDITION_BEHIND = re.compile(
+    r"(?<=\S)\s*,?\s*(?:(?:\s\(|\\text\s*\{\s*,?\s*(?:where|with|(?:for\s+)?(?:all|any|every|each)|for|if|when)\s*\}|\\forall(?![a-z]))\s*"
+    r"(?P<in>(?!\w\s*\\in\s*\\mathbb\s*\{?\s*[RQC])(?:[^(){},=]{1,30}(?:<|\\le))?\s*[a-z]\s*(?:\\(?:in|le|ge|ne)(?![a-z])|[<>])[^()=]{1,40})\)?"
     r"|(?:\\text\s*\{\s*,?\s*(?:where|with)\s*\}?|,)\s*(?P<named>[a-z])\s*(?:\\text\s*\{)?\s*is\s+any?\s+integer\s*\})\s*$"
 )
-r"""`(k \in \mathbb{Z})` and "where k is an integer" behind a formula."""
+r"""`(k \in \mathbb{Z})`, `\text{for } x > 0` and "where k is an integer" behind a formula."""
 _FAMILY = re.compile(rf"(.*\S)\s*[|:]({_INTEGER_LETTER.pattern})")
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*)?([ap])\.?\s*m\b\.?\s*\}?\s*$", re.IGNORECASE)
 _MAPS_TO = re.compile(r"([A-Za-z])\s*:\s*([a-z])\s*\\mapsto\s*(.+)")
@@ -124,7 +125,7 @@ def _peel(text: str) -> str:
     text = unwrap(text.removeprefix(r"\approx"))
     if letters := _LETTERS.fullmatch(text):
         text = letters[1]
-    text = _INTEGERS.sub(lambda of: f", {of['in']}" if of["in"] else rf", {of['named']} \in Z", text, count=1)
+    text = _CONDITION_BEHIND.sub(lambda of: f", {of['in']}" if of["in"] else rf", {of['named']} \in Z", text, count=1)
     text = without_qualifier(text)
     if "$" in text and literal(text) is None:
         text = text.replace("$", " ")
