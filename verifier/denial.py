@@ -104,7 +104,7 @@ _PART_OF = re.compile(
     r"|(?:\}\s*\{|[_^]\s*\{?|[\w)}]-|(?<![A-Za-z\\])[A-Za-z]\(|\\(?:l[no]g?|exp|sin|cos|tan|binom|lfloor|lceil|gcd|max|min)(?![a-z])\s*[({]?)\s*\Z"
 )
 _TAIL = re.compile(
-    r"(?:\\[,!;: ])*(?:(?=[\d{,.]*\d|(?:[A-Za-z]|[ ][a-z](?=[$^]))(?![A-Za-z&])|\\(?:pi|sqrt|l[no]g?|sin|cos)(?![a-z])|\([a-z\d]+\s*[+-])[ ]?[^\s$]{1,40}"
+    r"(?:\\[,!;: ])*(?:(?=[\d{,.]*\d|(?:[A-Za-z]|[ ][a-z](?=[$^]))(?![A-Za-z&])|\\(?:pi|sqrt|[dt]?frac|l[no]g?|sin|cos)(?![a-z])|\([a-z\d]+\s*[+-])[ ]?[^\s$]{1,40}"
     r"|[\s$)}]{0,6}(?:\\?%|(?:\\(?:text|mathrm)\s*\{\s*)?(?:hundred|thousand|[mbtr]+illion|bn)s?\b\}?))"
 )
 r"""What is behind a box and belongs to its number: `\boxed{3}x`, `\boxed{3}.5`, `\boxed{3} million`."""

@@ -198,11 +198,11 @@ def stated_answer(text: str, numeric: bool) -> str:
 
 
 _COUNTED = re.compile(
-    r"\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
+    r"(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)\s*(?:[$€£¥]\s*)?(?P<number>[-−]?\d[\d,]*(?:\.\d+)?%?)"
     r"(?P<what>(?:\s+(?:[gmlshLJNWV](?=[\s,])|(?!(?:or|and|to|times|plus|minus|over|choose|remainder|rem|of|mod|by|out|squared|cubed|more|less|fewer)\b)[^\W\d_]{2,20})){0,4}?)"
     r"(?:(?<=[A-Za-z%])(?:\s+out\s+of\s|,\s)|(?<=[A-Za-z])\s+[a-z]{2,12}(?:ed|en|ld)\s+(?:by|into|between|among|from|with|over)\s|\s+of\s+(?:the|them)\b|(?<=[A-Za-z])(?<!percent)\s+of\s+(?=\d)|,\s+(?!and\b|or\b)(?=[a-z])"
     r"|\s+(?:for|at|off|with|from|among|during|within|every|each|per|after|before|when|on|across|in(?!\s+base)|en|em|por|para|pour|par|für|pro|auf|bei|за|на|в)\s)"
-    r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)(?!.*\b(?:if|when)\b.*\b(?:if|when)\b)",
+    r"(?!.*\b(?:unless|or|otherwise|remainder|and\s+[-$]?\d)\b)",
     re.IGNORECASE,
 )
 """A number with what it counts, and a circumstance: `90 euros for 6 tickets`. A later number is not the answer."""
