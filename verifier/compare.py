@@ -61,7 +61,7 @@ def same(gold: Answer, answer: Answer) -> bool:
 def _spread(tree: Answer) -> Answer:
     """`(a, b) = (1, 2)` as `a = 1, b = 2`."""
     match tree:
-        case Named(label, Row(values, "(", ")")) if label[0] == "(" and label.count(",") == len(values) - 1:
+        case Named(label, Row(values, "(", ")")) if label[:1] == "(" and label.count(",") == len(values) - 1:
             return Many(tuple(map(Named, label[1:-1].split(","), values)))
     return tree
 

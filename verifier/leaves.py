@@ -90,10 +90,8 @@ def _antiderivatives(gold: str, answer: str) -> tuple[str, str] | None:
 
 def _same_based(gold: str, answer: str) -> bool:
     """Numbers in some base, of which the parser knows nothing; the base may be left out of the answer."""
-    gold, answer = (
-        re.sub("(?<=_)[a-z]+$", lambda base: f"{number_words(base[0])}", re.sub(r"[{}\s]", "", without_text(text)))
-        for text in (gold, answer)
-    )
+    plain = [re.sub(r"[{}\s]", "", without_text(text)) for text in (gold, answer)]
+    gold, answer = (re.sub("(?<=_)[a-z]+$", lambda of: f"{number_words(of[0]) or of[0]}", text) for text in plain)
     number = gold.partition("_")[0]
     return answer in (gold, number) if re.fullmatch(r"[0-9A-Fa-f.]+", number) else answer == gold
 

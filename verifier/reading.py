@@ -81,7 +81,6 @@ _SUCH_THAT = re.compile(r"\s*[A-Za-z](?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*
 _LETTERS = re.compile(r"\\text\s*\{\s*(\(?(?:[A-Z]|[IVX]+)\)?(?:\s*(?:,|and|&|, and)\s*\(?(?:[A-Z]|[IVX]+)\)?)+)\s*\}")
 r"""Several choices: `\text{A and C}`."""
 _POINT = re.compile(r"([A-Z])\s*(\([^,]*,.*\))")
-"""`P(3, 7)`."""
 _SET = re.compile(r"\\\{(?:(?!\\[{}]).)*\\\}")
 r"""`\{...\}` around the whole."""
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
@@ -93,7 +92,7 @@ MODULUS = re.compile(
     r"\s*(?:,\s*)?(?:\\[pb]?mod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
 )
 _INTEGER_LETTER = re.compile(
-    r"\s*(?P<letter>[a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?(?:Z|(?P<natural>N))(?![A-Za-z])\s*\}?(?:\s*[_^]\s*\{?\s*(?:(?P<positive>\+)|[*\d])?\s*\}?)?\s*"
+    r"\s*([a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?(?:(N|Z(?=\s*\}?\s*[_^]\s*\{?\s*\+))|Z)(?![A-Za-z])\s*\}?(?:\s*[_^]\s*\{?\s*[+*\d]?\s*\}?)?\s*"
 )
 _CONDITION_BEHIND = re.compile(
     r"(?<=\S)\s*,?\s*(?:(?:\s\(|\\text\s*\{\s*,?\s*(?:where|with|(?:for\s+)?(?:all|any|every|each)|for|if|when)\s*\}|\\forall(?![a-z]))\s*"
@@ -256,13 +255,11 @@ def _listed(text: str, depth: int) -> Answer | None:
     if len(items) < 2:
         return None
     word = "or" if _OR.search(text) else "and" if _AND_WORD.search(text) else ""
-    letters = [letter for item in items if (letter := _INTEGER_LETTER.fullmatch(item))]
+    letters = [(of[1], bool(of[2])) for item in items if (of := _INTEGER_LETTER.fullmatch(item))]
     others = [item for item in items if not _INTEGER_LETTER.fullmatch(item)] or items
     trees = tuple(read(item, depth + 1) for item in others)
     tree = trees[0] if len(trees) == 1 else Many(trees, word=word)
-    if len(others) == len(items):
-        return tree
-    return Family(letters[0]["letter"], tree, bool(letters[0]["natural"] or letters[0]["positive"]))
+    return Family(letters[0][0], tree, letters[0][1]) if len(others) < len(items) else tree
 
 
 def _items(text: str) -> list[str]:

@@ -87,9 +87,8 @@ def verbal_form(text: str) -> str | None:
         return rf"\text{{{answer[1]}}}"
     if ratio := _TO.fullmatch(plain.lower()):
         first, second = _digits(ratio[1]), _digits(ratio[3])
-        if not first or not second:
-            return None
-        return rf"\frac{{{first}}}{{{second}}}" if ratio[2] else f"{first}:{second}"
+        form = rf"\frac{{{first}}}{{{second}}}" if ratio[2] else f"{first}:{second}"
+        return form if first and second else None
     if sign := _SIGNED.match(plain):
         number = _digits(plain[sign.end() :].lower())
         return None if number is None or number.startswith("-") else "-" + number
