@@ -55,7 +55,7 @@ def test_sound_prompts_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("source", ["codes", "gym:leg_counting"])
 def test_prompts_that_are_made_are_checked_as_those_of_a_file(source: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", source]) == 0
+    assert main(["prompts", "check", source]) == 0
     assert "1152 prompts, 0 with problems" in capsys.readouterr().err
 
 
