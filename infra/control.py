@@ -78,7 +78,9 @@ def ask(folder: Path, request: dict[str, Any], timeout_s: float = 30.0) -> dict[
             connection.sendall(json.dumps(request).encode() + b"\n")
             reply = json.loads(_read_line(connection, 1 << 24))
         except FileNotFoundError:
-            remedy = "`rucksack up` resumes it" if folder.is_dir() else "there is no such folder; --dir is that of all runs"
+            remedy = (
+                "`rucksack up` resumes it" if folder.is_dir() else "there is no such folder; --dir is that of all runs"
+            )
             raise UserError(f"no `rucksack up` runs in {folder}: {remedy}") from None
         except (OSError, ValueError) as error:
             raise UserError(f"no `rucksack up` answers in {folder} ({error or type(error).__name__})") from None

@@ -51,9 +51,11 @@ def test_garbage_is_answered_with_an_error_and_the_socket_lives_on(answering, li
 
 
 def test_nobody_there_is_said_plainly(tmp_path):
-    with pytest.raises(UserError, match="no `rucksack up` runs in .*: `rucksack up` resumes it$"):
+    with pytest.raises(UserError, match=r"no `rucksack up` runs in .*: `rucksack up` resumes it$"):
         ask(tmp_path, {"command": "status"})
-    with pytest.raises(UserError, match="no `rucksack up` runs in .*missing: there is no such folder; --dir is that of all runs$"):
+    with pytest.raises(
+        UserError, match=r"no `rucksack up` runs in .*missing: there is no such folder; --dir is that of all runs$"
+    ):
         ask(tmp_path / "missing", {"command": "status"})
 
 
