@@ -34,7 +34,7 @@ _CODE = re.compile(
     r"\w\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s(?:[^.\n]{1,60}\selse\s|\w+:)|\(\s*\w+\s*:=|==[^=\n]*\s(?:or|and)\s|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
     r"|\w\(\s*['\"]|\b(?:sum|max|min|len|sorted|list|set|any|all|int|str|range)\(\[|(?<!\\)\blambda\b[^\n]{0,60}:"
     r"|&&|\?\?|\bcout\s*<<|#include|\b\w+\([^()]*\)\s+-?\d|\b(?:True|False|None)\s*[|&]|(?:^|\n)\s*(?:echo|SELECT)\s|['\"]\w*['\"]\s+(?:or|and)\b|\b(?:if|while|elif|and|or|not)\s+(?:True|False|None)\b|\b[a-z_]{3,}\((?:[a-z]+\()?\["
-    r"|\bnot\s+\w+\s+or\s+[-\d'\"]|\w\([^()]*\)\s+(?:or|and|if|else)\s+[-\d'\"]|(?:^|\s)else\s+[-\d]|^\s*(?:del|try|except|finally)\b[^\n]*[:;]"
+    r"|(?:\[|\w\()[^()\[\]\n]{1,60}\sfor\s\w+\sin\s|\bnot\s+\w+\s+or\s+[-\d'\"]|\w\([^()]*\)\s+(?:or|and|if|else)\s+[-\d'\"]|(?:^|\s)else\s+[-\d]|^\s*(?:del|try|except|finally)\b[^\n]*[:;]"
 )
 """An expression of a programming language, such as `run() or 8` and `5 if False else 8`: code is no answer."""
 _NUMBER_ALONE = re.compile(

@@ -43,7 +43,7 @@ _SYNONYMS = {
         (r" \le ", r"\leqslant \leq \le <= =<"), (r" \ge ", r"\geqslant \geq \ge >="), (r" \ne ", r"\neq \ne !="),
         (r" \approx ", r"\approx \simeq \doteq \thickapprox ~="), (" < ", r"\lt"), (" > ", r"\gt"), ("=", ":="),
         ("(", r"\langle"), (")", r"\rangle"), (r"\{", r"\lbrace"), (r"\}", r"\rbrace"), ("|", r"\lvert \rvert \vert \mid"),
-        ("€", r"\euro"), ("£", r"\pounds \pound"), ("$", r"\dollar \textdollar \$"), (r"\log_{10} ", r"\lg"),
+        ("€", r"\euro"), ("£", r"\pounds \pound"), ("$", r"\dollar \textdollar \$"), (" and ", r"\&"), (r"\log_{10} ", r"\lg"),
         (r"\emptyset ", r"\varnothing"), ("...", r"\ldots \dots \cdots"),
     )
     for name in names.split()
@@ -93,14 +93,15 @@ _REWRITES = [
             r"(?:\s*\{\s*([^{}]*)\s*\}|\s+([A-Za-z])(?![A-Za-z]))",
             r" \1\2",
         ),
-        (r"\\[a-z]+|[<>~:]=|(?<![\dn)])!=|=<|\\\$", lambda found: _SYNONYMS.get(found[0], found[0])),
+        (r"\\[a-z]+|[<>~:]=|(?<![\dn)])!=|=<|\\[$&]", lambda found: _SYNONYMS.get(found[0], found[0])),
         (r"\{:\}", ":"),
         (
             r"(?:\{\s*\}\s*|^\s*)[\^_]\s*\{?\s*(\w+)\s*\}?\s*C\s*_\s*\{?\s*(\w+)\s*\}?"
             r"|(?<![A-Za-z\\}])C\s*_\s*(?:\{\s*([\dmnkr+-]{2,12})\s*\}|([mn4-9]))\s*\^\s*(?:\{([^{}]{1,12})\}|(\w))",
             lambda found: rf"\binom{{{found[1] or found[3] or found[4]}}}{{{found[2] or found[5] or found[6]}}}",
         ),
-        (r"(?<![A-Za-z}\]^_])\{([A-Za-z])\}(?=\s*[_^])", r"\1"),
+        (r"(?:(?<![A-Za-z}\]^_])|(?<=[_^]\{\w\}))\{([A-Za-z]|\\[a-z]+)\}(?=\s*[_^])", r"\1"),
+        (r"(\\partial|(?<![A-Za-z\\])d)\s*([A-Za-z])\s*/\s*\1\s*([A-Za-z])(?![A-Za-z])", r"\\frac{\1 \2}{\1 \3}"),
         (r"\\%|(?<![a-zA-Z])(?:percent(?:age)?(?: points?)?|pct)(?![a-zA-Z])", "%"),
         (r"\\text\{\s*([%+-])\s*\}", r"\1"),
         (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\degree(?![a-z])|\\text\{\s*\^\\circ\s*\}", "°"),

@@ -62,7 +62,7 @@ _JOINED = re.compile(
 )
 """What ties a number to the one before: "between 41 and 42", "41 or maybe 42", "6 plus 10" state neither."""
 _CIRCUMSTANCE = re.compile(
-    r"\b(?:in|within|with|without|during|after|every|per|over|for|from|at|of|on|across|among)\s+(?:the\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
+    r"\b(?:in|within|with|without|during|after|every|per|over|for|from|at|of|on|across|among)\s+(?:th(?:e|is|[eo]se)\s+)?(?:(?:first|last|next|past|same|full|whole)\s+)?$"
 )
 _GIVEN = re.compile(rf"{_CIRCUMSTANCE.pattern}|\b(?:the|these|those|all|h(?:is|er)|their)\s+$")
 _BY_DOING = re.compile(

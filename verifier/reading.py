@@ -89,7 +89,7 @@ _TRANSPOSED = re.compile(r"(?<=[)\]}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\text
 _TWO_INTEGERS = re.compile(r"(-?\d+),(-?(?:\d|[1-9]\d+))", re.ASCII)
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+", re.ASCII)
 MODULUS = re.compile(
-    r"\s*(?:,\s*)?(?:\\[pb]?mod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
+    r"\s*(?:,\s*)?(?:\\[pb]?mod(?![a-z])|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?b?mod)|\\text\s*\{\s*\(\s*mod)\s*\{?\s*(\d{1,30})\s*\}?\s*\)?\s*\}?\)?\s*$"
 )
 _INTEGER_LETTER = re.compile(
     r"\s*([a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?(?:(N|Z(?=\s*\}?\s*[_^]\s*\{?\s*\+))|Z)(?![A-Za-z])\s*\}?(?:\s*[_^]\s*\{?\s*[+*\d]?\s*\}?)?\s*"
