@@ -19,7 +19,7 @@ _ONE = r"\(?[A-Za-z](?![A-Za-z])\)?"
 _GOLD = re.compile(rf"{_ONE}(?:(?:\s*[,;&]\s*(?:and\s+)?|\s+and\s+|\s+){_ONE})*\.?")
 _BEFORE_TEXT = re.compile(r"^\(?([A-Z])\s*[).:]\s*\S")
 """`(B) 12 apples`: the letter before its text."""
-_LETTER = r"(?<![A-Za-z'\d-])(?:\([A-Z]\)|[A-HJ-Z]{1,5}(?![A-Za-z'\d-])\)?|I\))"
+_LETTER = r"(?<![A-Za-z'\d-])(?:\([A-Za-h]\)|[A-HJ-Z]{1,5}(?![A-Za-z'\d-])\)?|I\))"
 """I is a word, unless in parentheses."""
 _OPTION = re.compile(r"\(?([A-Z])\s*[).:]\s*(?:(?!\b(?:not|but|no|is|seems|wrong|or|[A-HJ-Z])\b)[^.!?,;\n]){1,60}\.?")
 _LETTERS = (
@@ -33,7 +33,7 @@ _ANNOUNCED = re.compile(
     rf"|\b(?i:choose|chose|picks?|select(?:ed)?|go(?:ing)?\s+with|say|guess|corresponds?\s+to|match(?:es)?|supports?)\b|{_ANSWER}(?=[\s(】]*[(A-Z])|选择?)(?P<between>{_PROSE}{{0,40}}?){_LETTERS}"
 )
 _RIGHT = re.compile(
-    rf"{_LETTERS}\s+(?:(?:is|are|must\s+be)\s+(?:(?!not\b|part|almost|near)[a-z]+\s+){{0,2}}?(?:correct|right|true|best|better|one(?!\s+of)|answer(?!\s+to))\b|(?:satisf(?:y|ies)|works?|holds?|fits?|matches|remains)\b)"
+    rf"{_LETTERS}\s+(?:(?:is|are|must\s+be)\s+(?:(?!no[tr]?\b|never|hardly|scarcely|rarely|barely|far\b|less\b|part|almost|near|anything)[a-z]+\s+){{0,2}}?(?:correct|right|true|best|better|one(?!\s+of)|answer(?!\s+to))\b|(?:satisf(?:y|ies)|works?|holds?|fits?|matches|remains)\b)"
 )
 _OTHERS = re.compile(r"\b(?i:students?|people|many|most|some|others|they|you|anyone)\s+(?:(?!the\b)[a-z]+\s+){0,3}$")
 """Who says what the message need not mean: `Many would say D`."""
@@ -46,7 +46,7 @@ _DENIED = re.compile(
     rf"(?:\b(?i:not|never|cannot|eliminate|exclude|reject|discard|rule\s+out|except|than|over|instead\s+of)\b|n't\b|不)[^.,;\n]{{0,20}}?{_LETTERS}"
 )
 _UNTRUE = re.compile(
-    rf"{_LETTERS}\s*(?:(?:is|are|was|were|would\s+be|seems?)\b[^.\n]{{0,30}}?\b(?:wrong|incorrect|false|not|impossible|out|eliminated|excluded)\b"
+    rf"{_LETTERS}\s*(?:(?:is|are|was|were|would\s+be|seems?)\b(?:(?!right,|correct,|true,)[^.\n]){{0,30}}?\b(?:wrong|incorrect|false|not|impossible|out|eliminated|excluded)\b"
     r"|(?:is|are|ca|does|do)n't\b|cannot\b|不)"
 )
 _ALSO = re.compile(rf"\b(?:could|might|may)\s+(?:also|equally|as\s+well)\b[^.\n]{{0,20}}{_LETTER}")
@@ -146,7 +146,7 @@ def _in_formula(found: re.Match[str], sentence: str) -> bool:
 
 
 def _split(found: re.Match[str]) -> set[str]:
-    return set(re.findall("[A-Z]", found["letters"]))
+    return {letter.upper() for letter in re.findall(r"[A-Z]|(?<=\()[a-h](?=\))", found["letters"])}
 
 
 def _sentences(text: str) -> Iterator[tuple[str, bool]]:

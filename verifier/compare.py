@@ -30,6 +30,8 @@ def same(gold: Answer, answer: Answer) -> bool:
             return same(value, answer)
         case _, Family(_, value):
             return same(gold, value)
+        case (Named(), Many() | Row()) | (Many() | Row(), Named()) if (a := _each(gold), b := _each(answer)) != (gold, answer):
+            return _same_several(a, b)
         case Named(), Named():
             return _same_named(gold, answer)
         case Named(_, value), _ if not isinstance(answer, Chain):
@@ -92,6 +94,15 @@ def _same_several(gold: Answer, answer: Answer) -> bool:
         case Row(), Many():
             return not answer.braces and _as_point(answer, gold)
     return False
+
+
+def _each(tree: Answer) -> Answer:
+    """`a = b = 1` as `a = 1, b = 1`."""
+    labels, value = list[str](), tree
+    while isinstance(value, Named) and _VARIABLE.fullmatch(value.label):
+        labels, value = [*labels, value.label], value.value
+    is_each = len(labels) > 1 and isinstance(value, Number | Formula)
+    return Many(tuple(Named(label, value) for label in labels)) if is_each else tree
 
 
 def _same_lists(gold: Many, answer: Many) -> bool:

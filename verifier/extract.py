@@ -98,10 +98,11 @@ def _unmarked(text: str, numeric: bool) -> Found:
     is_number = numeric and (len(lines) > 1 or text.startswith("#")) and _NUMBER_ALONE.fullmatch(lines[-1]) is not None
     if not is_number and len(text) <= MAX_CANDIDATE and not is_prose(text) and not introduces(text, numeric):
         return _NONE if _is_code(text) else Found(unwrap(BOLD_PART.sub(r"\1", unwrap(text))), "whole")
-    if stated := stated_answer(text, numeric):
+    stated, rest = stated_answer(text, numeric)
+    if stated:
         line = last_line(text)
         by: FoundBy = "line" if line and line.text == stated else "stated"
-        return _NONE if _is_code(_line_with(stated, lines)) else _stated_by(Mark(by, "", stated, _behind(stated, text)))
+        return _NONE if _is_code(_line_with(stated, lines)) else _stated_by(Mark(by, "", stated, _behind(stated, rest)))
     if is_number:
         return Found(unwrap(lines[-1].strip().lstrip("#").strip()), "last")
     last = (not numeric and plain_end(text)) or last_answer(text, numeric)
@@ -109,8 +110,8 @@ def _unmarked(text: str, numeric: bool) -> Found:
 
 
 def _behind(answer: str, text: str) -> str:
-    """What follows the last place of an answer in a text, where it is no part of a calculation."""
-    return re.split(rf"{re.escape(answer)}(?![\d.,]*\d|\s*(?:[×*/+=−-]|\\(?:times|cdot)(?![a-z]))\s*\d)", text)[-1]
+    """What follows an answer in a text."""
+    return re.split(rf"{re.escape(answer.lstrip('-'))}(?![\d.,]*\d)", text, maxsplit=1)[-1]
 
 
 def _is_code(text: str) -> bool:

@@ -34,7 +34,7 @@ _OTHER_NAMES = {"tg": "tan", "ctg": "cot", "arctg": "arctan", "cosec": "csc"}
 _ENTITY = re.compile(r"&(?:[a-z]+|#\d{1,6});")
 _ENDING = r"\s*(st|nd|rd|th)\s*"
 _ORDINAL = re.compile(
-    rf"(?<![\d}}])(\d{{1,9}})\s?(?:\^\s*\{{\s*\\text\s*\{{{_ENDING}\}}\s*\}}|\^\s*\{{{_ENDING}\}}"
+    rf"(?<!\d)(?<![^ ]\}})(\d{{1,9}})\s?(?:\^\s*\{{\s*\\text\s*\{{{_ENDING}\}}\s*\}}|\^\s*\{{{_ENDING}\}}"
     rf"|(?:\^\s*)?\\text(?:superscript)?\s*\{{{_ENDING}\}}|(st|nd|rd|th)(?![A-Za-z]))"
 )
 _SYNONYMS = {

@@ -179,9 +179,9 @@ def _blank(pattern: re.Pattern[str], text: str) -> str:
     return pattern.sub(lambda match: " " * len(match[0]), text)
 
 
-def stated_answer(text: str, numeric: bool) -> str:
-    """What follows the last "final answer is", or else the last "answer is"."""
-    denied = ""
+def stated_answer(text: str, numeric: bool) -> tuple[str, str]:
+    """What follows the last "final answer is", or else the last "answer is", and the text from there on."""
+    denied = ("", "")
     for pattern in _SAID:
         for match in reversed(list(pattern.finditer(text))[-3:]):
             rest = text[match.end() : match.end() + MAX_CANDIDATE].lstrip(" :*\n→⇒…")
@@ -191,9 +191,9 @@ def stated_answer(text: str, numeric: bool) -> str:
             found = _stated(rest, numeric)
             if found and _MISCALLED.search(text[: match.start()][-60:]):
                 later = last_answer(rest.partition(found)[2], numeric)
-                denied = denied or (later if later not in ("", found) else f"not {found}")
+                denied = denied if denied[0] else (later if later not in ("", found) else f"not {found}", rest)
             elif found:
-                return f"not {found}" if _NEGATED.search(match[0]) else found
+                return f"not {found}" if _NEGATED.search(match[0]) else found, rest
     return denied
 
 

@@ -25,6 +25,7 @@ r"""Signs `\pm` that are told apart: each doubles the number of values."""
 _AND = re.compile(
     r"\s*(?:[,;]\s*)?(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|(?<=\d)or(?=[A-Z(]))\s*|\s*;\s*"
 )
+_UNEQUAL = re.compile(r"\s*[A-Za-z]\s*\\ne ")
 _COMMA = re.compile(r"\s*,\s*")
 _OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])")
 _AND_WORD = re.compile(r"(?<![A-Za-z\\])and(?![A-Za-z])")
@@ -254,6 +255,8 @@ def _listed(text: str, depth: int) -> Answer | None:
     items = _items(text)
     if len(items) < 2:
         return None
+    if (unequal := _UNEQUAL.match(items[0])) and not any(map(_RELATION.search, items[1:])):  # x \ne 1, 2
+        items = [items[0], *(unequal[0] + item for item in items[1:])]
     word = "or" if _OR.search(text) else "and" if _AND_WORD.search(text) else ""
     letters = [(of[1], bool(of[2])) for item in items if (of := _INTEGER_LETTER.fullmatch(item))]
     others = [item for item in items if not _INTEGER_LETTER.fullmatch(item)] or items
