@@ -8,6 +8,7 @@ from verifier.answers import Answer, Chain, Family, Formula, Grid, Many, Named, 
 from verifier.leaves import base_of, renaming, same_leaves, same_ratio, same_text, same_words, text_of, with_letters
 from verifier.literals import Literal, same_number
 from verifier.reals import same_reals
+from verifier.units import same_time
 
 MAX_REPEATED = 50
 """Longest list in which repetitions are looked for."""
@@ -30,8 +31,10 @@ def same(gold: Answer, answer: Answer) -> bool:
             return same(value, answer)
         case _, Family(_, value):
             return same(gold, value)
-        case (Named(), Many() | Row()) | (Many() | Row(), Named()) if (a := _each(gold), b := _each(answer)) != (gold, answer):
-            return _same_several(a, b)
+        case Named(), Many() | Row() if (several := _each(gold)) != gold:
+            return _same_several(several, answer)
+        case Many() | Row(), Named() if (several := _each(answer)) != answer:
+            return _same_several(gold, several)
         case Named(), Named():
             return _same_named(gold, answer)
         case Named(_, value), _ if not isinstance(answer, Chain):
@@ -42,6 +45,8 @@ def same(gold: Answer, answer: Answer) -> bool:
             return same_words(a, b)
         case Ratio(), Ratio():
             return same_ratio(gold, answer)
+        case Ratio(parts, "a" | "p" as half), Number(_, Literal(hour, unit="a.m" | "p.m" as unit)):
+            return same_time(([*map(text_of, parts)], half), ([f"{hour}", "00"], unit[0]))
         case Ratio((a, b)), Number() | Formula():
             return same(Formula(rf"\frac{{{text_of(a)}}}{{{text_of(b)}}}"), answer)
         case Number() | Formula(), Number() | Formula():

@@ -150,8 +150,8 @@ def _choice_in(text: str) -> str:
 
 def _other_modulus(gold: str, answer: str) -> bool:
     """Whether both are rests, of different divisors."""
-    divisors = [_DIVISOR.search(text) for text in (gold, answer)]
-    return divisors[0] is not None and divisors[1] is not None and divisors[0][1] != divisors[1][1]
+    mine, theirs = (set(_DIVISOR.findall(text)) for text in (gold, answer))
+    return bool(mine and theirs) and mine.isdisjoint(theirs)
 
 
 def _number_grade(equal: bool, text: str) -> Grade:

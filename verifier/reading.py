@@ -25,7 +25,8 @@ r"""Signs `\pm` that are told apart: each doubles the number of values."""
 _AND = re.compile(
     r"\s*(?:[,;]\s*)?(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|(?<=\d)or(?=[A-Z(]))\s*|\s*;\s*"
 )
-_UNEQUAL = re.compile(r"\s*[A-Za-z]\s*\\ne ")
+_SHARED = re.compile(r"\s*[A-Za-z]\s*\\(?:ne|equiv)(?![a-z])\s*")
+r"""What is told of all: `x \ne 1, 2`, `n \equiv 1, 5 \pmod 6`."""
 _COMMA = re.compile(r"\s*,\s*")
 _OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])")
 _AND_WORD = re.compile(r"(?<![A-Za-z\\])and(?![A-Za-z])")
@@ -52,7 +53,7 @@ _NAME = (
     r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\}|\^\{\s*\(\d\)\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
 )
 _LABEL = re.compile(
-    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+(?:\s*\\(?:cup|cap|setminus)\s*[A-Z])*\s*\||\\(?:angle|triangle|overline|bar|hat|tilde|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
+    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+(?:\s*\\(?:cup|cap|setminus)\s*[A-Z])*\s*\||\\(?:angle|triangle|overline|bar|hat|tilde|operatorname|text|norm)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
     rf"|(?:{_NAME}|S)\s*[:/]\s*{_NAME}|\\frac\s*\{{\s*[A-Za-z]+\s*\}}\s*\{{\s*[A-Za-z]+\s*\}}"
     rf"|\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)"
 )
@@ -255,8 +256,10 @@ def _listed(text: str, depth: int) -> Answer | None:
     items = _items(text)
     if len(items) < 2:
         return None
-    if (unequal := _UNEQUAL.match(items[0])) and not any(map(_RELATION.search, items[1:])):  # x \ne 1, 2
-        items = [items[0], *(unequal[0] + item for item in items[1:])]
+    if (shared := _SHARED.match(items[0])) and not any(map(_RELATION.search, items[1:])):
+        items = [items[0], *(shared[0] + item for item in items[1:])]
+        if modulus := MODULUS.search(items[-1]):
+            items = [item if MODULUS.search(item) else item + modulus[0] for item in items]
     word = "or" if _OR.search(text) else "and" if _AND_WORD.search(text) else ""
     letters = [(of[1], bool(of[2])) for item in items if (of := _INTEGER_LETTER.fullmatch(item))]
     others = [item for item in items if not _INTEGER_LETTER.fullmatch(item)] or items
