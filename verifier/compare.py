@@ -181,7 +181,7 @@ def _same_named(gold: Named, answer: Named) -> bool:
             return False
         return same(end_of(gold.value, named=True), end_of(other, named=True))
     a, b = text_of(gold.value), text_of(answer.value)
-    if len(gold.label) == len(answer.label) == 1 and a and b:
+    if all(map(_VARIABLE.fullmatch, (gold.label, answer.label))) and a and b:
         return symbols.same_relation((gold.label, "=", a), (answer.label, "=", b))
     return False
 

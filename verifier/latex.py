@@ -44,7 +44,7 @@ _SYNONYMS = {
         (r" \approx ", r"\approx \simeq \doteq \thickapprox ~="), (" < ", r"\lt"), (" > ", r"\gt"), ("=", ":="),
         ("(", r"\langle"), (")", r"\rangle"), (r"\{", r"\lbrace"), (r"\}", r"\rbrace"), ("|", r"\lvert \rvert \vert \mid"),
         ("€", r"\euro"), ("£", r"\pounds \pound"), ("$", r"\dollar \textdollar \$"), (" and ", r"\&"), (r"\log_{10} ", r"\lg"),
-        (r"\emptyset ", r"\varnothing"), ("...", r"\ldots \dots \cdots"),
+        (r"\emptyset ", r"\varnothing"), ("...", r"\ldots \dots \cdots"), (r"\land ", r"\wedge"), (r"\lor ", r"\vee"), (r"\neg ", r"\lnot"),
     )
     for name in names.split()
 }  # fmt: skip
@@ -81,9 +81,13 @@ _REWRITES = [
             r" \\\1 ",
         ),
         (rf"{_VECTOR}\s*\\times\s*{_VECTOR}", r" V_{\1\2}"),
+        (
+            rf"(?<=[|(])\s*{_VECTOR}\s*\\cdot\s*{_VECTOR}\s*(?=\||\)\s*(?:\^|\\(?:vec|mathbf|bm|bold)))",
+            lambda dot: dot[0] if dot[1] == dot[2] else f"D_{{{''.join(sorted(dot.groups()))}}}",
+        ),
         (rf"(?:(?<=\))|{_VECTOR})\s*\\times\s*(?:{_VECTOR}|(?=\())", r" \1 V_{x} \2"),
         (r"\\operatorname\*?\s*(?=\{)", r"\\text"),
-        (r"\\math(?:rm|bf|it|sf|tt)(?:\s*\{\s*([a-zA-Z])\s*\}|\s+([a-zA-Z])(?![a-zA-Z]))", r" \1\2"),
+        (r"\\math(?:rm|bf|it|sf|tt)(?:\s*\{\s*([a-zA-Z])\s*\}|\s+([a-zA-Z](?![a-zA-Z])|d))", r" \1\2"),
         (r"\\math(?:rm|bf|it|sf|tt)\s*(?=\{)", r"\\text"),
         (r"\\mathbb\s*([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
         (r"\(\s*([A-Za-z])\s*\\circ\s+([A-Za-z])\s*\)\s*\(([^()]{1,40})\)", r"\1(\2(\3))"),

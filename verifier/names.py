@@ -186,7 +186,7 @@ class Names:
         inside = re.sub(r"[{}\s\\]", "", self.argument_text())
         if not re.fullmatch(r"[\w()',+-]{1,40}", inside):
             raise Unknown(name)
-        name = {"overline": "bar", "widehat": "hat", "widetilde": "tilde", "lnot": "neg"}.get(name, name)
+        name = {"overline": "bar", "widehat": "hat", "widetilde": "tilde"}.get(name, name)
         return self.named(inside if name == "text" else f"{name}:{inside}")
 
     def corners(self, name: str) -> Any:

@@ -35,9 +35,9 @@ _OPERATIONS = tuple(  # those that bind less tightly first
     for sign, pattern in (
         ("iff", r"\s*\\(?:leftrightarrow|Leftrightarrow|iff)(?![a-z])\s*"),
         ("to", r"\s*\\(?:to|rightarrow|Rightarrow|implies|longrightarrow)(?![a-z])\s*"),
-        ("lor", r"\s*\\(?:lor|vee)(?![a-z])\s*"),
+        ("lor", r"\s*\\lor(?![a-z])\s*"),
         ("oplus", r"\s*\\oplus(?![a-z])\s*"),
-        ("land", r"\s*\\(?:land|wedge)(?![a-z])\s*"),
+        ("land", r"\s*\\land(?![a-z])\s*"),
         ("cup", r"\s*\\cup(?![a-z])\s*|(?<=[)\]}])\s*U\s*(?=[(\[{\\])"),
         ("setminus", r"\s*\\(?:setminus|backslash)(?![a-z])\s*|(?<=[)\]}])\s*-\s*(?=\\\{)"),
         ("cap", r"\s*\\cap(?![a-z])\s*"),
@@ -45,7 +45,7 @@ _OPERATIONS = tuple(  # those that bind less tightly first
 )
 _LOGIC, _SETS = _OPERATIONS[:5], _OPERATIONS[5:]
 _MAY_OPERATE = re.compile(
-    r"\\(?:[lL]eftrightarrow|iff|to|[rR]ightarrow|longr|implies|l?or|vee|oplus|land|wedge|cup|cap|setminus|backslash)|U|-\s*\\\{"
+    r"\\(?:[lL]eftrightarrow|iff|to|[rR]ightarrow|longr|implies|l?or|oplus|land|cup|cap|setminus|backslash)|U|-\s*\\\{"
 )
 _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx|equiv|subseteq|supseteq|subset|supset|parallel|perp)(?![a-z])|[<>=]")
 # Possessive: letters that could be split over repetitions would take time exponential in their number.
