@@ -58,7 +58,7 @@ def same(gold: Answer, answer: Answer) -> bool:
             return _same_chains(gold, Chain((Formula(label), value), ("=",))) or same_reals(gold, answer)
         case (Named(label, Number() | Formula() as value), Chain()) if _VARIABLE.fullmatch(label):
             whole = Chain((Formula(label), value), ("=",))
-            return _same_chains(whole, answer) or (not _is_about(answer, label) and same(value, end_of(answer)))
+            return _same_chains(whole, answer) or (label not in _letters(answer) and same(value, end_of(answer)))
         case Chain(), Chain():
             return _same_chains(gold, answer) or same_reals(gold, answer)
         case _:
@@ -113,9 +113,10 @@ def _each(tree: Answer) -> Answer:
 def _same_lists(gold: Many, answer: Many) -> bool:
     if {gold.word, answer.word} == {"and", "or"} and any(isinstance(item, Chain) for item in gold.items):
         return False
-    names = {base_of(item.label) for item in answer.items if isinstance(item, Named)}
-    if answer.word == "or" != gold.word and (len(names) > 1 or all(isinstance(item, Words) for item in answer.items)):
-        return False
+    if answer.word == "or" != gold.word:
+        about = [_letters(item) for item in answer.items if isinstance(item, Named | Chain)]
+        if all(isinstance(item, Words) for item in answer.items) or (about and not set.intersection(*about)):
+            return False
     golds, answers = list(gold.items), list(answer.items)
     if len(golds) != len(answers) and max(len(golds), len(answers)) <= MAX_REPEATED:
         distinct = _distinct(golds)
@@ -135,6 +136,11 @@ def _same_items(golds: list[Answer], answers: list[Answer], is_set: bool) -> boo
             return False  # "x = 1, y = 2" is no set of two values
         if len(names) == len(answers):
             return _in_order(golds, [names[name] for name in sorted(names)])
+    counted = [
+        {item.value.unit.rstrip("s"): item for item in items if isinstance(item, Number)} for items in (golds, answers)
+    ]
+    if len(golds) == len(counted[0]) > 1 and counted[0].keys() == counted[1].keys():  # 2 red, 3 blue
+        return all(same(item, counted[1][unit]) for unit, item in counted[0].items())
     return _matched(golds, answers)
 
 
@@ -186,9 +192,10 @@ def _same_named(gold: Named, answer: Named) -> bool:
     return False
 
 
-def _is_about(chain: Chain, letter: str) -> bool:
-    """Whether a side before the last holds a letter: x^2 = 2 says nothing of x = 2, 1 + 1 = 2 may."""
-    return any(letter in symbols.LETTER.findall(text_of(side) or "") for side in chain.sides[:-1])
+def _letters(tree: Named | Chain) -> set[str]:
+    """What a name, or the sides of a chain before the last, are made of."""
+    sides = [tree.label] if isinstance(tree, Named) else map(text_of, tree.sides[:-1])
+    return {letter for side in sides for letter in symbols.LETTER.findall(side)}
 
 
 def end_of(tree: Answer, *, named: bool = False) -> Answer:

@@ -109,6 +109,8 @@ _REWRITES = [
         (r"(\\partial|(?<![A-Za-z\\])d)\s*([A-Za-z])\s*/\s*\1\s*([A-Za-z])(?![A-Za-z])", r"\\frac{\1 \2}{\1 \3}"),
         (r"\\%|(?<![a-zA-Z])(?:percent(?:age)?(?: points?)?|pct)(?![a-zA-Z])", "%"),
         (r"\\text\{\s*([%+-])\s*\}", r"\1"),
+        (r"(\\text\s*\{[^{},]*[^{},\s])(,|\s+and)\s*\}(?=\s*\d)", r"\1}\2 "),
+        (r"\{\s*\{([^{}]*)\}\s*\}", r"{\1}"),
         (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\degree(?![a-z])|\\text\{\s*\^\\circ\s*\}", "°"),
         (r"\\mu\s*\\text\{\s*", r"\\text{µ"),
         (r"(?<![A-Za-z\\])(?:infinity|oo|inf)(?![A-Za-z])", r"\\infty "),
@@ -211,7 +213,7 @@ def without_commands(text: str) -> str:
 
 
 _AROUND = (*zip(r"** $$ $ \( \[ __ ' “ ‘".split(), r"** $$ $ \) \] __ ' ” ’".split(), strict=True), ('"', '"'))
-_CONTINUES = re.compile(r"\d\.\d+\.\.\.$", re.ASCII)
+_CONTINUES = re.compile(r"(?:^|\d\.\d+|[,+]\s*)(?:\.\.\.|\\[lc]?dots)$", re.ASCII)
 
 
 def unwrap(text: str) -> str:

@@ -39,7 +39,7 @@ def text_of(tree: Answer) -> str:
 
 def normal(text: str) -> str:
     r"""A text without what makes no difference: white space, `\text`, case, the full stop."""
-    plain = re.sub(r"\s+", "", without_text(text)).strip(".,;")
+    plain = re.sub(r"(?:(?<!\.\.)\.|[,;])$", "", re.sub(r"\s+", "", without_text(text)))
     return plain.lower() if _WORD.search(without_commands(text)) else plain  # R/r is not r/R
 
 

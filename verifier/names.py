@@ -184,7 +184,7 @@ class Names:
         if name == "nabla" and self.took("^"):
             return sympy.Symbol(f"nabla^{self.argument_text()}", real=True)
         inside = re.sub(r"[{}\s\\]", "", self.argument_text())
-        if not re.fullmatch(r"[\w()',+-]{1,40}", inside):
+        if not re.fullmatch(r"[\w()',+-]{1,40}", inside) or (inside[1:].isalpha() and self.token[:1].isdigit()):
             raise Unknown(name)
         name = {"overline": "bar", "widehat": "hat", "widetilde": "tilde"}.get(name, name)
         return self.named(inside if name == "text" else f"{name}:{inside}")

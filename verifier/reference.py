@@ -23,7 +23,7 @@ MAX_CLEAN_DEPTH = 40
 PLAIN_NUMBER = re.compile(r" *[-+]?[\d.,/]{1,100} *", re.ASCII)
 """What needs no cleaning: most answers."""
 AS_TEXT = re.compile(
-    r"\\(?:mathbb|emptyset|p?mod|angle|circ|forall|exists|n?mid|dagger|neg|partial|o?i*nt|sum|prod|lim)(?![a-z])|\d(?:\s*_| \d)|\\\{"
+    r"\\(?:mathbb|emptyset|p?mod|angle|circ|forall|exists|n?mid|dagger|neg|partial|o?i*nt|sum|prod|lim)(?![a-z])|\d(?:\s*_| \d)|\\\{|\.\.\."
 )
 """Signs beyond our grammar: what has them is compared as text."""
 _DOLLAR = re.compile(r"(?<!\\)\$")

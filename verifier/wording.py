@@ -15,7 +15,7 @@ _SIGNED = re.compile(r"(?:negative|minus)\s+(?=[\da-z\\])", re.IGNORECASE)
 _TO = re.compile(r"([\d.]+|[a-z]+(?:-[a-z]+)?) (?:to|(out of)) ([\d.]+|[a-z]+(?:-[a-z]+)?)")
 _DIGITS_IN_TEXT = re.compile(r"\\text\s*\{((?:[\d\s,;.-]|and|or)+)\}")
 _YES_OR_NO = re.compile(r"(yes|no)\s*(?:[,;.:\u2013\u2014]|--|\b(?:because|since|as)\b)(.*)", re.IGNORECASE | re.DOTALL)
-_CONTRARY = re.compile(r"\b(?:yes|no(?=\s*[,.;:!]|$)|but|however|or|maybe|unless)\b", re.IGNORECASE)
+_CONTRARY = re.compile(r"\b(?:yes|no(?=\s*[,.;:!]|$)|but|however|or|maybe|unless)\b|^[\s\d.,/-]*$", re.IGNORECASE)
 _REALS = r"(?:reals?(?:\s+(?:numbers?|values))?)"
 _SETS = {
     "positive": r"(0,\infty)",
@@ -83,7 +83,7 @@ def verbal_form(text: str) -> str | None:
     if not plain or len(plain) > 200:
         return None
     answer = _YES_OR_NO.match(plain)
-    if answer and answer[2].strip() and "\\text" in text and not _CONTRARY.search(answer[2]):
+    if answer and "\\text" in text and not _CONTRARY.search(answer[2]):
         return rf"\text{{{answer[1]}}}"
     if ratio := _TO.fullmatch(plain.lower()):
         first, second = _digits(ratio[1]), _digits(ratio[3])
