@@ -42,7 +42,7 @@ _ARITHMETIC = re.compile(
 )
 _DENIED = re.compile(
     r"(?:\b(?:not|never|cannot|larger|greater|bigger|higher|more|less|fewer|smaller|lower|above|below|over|under|"
-    r"least|most|except|unlike|unlikely|anything\s+but|far\s+from|different\s+from|other\s+than)|n't)\b(?:\s+[a-z]+){0,2}\s*$"
+    r"least|most|except|unlike|unlikely|anything\s+but|far\s+from|different\s+from|other\s+than)|n't)\b(?:\s+(?!(?:is|are|was|were|equals)\b)[a-z]+){0,2}\s*$"
     r"|\b(?:twice|thrice|(?<!a\s)half|double|triple|near(?:ly)?|almost|close\s+to|short\s+of|(?<!add )(?<!adds )(?<!sums )up\s+to)"
     r"\s+(?:of\s+)?(?:the\s+)?$|\b(?:wrong|incorrect)\s+(?:\w+\s+){0,2}(?:is|was|be|of|:)?\s*$"
     r"|[^,\d\s]\s+or\s*$|(?:(?<![<>=-])[<>≠≤≥]|!=|\bdivisible\s+by|\bdivides)\s*$"
@@ -51,6 +51,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 """What makes the number that follows another thing than the answer."""
+_CHANGED = re.compile(r"\s+(?:divided\s+by|(?:less|more|fewer|greater)\s+than|(?:times|plus|minus)\s+[$\d\\])")
+_AND_MORE = re.compile(rf"\s*(?:,|and\b|or\b|\$)|{_CHANGED.pattern}")
 _NEGATED = re.compile(
     r"(?:\b(?:not|never|cannot)|n't)(?:\s+be)?\W*$|不是\s*$|\b(?:might|may|could)\s+be\W*$", re.IGNORECASE
 )
@@ -221,7 +223,7 @@ def _stated(rest: str, numeric: bool) -> str:
     if (number := literal(sentence)) and number.compound:
         return sentence.strip()
     sentence = _ASIDE.sub(lambda aside: aside["number"], sentence) if numeric else sentence
-    if (formula := _FORMULA.match(rest)) and not re.match(r"\s*(?:,|and\b|or\b|\$)", rest[formula.end() :]):
+    if (formula := _FORMULA.match(rest)) and not _AND_MORE.match(rest, formula.end()):
         return _formula_text(formula, rest)
     if numeric and re.match(r"\s*-?[\d.,]+\s+and\s+(?!not\b)[a-z].*\d", sentence):  # 36, and to the other part 9
         return unwrap(sentence)
@@ -257,9 +259,9 @@ def last_answer(text: str, numeric: bool) -> str:
     outside = BOLD_PART.sub(lambda bold: f"  {bold[1]}  ", _blank(_FORMULA, text))
     outside = _blank(_PLACE, _blank(_LIST_MARK, outside))
     outside = _ASIDE.sub(lambda aside: aside["number"].ljust(len(aside[0])), outside)
-    best, end = _listed(formulas, text) if formulas else ("", -1)
+    best, start, end = _listed(formulas, text) if formulas else ("", 0, -1)
     if (bare := _last_bare_latex(outside)) is not None and bare[1] > end:
-        best, end = text[slice(*bare)], bare[1]
+        best, (start, end) = text[slice(*bare)], bare
     if not numeric and end < 0 and (plain := _plain_formula(text)):
         return plain
     if numeric or end < 0:
@@ -278,7 +280,8 @@ def last_answer(text: str, numeric: bool) -> str:
             if tied := _JOINED.search(before) or _DENIED.search(before):
                 return unwrap(tied[0] + numbers[-1][0])
             return unwrap(("-" if _MINUS.search(before) else "") + numbers[-1][0])
-    return unwrap(best)
+    is_changed = best and (_DENIED.search(text[:start][-100:]) or _CHANGED.match(text, end))
+    return f"not {unwrap(best)}" if is_changed else unwrap(best)
 
 
 def _without_circumstances(numbers: list[re.Match[str]], text: str) -> list[re.Match[str]] | None:
@@ -306,15 +309,16 @@ def _plain_formula(text: str) -> str:
     return formula if is_formula or _LIST.fullmatch(formula) else ""
 
 
-def _listed(formulas: list[re.Match[str]], text: str) -> tuple[str, int]:
-    """The last formula, and those before it with nothing but a comma, "and" or "or" between."""
-    parts = [_formula_text(formulas[-1], text)]
+def _listed(formulas: list[re.Match[str]], text: str) -> tuple[str, int, int]:
+    """The last formula, and those before it with nothing but a comma, "and" or "or" between: text, start, end."""
+    parts, start = [_formula_text(formulas[-1], text)], formulas[-1].start()
     for before, behind in zip(formulas[-2::-1], formulas[:0:-1], strict=False):
         between = text[before.end() : behind.start()]
         if not between.strip() or not LIST_GLUE.fullmatch(between):
             break
         parts.insert(0, _formula_text(before, text))
-    return ", ".join(parts), formulas[-1].end()
+        start = before.start()
+    return ", ".join(parts), start, formulas[-1].end()
 
 
 def _last_bare_latex(text: str) -> tuple[int, int] | None:
