@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,31 @@ class Bench:
     processes: set[psutil.Process] = field(default_factory=set)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, 60))
+        return self.loop.run_until_complete(asyncio.wait_for(coroutine, 300))
 
     def sample(self, **settings: Any) -> Completion:
         return self.run(self.engine.generate(PROMPT, **{"request_id": "request", "max_tokens": MAX_TOKENS} | settings))
+
+    async def sample_across(self, change: Callable[[], Awaitable[object]], num_crossing: int) -> list[Completion]:
+        """Rollouts, more than there are slots, while the weights are changed twice; again until so many were in flight at a change.
+
+        On a busy machine the engine may be done with them before we ask it to change the weights.
+        """
+        rollouts: list[Completion] = []
+        while sum(len(rollout.spans) > 1 for rollout in rollouts) < num_crossing:
+            numbers = range(len(rollouts), len(rollouts) + 4 * SLOTS)
+            tasks = [
+                asyncio.create_task(
+                    self.engine.generate(PROMPT, request_id=f"flight{n}", max_tokens=MAX_TOKENS, seed=n)
+                )
+                for n in numbers
+            ]
+            for _ in range(2):
+                if pending := [task for task in tasks if not task.done()]:
+                    await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                await change()
+            rollouts += await asyncio.gather(*tasks)
+        return rollouts
 
     async def swap(self, folder: Path) -> int:
         version = self.engine.policy_version + 1

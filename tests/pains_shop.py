@@ -1,6 +1,5 @@
 """A run on a real broker whose producer is a process of its own, to be killed; the real allocator and the learner's assembly beside it."""
 
-import time
 import uuid
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -57,8 +56,8 @@ class Shop:
         self.ends: list[GroupEnd] = []
         self.lengths: list[int] = []
         """Tokens of each rollout that was trained."""
-        self.lives: dict[str, float] = {}
-        """The producer's, each with when its first trajectory was read."""
+        self.lives: set[str] = set()
+        """The producer's, of which trajectories were read."""
         self.version = 0
         self.num_deaths = 0
         self._announce(folder)
@@ -115,7 +114,7 @@ class Shop:
                 self._assembler.add(decode(record.value, Verdict))
             case "trajectories":
                 trajectory = decode(record.value, Trajectory)
-                self.lives.setdefault(trajectory.trajectory_id.partition(".")[0], time.monotonic())
+                self.lives.add(trajectory.trajectory_id.partition(".")[0])
                 verdict = Verdict(trajectory=trajectory, outcome="correct", reward=1.0)
                 self.world.send_of_group(VERDICTS, trajectory.job.group_id, verdict)
 

@@ -76,9 +76,9 @@ class HeldWriter(MemoryWriter):
     def send(
         self, topic: str, key: bytes, value: bytes, *, on_ack: Callable[[], None] | None = None, **at: Any
     ) -> None:
-        super().send(topic, key, value, **at)
         if on_ack is not None:
-            self.held.append(on_ack)
+            self.held.append(on_ack)  # first: who sees the record may acknowledge it
+        super().send(topic, key, value, **at)
 
 
 class Bench:

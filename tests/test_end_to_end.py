@@ -194,7 +194,7 @@ def observed(folder: Path) -> Iterator[Observed]:
         seen.scaled = rucksack("scale", "verifiers=2", "--dir", str(driver.runs))
         for worker in ("producer-0", "verifier-0", "learner-0", "allocator-0"):
             step = driver.step
-            driver.until(lambda step=step: driver.step > step)
+            driver.until(lambda step=step, worker=worker: driver.step > step and worker in driver.pids)
             pid = driver.kill(worker)
             seen.killed.append(worker)
             driver.until(lambda worker=worker, pid=pid: driver.pids[worker] != pid)
@@ -203,7 +203,8 @@ def observed(folder: Path) -> Iterator[Observed]:
         os.kill(hung, signal.SIGSTOP)
         driver.until(lambda: driver.pids["verifier-0"] != hung)
         driver.kill_broker()
-        step = driver.step
+        driver.until(lambda: "broker node 1 died" in driver.output.read_text())
+        step = driver.step  # all that was on the log by then is read
         driver.until(lambda: driver.step > step + 1)
         driver.process.send_signal(signal.SIGINT)
         seen.interrupted_code = driver.process.wait(120)

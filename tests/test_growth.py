@@ -101,6 +101,10 @@ def test_the_learner_keeps_nothing_of_groups_that_have_ended(
     # How far the verdicts are ahead of the updates is a matter of the machine's load; it has a limit.
     _, most_ready = grown.pop("_assembler.ready", (0, 0))
     assert most_ready <= learner.role.MAX_READY_UPDATES * per_update + MAX_RECORDS
+    # So is how many updates wait while one is published; it is over at the end.
+    for name in ("_waiting", "_under_way"):
+        grown.pop(f"_publications.{name}", None)
+    assert role._publications.settled
     # A second verdict of a rollout may come at any later time: a number a prompt says which groups have ended (law 2).
     assert set(grown) <= {"_assembler.seen.counts"}
     assert len(role._assembler.seen) == NUM_RECORDS // GROUP

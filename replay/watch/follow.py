@@ -166,10 +166,10 @@ class Follower:
         positions, following = reader.positions(), self.following
         following.total = sum(ends.values())
         following.passed = sum(min(positions.get(partition) or 0, end) for partition, end in ends.items())
+        following.error = ""  # before the state, which says that it is over
         following.state = "live" if following.passed >= following.total else "reading"
         if following.state == "live" and not following.live_s:
             following.live_s = time.monotonic()
-        following.error = ""
 
     def _note_lag(self, broker: Broker) -> None:
         lag = consumer_lag(broker, self.index.run)

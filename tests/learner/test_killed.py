@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def test_a_checkpoint_that_is_being_written_never_hides_the_last_whole_one(tiny_
 
 
 NUM_UPDATES, PROMPTS_PER_UPDATE = 12, 4
+MOST_MORE = 3
+"""Updates after those that are waited for, at which a learner is killed at the latest: on a fast machine it would be done."""
 
 
 @pytest.fixture(scope="module")
@@ -160,13 +163,18 @@ def check_exactly_once(updates: list[Update]) -> list[list[str]]:
 def run_and_kill(topics: RunTopics, arguments: list[str], seed: int, num_kills: int) -> None:
     """Start the learner again and again, killed some random while after its next few updates, then let it end."""
     rng = np.random.default_rng(seed)
-    topic = UPDATES.of(topics.run)
+
+    def num_updates() -> int:
+        return topics.broker.end_offsets(UPDATES.of(topics.run))[0]
+
     for _ in range(num_kills):
-        wanted = topics.broker.end_offsets(topic)[0] + int(rng.integers(0, 5))
+        wanted = num_updates() + int(rng.integers(0, 5))
         process = start(learner_killed.learner, arguments)
-        while topics.broker.end_offsets(topic)[0] < wanted and process.exitcode is None:
+        while num_updates() < wanted and process.exitcode is None:
             process.join(timeout=0.005)
-        process.join(timeout=float(rng.uniform(0, 0.15)))
+        dies_s = time.monotonic() + float(rng.uniform(0, 0.15))
+        while time.monotonic() < dies_s and num_updates() < wanted + MOST_MORE and process.exitcode is None:
+            process.join(timeout=0.005)
         process.kill()
         process.join()
     process = start(learner_killed.learner, arguments)

@@ -77,6 +77,13 @@ class AfterUpdates(threading.Event):
         return self._learner.metrics()["learner/step"] >= self._num_updates
 
 
+def run_step_by_step(learner: Learner, stop: threading.Event) -> None:
+    """The loop, which looks at `stop` after every step: by itself it makes those that can be made at once between two looks."""
+    work = learner.work
+    learner.work = lambda: work() and False  # type: ignore[method-assign]
+    run_loop(learner, learner._topics, learner.reader, stop, poll_s=0.001)
+
+
 @pytest.fixture
 def world(tiny_model: Path, tmp_path: Path) -> World:
     return World(tiny_model, tmp_path)
@@ -84,7 +91,7 @@ def world(tiny_model: Path, tmp_path: Path) -> World:
 
 def test_a_learner_that_is_stopped_keeps_the_update_under_way(world):
     learner = world.learner()
-    run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
+    run_step_by_step(learner, OnceTraining(learner))
     assert learner.metrics()["learner/step"] == 1
     resumed = world.learner()
     assert resumed.metrics()["learner/step"] == 1
@@ -96,7 +103,7 @@ def test_a_learner_that_another_has_replaced_makes_no_version_known(world):
     with pytest.raises(Fenced, match="replaced by a newer one"):
         run_loop(old, world.topics, old.reader, threading.Event())
     assert [update.version for update in world.topics.read_all(UPDATES)] == [1]
-    run_loop(new, world.topics, new.reader, OnceTraining(new))
+    run_step_by_step(new, OnceTraining(new))
     assert [(update.version, update.parent_version) for update in world.topics.read_all(UPDATES)] == [(1, 0), (2, 1)]
     assert [policy.version for policy in world.topics.read_all(POLICIES)] == [0, 1, 2]
 
@@ -115,7 +122,7 @@ def test_newer_policies_are_withheld_until_the_base_policy_is_evaluated(tiny_mod
 
     def run_until(num_updates: int) -> tuple[int, list[int]]:
         learner = world.learner()  # one that was stopped withholds again
-        run_loop(learner, world.topics, learner.reader, AfterUpdates(learner, num_updates))
+        run_step_by_step(learner, AfterUpdates(learner, num_updates))
         step = world.topics.read_all(UPDATES)[-1].step
         assert step in (num_updates, num_updates + 1)  # it finishes the one under way
         return step, [policy.step for policy in world.topics.read_all(POLICIES)]
@@ -155,7 +162,7 @@ def test_weights_travel_by_folders_where_the_recipe_says_so(world):
         world.config.model_dump() | {"learner": {"objective": "tis", "weights": "files"}}
     )
     learner = world.learner()
-    run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
+    run_step_by_step(learner, OnceTraining(learner))
     policies = world.topics.read_all(POLICIES)
     assert [Path(policy.uri).name for policy in policies] == ["v000000", "v000001"]
     assert [digest_of(policy.uri) for policy in policies] == [policy.digest for policy in policies]
@@ -172,7 +179,7 @@ def test_a_half_written_checkpoint_does_not_go_on_filling_the_disk(world):
 
 def test_a_learner_that_writes_weights_says_so_first(world):
     learner = world.learner()
-    run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
+    run_step_by_step(learner, OnceTraining(learner))
     assert "saving" in world.heartbeats()
 
 
@@ -186,7 +193,7 @@ def test_screen_and_report_show_the_same_gradient_ratios_where_something_timed_o
     }
     world = World(tiny_model, tmp_path, groups)
     learner = world.learner()
-    run_loop(learner, world.topics, learner.reader, OnceTraining(learner))
+    run_step_by_step(learner, OnceTraining(learner))
     (update,) = world.topics.read_all(UPDATES)
     on_screen = {name: update.metrics[f"learner/effective_gradient_ratio/{name}"] for name in ("samples", "prompts")}
     assert on_screen == {"samples": 2 / 5, "prompts": 1 / 2}
@@ -214,7 +221,7 @@ def several_updates(tiny_model: Path, tmp_path: Path, **learner: object) -> Worl
         evaluator={"enabled": False},
     )
     first = world.learner()
-    run_loop(first, world.topics, first.reader, AfterUpdates(first, 4))
+    run_step_by_step(first, AfterUpdates(first, 4))
     world.config = world.config.model_copy(
         update={"run": world.config.run.model_copy(update={"dir": tmp_path / "elsewhere"})}
     )
@@ -229,7 +236,7 @@ def test_a_run_without_its_folder_goes_on_from_the_log(tiny_model: Path, tmp_pat
     resumed = world.topics.read_all(UPDATES)[-1]
     assert (resumed.step, resumed.parent_version) == (before[-1].step, before[-1].version)
     assert resumed.digest == before[-1].digest  # the same weights, bit for bit
-    run_loop(second, world.topics, second.reader, AfterUpdates(second, 6))
+    run_step_by_step(second, AfterUpdates(second, 6))
     updates = world.topics.read_all(UPDATES)
     ended = [end.group_id for update in surviving(updates) for end in update.groups]
     assert sorted(ended) == list("abcdef")
@@ -341,7 +348,7 @@ def test_an_update_is_of_the_rollouts_that_come_first_and_the_next_one_takes_les
     for group, size in (("a", 1), ("b", 1), ("c", 3), ("d", 1), ("e", 1), ("f", 1)):
         send_single(world, group, float(group in "ae"), size)
     learner = world.learner()
-    run_loop(learner, world.topics, learner.reader, AfterUpdates(learner, 2))
+    run_step_by_step(learner, AfterUpdates(learner, 2))
     updates = [update for update in world.topics.read_all(UPDATES) if update.groups]
     sizes = [sum(end.num_rollouts for end in update.groups) for update in updates]
     assert sum(sizes) == 8
@@ -357,7 +364,7 @@ def test_a_verdict_whose_job_holds_no_belief_goes_to_deadletters(tiny_model: Pat
     for group in "abcdefgh":
         send_single(world, group, 1.0)
     learner = world.learner()
-    run_loop(learner, world.topics, learner.reader, AfterUpdates(learner, 2))
+    run_step_by_step(learner, AfterUpdates(learner, 2))
     (letter,) = world.topics.read_all(DEADLETTERS)
     assert "the job of group x holds no belief (budgeting.a and .b)" in letter.error
     assert learner.metrics()["learner/step"] == 2

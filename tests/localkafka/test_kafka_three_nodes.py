@@ -72,9 +72,8 @@ def test_a_killed_node_loses_no_acknowledged_record_and_comes_back(tmp_path: Pat
         assert len(servers) == 3
         admin = KafkaAdminClient(bootstrap_servers=servers)
         admin.create_topics([NewTopic(name=TOPIC, num_partitions=3, replication_factor=-1)])
-        assert wait_until(
-            lambda: len([node for node in leaders(admin).values() if node > 0]) == 3, 30
-        )  # a broker may hear of a new topic a little later
+        # Here and below: the node that is asked may hear of it a little later.
+        assert wait_until(lambda: len([node for node in leaders(admin).values() if node > 0]) == 3, 60)
         victim = leaders(admin)[0]
         writer = Writer(servers)
         writer.start()
@@ -82,7 +81,7 @@ def test_a_killed_node_loses_no_acknowledged_record_and_comes_back(tmp_path: Pat
         broker.kill(victim)
         assert broker.dead_nodes() == [victim]
         writer.await_more(300)
-        assert victim not in leaders(admin).values()
+        assert wait_until(lambda: victim not in leaders(admin).values(), 60)
         broker.restart(victim)
         assert broker.dead_nodes() == []
         writer.await_more(100)

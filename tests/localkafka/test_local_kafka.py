@@ -147,7 +147,7 @@ def test_broker_dies_with_an_owner_that_is_killed(tmp_path: Path) -> None:
     assert LocalKafka.attach(tmp_path).pid(1) == pid
     owner.kill()
     owner.communicate()
-    assert wait_until(lambda: is_gone(pid), 10)
+    assert wait_until(lambda: is_gone(pid), 60)
 
 
 def test_detached_broker_outlives_its_owner_and_is_found_and_stopped(tmp_path: Path) -> None:

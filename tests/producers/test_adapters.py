@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_bench import PROMPT, Bench, reference_logprobs, start
+from engine_bench import Bench, reference_logprobs, start
 from learner_groups import random_groups
 from tiny_models import VOCABULARY, make_model, make_tokenizer
 
@@ -95,18 +95,7 @@ def test_logprobs_are_those_of_the_learners_merged_model_at_every_version(bench:
 
 
 def test_sequences_in_flight_go_on_and_every_token_is_its_versions(bench: AdapterBench) -> None:
-    async def train_twice() -> list[Any]:
-        sample = [
-            bench.engine.generate(PROMPT, request_id=f"flight{n}", max_tokens=100, seed=n) for n in range(48)
-        ]  # more than slots: some wait
-        pending = tasks = {asyncio.create_task(coroutine) for coroutine in sample}
-        for _ in range(2):
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            await bench.apply(bench.train())
-        return await asyncio.gather(*tasks)
-
-    completions = bench.run(train_twice())
-    assert sum(len(completion.spans) > 1 for completion in completions) >= 4
+    completions = bench.run(bench.sample_across(lambda: bench.apply(bench.train()), num_crossing=4))
     for completion in completions:
         assert_right(bench, completion)
 

@@ -95,7 +95,7 @@ def forget_entry_points() -> None:
 def make_pool() -> Iterator[Callable[..., Pool]]:
     pools: list[Pool] = []
 
-    def make(workers: int = 1, timeout_s: int = 1, **options: int) -> Pool:
+    def make(workers: int = 1, timeout_s: int = 20, **options: int) -> Pool:
         pools.append(Pool(workers, timeout_s=timeout_s, **options))
         return pools[-1]
 

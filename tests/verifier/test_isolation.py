@@ -62,7 +62,7 @@ def test_a_grader_runs_as_nobody_without_our_environment(
 
 
 def test_what_hangs_dies_or_devours_costs_one_answer(package: Path, make_pool: Callable[..., Pool]) -> None:
-    pool = make_pool()
+    pool = make_pool(timeout_s=1)
     for attack in ("memory", "spin", "exit", "number"):
         pool.submit(attack, "attack", "gold", attack)
         pool.submit(f"after {attack}", "half", "gold", "answer")
