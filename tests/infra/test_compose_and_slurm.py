@@ -132,6 +132,7 @@ def test_a_worker_without_a_broker_is_started_again_as_often_as_it_takes(slurm):
 
 @pytest.mark.parametrize(("signal", "requeued"), [("TERM", False), ("USR1", True)])
 def test_preemption_stops_the_worker_and_the_time_limit_queues_it_again(slurm, signal, requeued):
+    program(slurm, "sleep", "true")
     worker = f"trap 'echo stopped; exit 143' TERM; kill -{signal} $PPID; while :; do read -t 1 < <(:); done"
     program(slurm, "rucksack", worker)
     done = bash(ROLE, "learner", "r.toml", path=slurm, SLURM_JOB_ID="77")

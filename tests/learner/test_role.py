@@ -78,7 +78,7 @@ class AfterUpdates(threading.Event):
 
 
 def run_step_by_step(learner: Learner, stop: threading.Event) -> None:
-    """The loop, which looks at `stop` after every step: by itself it makes those that can be made at once between two looks."""
+    """The loop, which looks at `stop` after every step: by itself it makes all that can be made at once between two looks."""
     work = learner.work
     learner.work = lambda: work() and False  # type: ignore[method-assign]
     run_loop(learner, learner._topics, learner.reader, stop, poll_s=0.001)
