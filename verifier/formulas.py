@@ -35,7 +35,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 _LISTED: dict[str, Callable[..., Any]] = {"max": sympy.Max, "min": sympy.Min}
 _ROUNDED: dict[str, Callable[..., Any]] = {"lfloor": sympy.floor, "lceil": sympy.ceiling}
-_APPLIED = frozenset("det dim ker deg arg norm".split())
+_APPLIED = frozenset("det dim ker deg arg".split())
 """Functions that are not worked out: what they are of is part of a name."""
 _DECORATIONS = frozenset("text bar overline hat widehat tilde widetilde dot ddot dddot vec neg nabla".split())
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}

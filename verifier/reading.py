@@ -53,7 +53,7 @@ _NAME = (
     r"\\?[A-Za-z]++'*+(?:_(?:\{[^{}]*\}|\w))?(?:(?:\^\{\s*-1\s*\}|\^\{\s*\(\d\)\s*\})?\s*\(\s*[A-Za-z0-9,\s_\\]*\))?"
 )
 _LABEL = re.compile(
-    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+(?:\s*\\(?:cup|cap|setminus)\s*[A-Z])*\s*\||\\(?:angle|triangle|overline|bar|hat|tilde|operatorname|text|norm)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
+    rf"(?:{_NAME}\s*)+|\|\s*\\?[A-Za-z]+(?:\s*\\(?:cup|cap|setminus)\s*[A-Z])*\s*\||\\(?:angle|triangle|overline|bar|hat|tilde|operatorname|text)\s*\{{?[A-Za-z0-9_ .]*\}}?(?:\s*[A-Za-z]+)?"
     rf"|(?:{_NAME}|S)\s*[:/]\s*{_NAME}|\\frac\s*\{{\s*[A-Za-z]+\s*\}}\s*\{{\s*[A-Za-z]+\s*\}}"
     rf"|\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)"
 )
