@@ -103,7 +103,7 @@ class _Parser(Names):
         term = self._term()
         if not negative:
             return term
-        return -term if term.is_Rational else sympy.Mul(sympy.Integer(-1), term, evaluate=False)
+        return -term if term.is_Rational or term is sympy.oo else sympy.Mul(sympy.Integer(-1), term, evaluate=False)
 
     def _term(self) -> Any:
         factors = self._juxtaposed()

@@ -21,7 +21,7 @@ MIN_FIGURES = 4
 
 _INTEGER = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d{1,3}(?:'\d{3})+|\d+"
 _POINTS_BETWEEN = r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}"
-_DECIMAL_COMMA = r"\d+,\d{1,2}|\d+,\d{4,}|0,\d+"
+_DECIMAL_COMMA = r"\d+,(?!0(?!\d))\d{1,2}|\d+,\d{4,}|0,\d+"
 _NUMBER = rf"(?:{_POINTS_BETWEEN}|{_DECIMAL_COMMA}|(?:{_INTEGER})(?:\.\d*)?|\.\d+)"
 _PLAIN = r"[+-]?\s*\d+(?:,\d{3})*(?:\.\d+)?"
 _DIGITS = re.compile(rf"[+-]?\d{{1,{MAX_DIGITS}}}", re.ASCII)

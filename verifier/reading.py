@@ -105,6 +105,8 @@ r"""`(k \in \mathbb{Z})`, `\text{for } x > 0` and "where k is an integer" behind
 _FAMILY = re.compile(rf"(.*\S)\s*[|:]({_INTEGER_LETTER.pattern})")
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*)?([ap])\.?\s*m\b\.?\s*\}?\s*$", re.IGNORECASE)
 _MAPS_TO = re.compile(r"([A-Za-z])\s*:\s*([a-z])\s*\\mapsto\s*(.+)")
+_NUMBERED = re.compile(r"(?:\(\d\)\s*){2,9}")
+"""Statements by their numbers: `(1)(4)`."""
 _OUTWARD = re.compile(r"([\]\[])([^\[\]()]+,[^\[\]()]+)([\]\[])")
 
 
@@ -127,6 +129,8 @@ def _peel(text: str) -> str:
     if letters := _LETTERS.fullmatch(text):
         text = letters[1]
     text = _CONDITION_BEHIND.sub(lambda of: f", {of['in']}" if of["in"] else rf", {of['named']} \in Z", text, count=1)
+    if _NUMBERED.fullmatch(text):
+        text = text.replace(")", "), ").rstrip(", ")
     text = without_qualifier(text)
     if "$" in text and literal(text) is None:
         text = text.replace("$", " ")

@@ -103,7 +103,12 @@ def _readings(gold: str, answer: str) -> list[Reading]:
     plain = Reading(complex_i, matrices=matrices)
     letters = [set(re.findall(r"[A-Za-z]", side)) for side in sides]
     is_order = {"o", "O"} <= letters[0] | letters[1]  # o(n) is no O(n)
-    is_case_free = not is_order and _in_both_cases(letters[0] | letters[1]) and not any(map(_in_both_cases, letters))
+    is_case_free = (
+        not is_order
+        and not matrices
+        and _in_both_cases(letters[0] | letters[1])
+        and not any(map(_in_both_cases, letters))
+    )
     return [plain, replace(plain, fold_case=True)] if is_case_free else [plain]
 
 
@@ -159,7 +164,7 @@ def _is_rounded(value: Any, exact: Any, answer: Literal) -> bool:
     unit = sympy.Rational(1, 10 ** (answer.decimals or 0))
     is_cut = (answer.decimals or 0) >= 10 and value * exact > 0 and 0 <= abs(value) - abs(exact) < unit
     is_near = is_cut or abs(value - exact) <= unit / 2
-    return bool(is_near) or is_float_of(answer, abs(value - exact) / abs(value), float(value))
+    return bool(is_near) or (value != 0 and is_float_of(answer, abs(value - exact) / abs(value), float(value)))
 
 
 def same_relation(gold: tuple[str, str, str], answer: tuple[str, str, str]) -> bool:

@@ -57,8 +57,10 @@ def evaluate(expression: Any, point: dict[Any, Any], digits: int = _DIGITS) -> A
     if not isinstance(value, sympy.Expr) or not value.is_number:
         return None
     real, imaginary = value.as_real_imag()
-    if not all(part.is_Float or part.is_Rational for part in (real, imaginary)):
-        return None
+    if not all(
+        part.is_Rational or (part.is_Float and (part._prec > 1 or abs(part) < _NOTHING)) for part in (real, imaginary)
+    ):
+        return None  # no number, or one of which no digit is known
     return value
 
 
