@@ -22,8 +22,8 @@ from verifier.graders import LIGHT
 
 MAX_TEXT = 1_000_000
 """Longest answer that is graded, in characters."""
-RECYCLE_AFTER = 1000
-"""Tasks of one worker before it is replaced: sympy's caches grow."""
+RECYCLE_AFTER = 4000
+"""Tasks of one worker before it is replaced: what an answer may have left in it ends with it. A start costs some 6 ms."""
 KILL_GRACE_S = 1.0
 """From a worker's own alarm to its SIGKILL."""
 START_S = 60.0
