@@ -180,6 +180,8 @@ def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
 
     location = location_of(arguments)
     with open_run(location, arguments.run) as (broker, name, _path), _bar(console) as bar:
+        if arguments.out:
+            _open_for_writing(arguments.out)  # before hours of grading
         task = bar.add_task(f"grading {escape(name)}", total=None)
         result = rescore(
             broker,
@@ -192,6 +194,17 @@ def rescore_run(arguments: argparse.Namespace, console: Console) -> None:
     print_rescored(result, console)
     if arguments.out:
         arguments.out.write_text(json.dumps(result.as_json(), indent=2), encoding="utf-8")
+
+
+def _open_for_writing(file: Path) -> None:
+    """Make the file and its folder, or raise UserError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise UserError(
+            f"--out {file} cannot be written ({error.strerror}); give a file in a folder of yours"
+        ) from None
 
 
 def rebuild_policy(arguments: argparse.Namespace, console: Console) -> None:

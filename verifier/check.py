@@ -22,6 +22,9 @@ from verifier.pool import Pool
 
 PLACES_SHOWN = 5
 """Places that are named of a problem that many prompts have."""
+REMEDY = "mend it, or give the row another grader"
+"""What to do about a gold answer that cannot be used."""
+OPTIONS = {f"prompts.{key}_key": f"--{key}-key (prompts.{key}_key of a recipe)" for key in ("text", "answer")}
 READS_LATEX = frozenset({"math", "math_strict"})
 """Graders whose gold answer is LaTeX."""
 ANSWERS_ITSELF = {name: name for name in ("choice", "integer", "math", "string")} | {"math_strict": "math"}
@@ -140,10 +143,13 @@ def _graded(prompts: dict[str, Prompt], workers: int, timeout_s: int) -> Iterato
         while pool.num_pending:
             for key, grade, _elapsed_s in pool.results(1.0):
                 if grade.outcome in ("error", "timeout"):
-                    yield key, grade.reason.removeprefix("gold: ")
+                    yield key, f"{grade.reason.removeprefix('gold: ')}; {REMEDY}"
                 elif grade.outcome != "correct" and prompts[key].grader in ANSWERS_ITSELF:
                     answer = prompts[key].answer
-                    yield key, f"the gold answer {answer[:100]!r} is no correct answer to itself: {grade.reason}"
+                    yield (
+                        key,
+                        f"the gold answer {answer[:100]!r} is no correct answer to itself: {grade.reason}; {REMEDY}",
+                    )
     finally:
         pool.close()
 
@@ -165,12 +171,15 @@ def _prompts(options: argparse.Namespace, problems: list[Problem]) -> Iterator[t
 
 
 def _rows(source: str, config: Config, problems: list[Problem]) -> Iterator[tuple[str, int, Prompt]]:
-    layout, outcomes = outcomes_of(source, config)
+    try:
+        layout, outcomes = outcomes_of(source, config)
+    except UserError as error:
+        raise UserError(_with_options(str(error))) from None
     ids: dict[str, str] = {}
     prompts: dict[object, Prompt] = {}
     for row, outcome in outcomes:
         if isinstance(outcome, UserError):
-            text = str(outcome).removeprefix(row.where).removeprefix(":").strip()
+            text = _with_options(str(outcome).removeprefix(row.where).removeprefix(":").strip())
             problems.append(Problem(row.source, row.number, "", text, _kind(text), isinstance(outcome, LeftOut)))
             continue
         if (taken := prompts.setdefault(content_of(outcome), outcome)) is not outcome:
@@ -189,6 +198,12 @@ def _rows(source: str, config: Config, problems: list[Problem]) -> Iterator[tupl
         print(f"{source}: {described(list(prompts.values()), layout)}", file=sys.stderr)
 
 
+def _with_options(text: str) -> str:
+    """The message with this command's options in place of a recipe's keys."""
+    return re.sub("|".join(map(re.escape, OPTIONS)), lambda key: OPTIONS[key[0]], text)
+
+
 def _kind(text: str) -> str:
-    """What a message shares with those of other rows: itself, without the values."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text.partition("; it has ")[0])
+    """What a message shares with those of other rows: itself, without the values and where in its line JSON ends."""
+    text = re.sub(r"(?<=^is not JSON) \(.*\)", "", text.partition("; it has ")[0])
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)

@@ -13,8 +13,8 @@ _COMMANDS = frozenset(
     "vec varphi vartheta varepsilon vee vdots vert alpha angle approx arccos arcsin arctan arg ast".split()
 )
 _DAMAGE = re.compile(r"([\f\t\b\r\n\v\a])([A-Za-z]*)")
-_TWO_INTEGERS = re.compile(r"\s*(-?\d+),(\d+)\s*", re.ASCII)
-_THOUSANDS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+\s*", re.ASCII)
+_TWO_INTEGERS = re.compile(r"\s*(\$?)\s*(-?\d+),(\d+)\s*\1\s*", re.ASCII)
+_THOUSANDS = re.compile(r"\s*(\$?)\s*-?\d{1,3}(?:,\d{3})+\s*\1\s*", re.ASCII)
 
 
 def damage_in(gold: str) -> str | None:
@@ -29,7 +29,7 @@ def damage_in(gold: str) -> str | None:
         if match[1] in "\f\b\v\a" or command in _COMMANDS:
             return (
                 f"the gold answer holds the control character {match[1]!r} before {match[2][:20]!r}: the file has \\{command} "
-                f"with one backslash; write \\\\{command} in JSON"
+                f"with one backslash; write \\\\{command} in JSON, \\{command} in a table"
             )
     return None
 
@@ -39,7 +39,7 @@ def ambiguity_of(gold: str) -> str | None:
     numbers = _TWO_INTEGERS.fullmatch(gold)
     if numbers is None or _THOUSANDS.fullmatch(gold):
         return None
-    first, second = numbers.groups()
+    _, first, second = numbers.groups()
     return (
         f"the gold answer {gold.strip()!r} is a list of two numbers or a decimal; write '{first}, {second}' or "
         f"'{first}.{second}'"

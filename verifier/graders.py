@@ -10,8 +10,10 @@ import re
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
+from typing import get_args
 
 from stream.errors import UserError
+from stream.messages import FoundBy, Outcome, Rule
 from verifier.choices import choice
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
 from verifier.integers import integer
@@ -68,7 +70,7 @@ def _pattern(gold: str) -> re.Pattern[str]:
         with warnings.catch_warnings(action="ignore"):  # of syntax that may change meaning in a later Python
             return re.compile(gold, re.DOTALL)
     except (re.error, OverflowError, RecursionError) as error:
-        raise BadGold(f"not a regular expression: {error}") from None
+        raise BadGold(f"{gold[:100]!r} is not a regular expression: {error}") from None
 
 
 def reasoning_gym(gold: str, answer: str) -> Grade:
@@ -85,6 +87,8 @@ BUILT_IN: dict[str, Grader] = {
 
 LIGHT = frozenset({"choice", "integer", "regex", "string"})
 """Graders that need neither sympy nor another package: they are ready at once."""
+_FIELDS = {"outcome": get_args(Outcome), "found_by": get_args(FoundBy), "rule": get_args(Rule)}
+"""What a Grade may hold in them."""
 
 
 # -- by name ----------------------------------------------------------------------------------------------------------
@@ -139,11 +143,33 @@ def grade(name: str, gold: str, answer: str) -> Grade:
     except BadGold as error:
         return Grade("error", 0.0, f"gold: {error}")
     if isinstance(found, Grade):
-        return found
-    reward = float(found)
-    if not 0.0 <= reward <= 1.0:
-        return Grade("error", 0.0, f"grader {name!r} returned {reward}; want a number in [0, 1]")
+        return found if name in BUILT_IN else _checked(name, found)
+    if (reward := _reward(found)) is None:
+        return _refused(name, repr(found), "a Grade or a number in [0, 1]")
     return Grade("correct" if reward == 1.0 else "wrong", reward, f"{name}: {reward:g}")
+
+
+def _checked(name: str, found: Grade) -> Grade:
+    """The Grade of another package's grader, or what is wrong with it."""
+    if (reward := _reward(found.reward)) is None:
+        return _refused(name, f"a Grade with reward {found.reward!r}", "a number in [0, 1]")
+    for field, allowed in _FIELDS.items():
+        if (value := getattr(found, field)) not in allowed:
+            return _refused(name, f"a Grade with {field} {value!r}", ", ".join(map(repr, allowed)))
+    return found._replace(reward=reward, reason=str(found.reason), answer=str(found.answer))
+
+
+def _reward(value: object) -> float | None:
+    """The number in [0, 1], or None if it is none."""
+    try:
+        reward = float(value)  # type: ignore[arg-type]  # whatever a package returns
+    except (TypeError, ValueError):
+        return None
+    return reward if 0.0 <= reward <= 1.0 else None
+
+
+def _refused(name: str, found: str, wanted: str) -> Grade:
+    return Grade("error", 0.0, f"grader {name!r} returned {found[:100]}; want {wanted}")
 
 
 def grading_version() -> str:

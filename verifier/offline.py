@@ -4,7 +4,9 @@ JSON lines with `gold` and `answer` in, one JSON line each out, in the same orde
 """
 
 import argparse
+import itertools
 import json
+import math
 import queue
 import sys
 import threading
@@ -14,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from stream.errors import UserError
 from stream.json_lines import STANDARD_INPUT, numbered_lines, open_lines, parse_object
 from verifier.grade import Grade
 from verifier.graders import check_name, known_graders
@@ -44,7 +47,7 @@ def grade_answers(
         timeout_s: whole seconds one answer may take; then its outcome is `timeout`.
 
     Raises:
-        UserError: there is no such grader.
+        UserError: there is no such grader, or a pair is not two texts.
 
     Example:
         >>> [graded.grade.outcome for graded in grade_answers([("1/2", "0.5"), ("1/2", "2")])]
@@ -52,7 +55,15 @@ def grade_answers(
 
     """
     check_name(grader)
-    return _graded(answers, grader, workers, timeout_s)
+    return _graded(map(_two_texts, answers, itertools.count(1)), grader, workers, timeout_s)
+
+
+def _two_texts(pair: tuple[str, str], number: int) -> tuple[str, str]:
+    """The pair; raises UserError if it is something else."""
+    match pair:
+        case (str(), str()):
+            return pair
+    raise UserError(f"pair {number} is {repr(pair)[:100]}; want two texts, (gold, answer), such as ('42', 'It is 42.')")
 
 
 def _graded(
@@ -102,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rucksack verify",
         description="Grade answers: JSON lines with `gold` and `answer` in, one JSON line each out, in the same order, "
-        "with `outcome` (correct, wrong, unparsable, timeout, error), `reward`, `reason` and `elapsed_ms`.",
+        "with `outcome` (correct, wrong, unparsable, timeout, error), `reward`, `reason`, `found_by` (where the answer was "
+        "found), `rule` and `elapsed_ms`.",
     )
     parser.add_argument(
         "file", nargs="?", type=Path, default=STANDARD_INPUT, metavar="FILE", help="JSON lines (default: stdin)"
@@ -134,6 +146,8 @@ def _run(lines: BinaryIO, options: argparse.Namespace) -> int:
             "outcome": grade.outcome,
             "reward": grade.reward,
             "reason": grade.reason,
+            "found_by": grade.found_by,
+            "rule": grade.rule,
             "elapsed_ms": round(1000 * elapsed_s, 3),
         }
         sys.stdout.write(json.dumps(line) + "\n")
@@ -178,7 +192,12 @@ def _pair(line: bytes) -> tuple[str, str]:
     for key in ("gold", "answer"):
         if key not in row:
             raise ValueError(f"no {key!r}")
-        if isinstance(row[key], bool) or not isinstance(row[key], str | int | float):
+        if isinstance(row[key], bool) or not isinstance(row[key], str | int | float) or _is_endless(row[key]):
             raise ValueError(f"{key!r} is {json.dumps(row[key])[:50]}, no text or number")
     gold, answer = (row[key] if isinstance(row[key], str) else json.dumps(row[key]) for key in ("gold", "answer"))
     return gold, answer
+
+
+def _is_endless(value: str | float) -> bool:
+    """Whether this is NaN or infinite, as Python reads from `NaN` and `1e400`: no number that could be meant."""
+    return isinstance(value, float) and not math.isfinite(value)

@@ -142,8 +142,10 @@ class Pool:
         try:
             for result in worker.receive() if is_readable else ():
                 self._take(worker, result)
-        except (OSError, EOFError, _BadReply, msgspec.MsgspecError) as error:
+        except (OSError, EOFError) as error:
             return Grade("error", 0.0, f"the worker died while it graded this answer {error}".rstrip())
+        except (_BadReply, msgspec.MsgspecError) as error:
+            return Grade("error", 0.0, f"the worker sent no grade that can be used: {error}")
         if worker.pid and not worker.items:
             worker.head_age_s = 0.0
             return Grade("error", 0.0, "worn out") if worker.num_tasks >= self._max_tasks else None

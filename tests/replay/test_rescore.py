@@ -111,5 +111,8 @@ def test_the_command_on_a_real_broker(kafka: str, tmp_path: Path, capsys: pytest
         ("wrong", "correct", 10),
     ]
     assert sum(broker.end_offsets("again.rescored-integer-1").values()) == 20
+    with pytest.raises(UserError, match=f"--out {tmp_path} cannot be written"):
+        main(["rescore", "again", *options[:-1], str(tmp_path)])
+    assert not broker.partitions("again.rescored-integer-2")  # it is told before anything is graded
     topics.writer.close()
     broker.close()

@@ -20,6 +20,11 @@ def half(gold, answer):
     return 0.5
 
 
+def odd(gold, answer):
+    return {"none": None, "two": 2, "nan": float("nan"), "outcome": Grade("yes", 1.0, ""), "reward": Grade("correct", 7.0, ""),
+            "found_by": Grade("correct", 1.0, "", "anywhere"), "true": True}[answer]
+
+
 def attack(gold, answer):
     word, _, argument = answer.partition(" ")
     try:
@@ -77,7 +82,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "grudge-1.0.dist-info").mkdir(parents=True)
     (folder / "grudge.py").write_text(GRADERS_OF_A_PACKAGE)
     (folder / "grudge-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: grudge\nVersion: 1.0\n")
-    points = "half = grudge:half\nattack = grudge:attack\nbroken = grudge:nothing\nmath = grudge:half\n"
+    points = (
+        "half = grudge:half\nodd = grudge:odd\nattack = grudge:attack\nbroken = grudge:nothing\nmath = grudge:half\n"
+    )
     (folder / "grudge-1.0.dist-info" / "entry_points.txt").write_text(f"[rucksack.graders]\n{points}")
     monkeypatch.syspath_prepend(str(folder))
     forget_entry_points()

@@ -33,7 +33,10 @@ def test_each_bad_prompt_is_reported_once_with_its_line(tmp_path: Path, capsys: 
     output = capsys.readouterr()
     lines = output.out.splitlines()
     assert [int(line.removeprefix(f"{file}:").partition(":")[0]) for line in lines] == [2, 4, 5, 6, 7, 8, 9]
-    assert "prompt 'latex', grader math: '\\\\frac{1}{' does not parse" in lines[0]
+    assert (
+        "prompt 'latex', grader math: '\\\\frac{1}{' does not parse; mend it, or give the row another grader"
+        in lines[0]
+    )
     assert f"its id is that of {file}:2; every prompt needs its own" in lines[1]
     assert lines[2].startswith(f"{file}:5: has no answer: 'answer' is ' '; it has id, text, answer: ")
     assert lines[3].startswith(f"{file}:6: is not JSON")
@@ -70,7 +73,7 @@ def test_one_mistake_in_many_lines_is_one_line(tmp_path: Path, capsys: pytest.Ca
     assert main(["prompts", "check", file]) == 2
     output = capsys.readouterr()
     assert output.out == (
-        f"{file}:41: has no answer: no key 'answer'; it has id, prompt, level: give it one, or set prompts.answer_key "
+        f"{file}:41: has no answer: no key 'answer'; it has id, prompt, level: give it one, or set --answer-key (prompts.answer_key of a recipe) "
         "(and 59 more: 42, 43, 44, 45, 46, ...)\n"
     )
     assert output.err.endswith("100 prompts, 60 with problems\n")
@@ -102,7 +105,7 @@ def test_keys_that_may_both_be_meant_are_one_line(tmp_path: Path, capsys: pytest
     file = write(tmp_path, *[{"question": f"q{n}", "problem": f"p{n}", "answer": n} for n in range(9)])
     assert main(["prompts", "check", file]) == 2
     assert capsys.readouterr().err == (
-        f"rucksack prompts: {file}:1 may have its text at question or at problem; set prompts.text_key to the one that is "
+        f"rucksack prompts: {file}:1 may have its text at question or at problem; set --text-key (prompts.text_key of a recipe) to the one that is "
         "meant\n"
     )
 
@@ -137,7 +140,7 @@ def test_a_gold_that_lost_its_backslash_is_named_with_the_remedy(gold: str, comm
     assert read != gold
     found = damage_in(read)
     assert found is not None
-    assert f"write \\\\{command} in JSON" in found
+    assert f"write \\\\{command} in JSON, \\{command} in a table" in found
     assert damage_in(gold) is None
     assert grade("math", read, "\\boxed{7}")[:2] == ("error", 0.0)  # no right answer could be told from a wrong one
 
@@ -150,7 +153,7 @@ def test_a_line_end_or_a_tab_alone_is_no_damage(gold: str) -> None:
 @pytest.mark.parametrize(
     ("gold", "is_open"),
     [("3,4", True), ("0,4", True), ("27,93", True), ("3, 4", False), ("3,400", False), ("1,234,567", False),
-     ("3.4", False), ("1,-2", False), ("(3,4)", False)],
+     ("3.4", False), ("1,-2", False), ("(3,4)", False), ("$3,4$", True), ("$3,400$", False), ("$3,50", False)],
 )  # fmt: skip
 def test_golds_that_are_a_list_or_a_decimal_are_pointed_out(gold: str, is_open: bool) -> None:
     assert (ambiguity_of(gold) is not None) == is_open
@@ -175,7 +178,9 @@ def test_golds_of_math_strict_are_answers_to_themselves_without_a_mark(
     assert main(["prompts", "check", write(tmp_path, *rows), "--grader", "math_strict"]) == 2
     output = capsys.readouterr()
     assert "prompts.jsonl:2: prompt '" in output.out
-    assert output.out.endswith("', grader math_strict: '\\\\frac{1}{' does not parse\n")
+    assert output.out.endswith(
+        "', grader math_strict: '\\\\frac{1}{' does not parse; mend it, or give the row another grader\n"
+    )
     assert output.err.endswith("\n2 prompts, 1 with problems\n")
 
 

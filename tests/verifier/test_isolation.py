@@ -87,6 +87,22 @@ def test_graders_of_a_package_are_known_by_name(package: Path, make_pool: Callab
     assert grades["math"].reason == "same number"  # a built-in grader is not replaced
 
 
+def test_what_a_grader_may_not_return_is_told(package: Path, make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool()
+    for result in ("none", "two", "nan", "outcome", "reward", "found_by", "true"):
+        pool.submit(result, "odd", "gold", result)
+    grades = collect(pool)
+    assert grades.pop("true") == Grade("correct", 1.0, "odd: 1")
+    assert {grade.outcome for grade in grades.values()} == {"error"}
+    for result, shown in (("none", "None"), ("two", "2"), ("nan", "nan")):
+        assert grades[result].reason == f"grader 'odd' returned {shown}; want a Grade or a number in [0, 1]"
+    assert grades["reward"].reason == "grader 'odd' returned a Grade with reward 7.0; want a number in [0, 1]"
+    assert grades["outcome"].reason.startswith(
+        "grader 'odd' returned a Grade with outcome 'yes'; want 'correct', 'wrong', "
+    )
+    assert "a Grade with found_by 'anywhere'; want '', 'box', 'tag', " in grades["found_by"].reason
+
+
 CODE = [
     "__import__('os').system('touch {path}')",
     "\\boxed{{__import__('os').system('touch {path}')}}",

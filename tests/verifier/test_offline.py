@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,14 +34,20 @@ def test_lines_come_out_in_order_with_an_outcome_each() -> None:
         '{"gold": "1/2", "answer": ""}',
         '{"gold": "1/2", "answer": "\\ud800"}',
         json.dumps({"gold": "1", "answer": "1" * 10_000_000}),
+        '{"gold": NaN, "answer": "1"}',
+        '{"gold": "5", "answer": 1e400}',
+        '{"gold": "16", "answer": "6 + 10"}',
         '{"gold": "1/2", "answer": "0.5"}',
     ]
     rows, notes = run(lines, "--timeout", "30", code=2)  # the sum ends by its work, however slow the machine is
     assert [row["outcome"] for row in rows] == [
         "correct", "wrong", "error", "error", "error", "correct", "error", "error", "unparsable", "unparsable",
-        "unparsable", "correct",
+        "unparsable", "error", "error", "wrong", "correct",
     ]  # fmt: skip
-    assert all(list(row) == ["outcome", "reward", "reason", "elapsed_ms"] for row in rows)
+    assert all(list(row) == ["outcome", "reward", "reason", "found_by", "rule", "elapsed_ms"] for row in rows)
+    assert [(row["found_by"], row["rule"]) for row in (rows[0], rows[2], rows[13])] == [
+        ("box", ""), ("", ""), ("whole", "echo")
+    ]  # fmt: skip
     assert [row["reward"] for row in rows] == [float(row["outcome"] == "correct") for row in rows]
     assert rows[2]["reason"].startswith("line 3: not JSON")
     assert rows[4]["reason"] == "line 6: no 'answer'; want an object with gold and answer"
@@ -48,8 +55,10 @@ def test_lines_come_out_in_order_with_an_outcome_each() -> None:
     assert rows[7]["reason"] == "gold: the gold answer is empty"
     assert rows[10]["reason"] == "the answer is 10,000,000 characters long; want at most 1,000,000"
     assert "in the work that is allowed" in str(rows[1]["reason"])
-    assert "12 answers in " in notes
-    assert "warning: 4 lines could not be read (line 3, 4, 6, 8): outcome error" in notes
+    assert rows[11]["reason"] == "line 13: 'gold' is NaN, no text or number; want an object with gold and answer"
+    assert rows[12]["reason"] == "line 14: 'answer' is Infinity, no text or number; want an object with gold and answer"
+    assert "15 answers in " in notes
+    assert "warning: 6 lines could not be read (line 3, 4, 6, 8, 13, 14): outcome error" in notes
 
 
 def test_an_answer_comes_out_while_input_is_still_open() -> None:
@@ -104,6 +113,13 @@ def test_the_function_keeps_order_over_workers_and_takes_input_as_it_goes() -> N
 def test_the_function_refuses_an_unknown_grader_at_once() -> None:
     with pytest.raises(UserError, match="there is no grader 'nope'"):
         grade_answers([], "nope")
+
+
+@pytest.mark.parametrize("pair", [("1", 1), ("1", None), ("1",), ("1", "2", "3"), "12", 5])
+def test_the_function_refuses_what_is_no_pair_of_texts(pair: object) -> None:
+    pairs: list[Any] = [("5", "5"), pair]
+    with pytest.raises(UserError, match=r"pair 2 is .*; want two texts, \(gold, answer\)"):
+        list(grade_answers(pairs, "integer"))
 
 
 def test_the_first_integral_of_a_worker_is_graded_as_the_next() -> None:
