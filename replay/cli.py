@@ -107,6 +107,8 @@ def report_run(arguments: argparse.Namespace, console: Console) -> None:
 
     location = location_of(arguments)
     runs = [_read(location, run, console) for run in (arguments.run, *arguments.compare)]
+    if arguments.out:
+        _open_for_writing(arguments.out)
     out = arguments.out or location.path_of(arguments.run) / "report.html"
     console.print(f"report: {escape(str(write_report(runs, out)))}", soft_wrap=True)
 
