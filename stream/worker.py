@@ -25,6 +25,10 @@ from stream.watermark import Watermark
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
+UNHEARD_S = 10.0
+"""Between heartbeats while the broker has not acknowledged the one before. Those of an outage come all at once when it is
+over: one each second would look like time that went by, in which workers that are back a moment later were silent. Twice
+what `infra.board` takes for a clock that jumped."""
 COMMIT_S = 0.5
 POLL_S = 0.1
 POLL_SHARE = 1 / 30
@@ -194,10 +198,11 @@ class Pulse:
     def __init__(self, topics: RunTopics) -> None:
         self._topics = topics
         self._last = 0.0
+        self._is_heard = True
 
     def beat(self, state: str, metrics: Callable[[], Mapping[str, float]], *, now: bool = False) -> None:
         """Send one if it is time, or `now`."""
-        if not now and time.monotonic() - self._last < HEARTBEAT_S:
+        if not now and time.monotonic() - self._last < (HEARTBEAT_S if self._is_heard else UNHEARD_S):
             return
         self._last = time.monotonic()
         figures = dict(metrics())
@@ -211,7 +216,11 @@ class Pulse:
             metrics=figures,
             created_s=time.time(),
         )
-        self._topics.send(HEARTBEATS, self._topics.worker, heartbeat)
+        self._is_heard = False
+        self._topics.send(HEARTBEATS, self._topics.worker, heartbeat, on_ack=self._note_heard)
+
+    def _note_heard(self) -> None:
+        self._is_heard = True
 
 
 class IdleClock:

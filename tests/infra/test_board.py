@@ -139,6 +139,17 @@ def test_a_worker_is_silent_by_the_clock_of_the_others(board):
     assert board.silent_s("verifier-0", 3) == 0.0
 
 
+def test_heartbeats_kept_through_an_outage_make_nobody_silent_who_is_back_later(board):
+    for second in (100, 101, 102):
+        board.note(heartbeat("learner-0", second, pid=1))
+        board.note(heartbeat("producer-0", second, pid=2))
+    for second in (112, 122, 132, 133):  # one each `stream.worker.UNHEARD_S`, and one when the broker is back
+        board.note(heartbeat("producer-0", second, pid=2))
+    assert board.silent_s("learner-0", 1) == 1.0
+    board.note(heartbeat("learner-0", 136, pid=1))
+    assert board.silent_s("learner-0", 1) == 0.0
+
+
 @pytest.mark.parametrize("state", ["closing", "saving"])
 def test_who_writes_a_large_model_may_be_silent(board, state):
     board.note(heartbeat("learner-0", 100, pid=1, state=state))

@@ -54,6 +54,11 @@ def leaders(admin: KafkaAdminClient) -> dict[int, int]:
     return {partition["partition_index"]: partition["leader_id"] for partition in topic["partitions"]}
 
 
+def num_replicas(admin: KafkaAdminClient) -> list[int]:
+    [topic] = admin.describe_topics([TOPIC])
+    return [len(partition["replica_nodes"]) for partition in topic["partitions"]]
+
+
 def read_all(servers: list[str]) -> list[bytes]:
     reader = KafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", group_id=None)
     partitions = [TopicPartition(TOPIC, number) for number in range(3)]
@@ -72,9 +77,10 @@ def test_a_killed_node_loses_no_acknowledged_record_and_comes_back(tmp_path: Pat
         assert len(servers) == 3
         admin = KafkaAdminClient(bootstrap_servers=servers)
         admin.create_topics([NewTopic(name=TOPIC, num_partitions=3, replication_factor=-1)])
-        # Here and below: the node that is asked may hear of it a little later.
-        assert wait_until(lambda: len([node for node in leaders(admin).values() if node > 0]) == 3, 60)
-        victim = leaders(admin)[0]
+        # Here and below: the node that is asked may hear of it a little later, and not the same one is asked each time.
+        replies: list[dict[int, int]] = []
+        wait_until(lambda: replies.append(leaders(admin)) or len([n for n in replies[-1].values() if n > 0]) == 3, 60)
+        victim = replies[-1][0]
         writer = Writer(servers)
         writer.start()
         writer.await_more(100)
@@ -90,6 +96,5 @@ def test_a_killed_node_loses_no_acknowledged_record_and_comes_back(tmp_path: Pat
         print(f"{len(writer.acknowledged)} records, longest pause {writer.longest_pause_s:.1f} s")
         assert set(writer.acknowledged) <= set(values)
         assert writer.longest_pause_s < 30
-        [topic] = admin.describe_topics([TOPIC])
-        assert [len(partition["replica_nodes"]) for partition in topic["partitions"]] == [3, 3, 3]
+        assert wait_until(lambda: num_replicas(admin) == [3, 3, 3], 60)
         admin.close()

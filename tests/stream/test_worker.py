@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import pytest
 from factories import make_job, make_prompt
@@ -9,11 +10,11 @@ from hypothesis import strategies as st
 from stream.broker import Offsets
 from stream.codec import decode, encode
 from stream.errors import BadRecord
-from stream.memory import MemoryBroker
+from stream.memory import MemoryBroker, MemoryWriter
 from stream.messages import DeadLetter, Heartbeat
 from stream.run_topics import RunTopics
 from stream.topics import DEADLETTERS, HEARTBEATS, JOBS, TOPICS, partition_of, topic_of
-from stream.worker import Delivery, PollPace, run_loop
+from stream.worker import Delivery, PollPace, Pulse, run_loop
 
 
 class Collector:
@@ -120,6 +121,36 @@ def test_heartbeat_tells_state_and_figures() -> None:
     run(Collector(1), topics)
     beats: list[Heartbeat] = topics.read_all(HEARTBEATS)
     assert (beats[-1].worker, beats[-1].state, beats[-1].metrics) == ("collector-7", "done", {"collector/records": 1})
+
+
+def test_heartbeats_are_few_while_the_broker_acknowledges_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Held(MemoryWriter):
+        held: ClassVar[list[Callable[[], None]]] = []
+
+        def send(
+            self, topic: str, key: bytes, value: bytes, *, on_ack: Callable[[], None] | None = None, **at: Any
+        ) -> None:
+            self.held += [on_ack] if on_ack else []
+            super().send(topic, key, value, **at)
+
+    broker = MemoryBroker()
+    broker.create_topics("r", TOPICS, 2)
+    topics = RunTopics(broker, "r", "collector-7", Held(broker, "collector-7", None))
+    now = 1000.0
+    monkeypatch.setattr("stream.worker.time.monotonic", lambda: now)
+    pulse = Pulse(topics)
+
+    def num_sent_until(second: float) -> int:
+        nonlocal now
+        while now < second:
+            pulse.beat("running", dict)
+            now += 0.5
+        return len(topics.read_all(HEARTBEATS))
+
+    assert num_sent_until(1040) == 1 + 3  # one, and one each 10 s
+    for heard in Held.held:
+        heard()
+    assert num_sent_until(1041) == 5
 
 
 def test_stop_event_ends_the_loop_without_losing_progress() -> None:
