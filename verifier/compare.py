@@ -24,9 +24,12 @@ def same(gold: Answer, answer: Answer) -> bool:
     if isinstance(gold, Many | Named) and isinstance(answer, Many | Named):
         gold, answer = _spread(gold), _spread(answer)
     match gold, answer:
-        case Family(a, value, natural), Family(b, other, also):  # the letter may be another on the other side
-            renamed = with_letters(other, {b: a})
-            return natural == also and renamed is not None and same(value, renamed)
+        case Family(a, value, natural), Family(b, other, also):  # the letter, and where it starts, may be another
+            if (renamed := with_letters(other, {b: a})) is None or natural != also:
+                return False
+            is_set = isinstance(value, Named) and a not in value.label and not natural
+            others = (with_letters(renamed, {a: f"({k})"}) for k in (f"{a}-1", f"{a}+1", f"-{a}") if is_set)
+            return any(tree is not None and same(value, tree) for tree in (renamed, *others))
         case Family(_, value), _:
             return same(value, answer)
         case _, Family(_, value):

@@ -26,12 +26,12 @@ TAIL_CHARS = 20_000
 """Only so much of the end of a message is searched: answers stand last."""
 _REPLY = re.compile(r"^A(?:nswer)?:[ \t]*(\S.*)$", re.MULTILINE)
 _CODE_LINE = re.compile(
-    r"^[ \t]*`{0,3}(?:(?:def|class)\s+\w+.*:|(?:return|yield|assert|raise|import|from\s+\w+\s+import)\s.*|lambda\b.*:.*|"
-    r"(?:for|while|if|elif|with)\b.*:)[ \t]*`{0,3}[ \t]*$",
+    r"^[ \t]*`{0,3}(?:(?:return|yield|assert|raise|import|from\s+\w+\s+import)\s.*|lambda\b.*:.*|"
+    r"(?:(?:def|class|for|while|if|elif|with|except)\b.*|else|try|finally)[ \t]*:(?:\n[ \t]+\w+[ ]?[+*/-]?=[ ].*)*)[ \t]*`{0,3}[ \t]*$",
     re.MULTILINE,
 )
 _CODE = re.compile(
-    r"\w\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s(?:[^.\n]{1,60}\selse\s|\w+:)|\(\s*\w+\s*:=|==[^=\n]*\s(?:or|and)\s|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
+    r"[\w=][ ]?\(\)|\b(?:None|True|False)\s+(?:or|and)\s+[-\d'\"(]|\bif\s(?:[^.\n]{1,60}\selse\s|\w+:)|\(\s*\w+\s*:=|==[^=\n]*\s(?:or|and)\s|__[a-z]\w*__|\.[a-z_]\w*\(\s*['\"\])\d]"
     r"|\w\(\s*['\"]|\b(?:sum|max|min|len|sorted|list|set|any|all|int|str|range)\(\[|(?<!\\)\blambda\b[^\n]{0,60}:"
     r"|&&|\?\?|\bcout\s*<<|#include|\b\w+\([^()]*\)\s+-?\d|\b(?:True|False|None)\s*[|&]|(?:^|\n)\s*(?:echo|SELECT)\s|['\"]\w*['\"]\s+(?:or|and)\b|\b(?:if|while|elif|and|or|not)\s+(?:True|False|None)\b|\b[a-z_]{3,}\((?:[a-z]+\()?\["
     r"|(?:\[|\w\()[^()\[\]\n]{1,60}\sfor\s\w+\sin\s|\bnot\s+\w+\s+or\s+[-\d'\"]|\w\([^()]*\)\s+(?:or|and|if|else)\s+[-\d'\"]|(?:^|\s)else\s+[-\d]|^\s*(?:del|try|except|finally)\b[^\n]*[:;]"

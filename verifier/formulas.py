@@ -13,6 +13,7 @@ from typing import Any
 import sympy
 
 from verifier.names import ENDS, GREEK, OVER, TIMES, Names, Reading, TooLarge, Unknown, fingerprint
+from verifier.values import evaluate, rational
 
 MAX_HEIGHT = 4
 """Powers in exponents of each other."""
@@ -32,6 +33,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"arc{name}": getattr(sympy, f"a{name}") for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
     **{f"ar{name}": getattr(sympy, f"a{name}") for name in ("sinh", "cosh", "tanh")},
     "ln": sympy.log,
+    "cis": lambda angle, **_: sympy.exp(sympy.Mul(sympy.I, angle, evaluate=False)),
 }
 _LISTED: dict[str, Callable[..., Any]] = {"max": sympy.Max, "min": sympy.Min}
 _ROUNDED: dict[str, Callable[..., Any]] = {"lfloor": sympy.floor, "lceil": sympy.ceiling}
@@ -176,7 +178,15 @@ class _Parser(Names):
         self._height -= 1
         if self._reading.matrices and exponent == -1 and (name := _matrix_name(base)):
             return sympy.Symbol(" ".join(f"({factor})^-1" for factor in reversed(name.split(" "))), real=True)
-        return sympy.exp(exponent) if base == sympy.E else sympy.Pow(base, exponent, evaluate=False)
+        return sympy.exp(exponent) if base == sympy.E else self._raised(base, exponent)
+
+    def _raised(self, base: Any, exponent: Any) -> Any:
+        """An odd root of a negative number is negative, unless complex numbers are meant."""
+        power = None if exponent.is_Integer or base.free_symbols or self._reading.complex_i else rational(exponent)
+        if power and power.denominator % 2 and (value := evaluate(base, {})) is not None and value.is_negative:
+            positive = sympy.Pow(sympy.Mul(-1, base, evaluate=False), exponent, evaluate=False)
+            return sympy.Mul((-1) ** power.numerator, positive, evaluate=False)
+        return sympy.Pow(base, exponent, evaluate=False)
 
     def _argument(self) -> Any:
         """What a command or `^` is applied to: a group, or one token as TeX has it."""
@@ -245,7 +255,7 @@ class _Parser(Names):
             return reader()
         if name == "sqrt":
             order = self._group("[") if self.token == "[" else sympy.Integer(2)
-            return sympy.Pow(self._argument(), sympy.Pow(order, -1), evaluate=False)
+            return self._raised(self._argument(), sympy.Pow(order, -1))
         if name in _CONSTANTS:
             return _CONSTANTS[name]
         if name in GREEK:

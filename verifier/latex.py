@@ -26,7 +26,7 @@ _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n"
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 
 _FUNCTION_NAMES = (
-    "sinh|cosh|tanh|coth|sech|csch|(?:arc|ar)(?:sin|cos|tan|cot|sec|csc)h?|sin|cos|tan|cot|csc|log|ln|lg|exp|gcd|lcm"
+    "sinh|cosh|tanh|coth|sech|csch|(?:arc|ar)(?:sin|cos|tan|cot|sec|csc)h?|sin|cos|tan|cot|csc|cis|log|ln|lg|exp|gcd|lcm"
 )
 _UNIT_LIKE = "sec|max|min|det"
 """Functions whose name in text may be a unit or a word."""

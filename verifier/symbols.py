@@ -22,7 +22,7 @@ _HUGE = re.compile(
     r"\^\s*\{?\s*[+-]?\s*[\d(]+\s*\)?\s*\^\s*\{?\s*[\d(]+\s*\)?\s*\^"  # a tower of three
     r"|\d{6,}\s*\}?\s*\)?\s*!|\^\s*\{?\s*\(?\s*-?\d{7,}|[)}!]\s*!\s*\)?\s*!|!\s*\)\s*!|\^\s*\{?\s*\d{3,}\s*\^|\*\*[^*]*\*\*[^*]*\*\*"
 )
-_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|cis|tan|cot|sec|csc)(?![a-z])")
 _UNIT = re.compile(r"(?<=[\d})a-z])\s*\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*\d\s*\}?)?\s*$")
 _UNIT_WORDS = re.compile(
     r"(?<=[\d})i])\s+(?:square |cubic |sq )?(?:units?|cm|mm|km|m|ft|in|inches|feet|meters?|miles?|degrees?|°)(?:\s*\^\s*\{?\d\}?)?\s*$"
@@ -80,7 +80,7 @@ def unit_of(text: str) -> str:
 
 def _without_unit(text: str) -> str:
     shorter = _UNIT_WORDS.sub("", _UNIT.sub("", text))
-    if not _TRIGONOMETRIC.search(shorter):
+    if shorter.count("°") == 1 and not _TRIGONOMETRIC.search(shorter):
         shorter = re.sub(r"(?<=[\d})])\s*°(?=\s*$)", "", shorter)
     return shorter.strip()
 
