@@ -25,9 +25,7 @@ _CHARACTERS = {
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 
-_FUNCTION_NAMES = (
-    "sinh|cosh|tanh|coth|sech|csch|(?:arc|ar)(?:sin|cos|tan|cot|sec|csc)h?|sin|cos|tan|cot|csc|cis|log|ln|lg|exp|gcd|lcm"
-)
+_FUNCTION_NAMES = "sinh|cosh|tanh|coth|sech|csch|(?:arc|ar)(?:sin|cos|tan|cot|sec|csc)h?|sin|cos|tan|cot|csc|cis|log|ln|lg|exp|gcd|lcm"
 _UNIT_LIKE = "sec|max|min|det"
 """Functions whose name in text may be a unit or a word."""
 _OTHER_NAMES = {"tg": "tan", "ctg": "cot", "arctg": "arctan", "cosec": "csc"}

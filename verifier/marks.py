@@ -10,7 +10,7 @@ from stream.messages import FoundBy
 from verifier.latex import unwrap
 from verifier.prose import LIST_GLUE, MAX_CANDIDATE
 
-BOX = re.compile(r"\\\\?(?:boxed|fbox)\s*")
+BOX = re.compile(r"\\\\?(?:boxed|f(?:rame)?box)\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 """A brace, or an escaped character that is none."""
 _PLAIN_CONTENT = re.compile(r"\{([^{}\\]{0,300})\}|[-+]?[\w.,/]{0,100}\w")

@@ -93,7 +93,8 @@ def same_expression(gold: str, answer: str) -> bool:
             return False
         if equal_values(a, b):
             return True
-    return False
+    both = "°" in gold and "°" in answer  # as no unit of the whole: x + 90° is 90° + x
+    return both and same_expression(*(side.replace("°", r"\frac{\pi}{180}") for side in (gold, answer)))
 
 
 def _readings(gold: str, answer: str) -> list[Reading]:
