@@ -51,7 +51,9 @@ def _draw(tasks: Sequence[str], most: int, seed: int, options: Mapping[str, Any]
         try:
             sets.append(reasoning_gym.create_dataset(task, size=most, seed=seed, **options.get(task, {})))
         except (ValueError, TypeError, AssertionError) as error:
-            raise UserError(f"reasoning-gym cannot make {task!r}: {error}") from None
+            raise UserError(
+                f"reasoning-gym cannot make {task!r}: {error}; want a task that it has, such as chain_sum, and options of that task"
+            ) from None
     for number in range(most):
         task, problems = tasks[number % len(tasks)], sets[number % len(sets)]
         problem = problems[number // len(sets)]

@@ -54,6 +54,8 @@ def rows_of(source: str, split: str) -> Iterator[Row]:
     name, split = _split_of(source, split)
     if name.startswith("hf:"):
         dataset, _, subset = name.removeprefix("hf:").partition(":")
+        if not dataset:
+            raise UserError(f"prompts.source is {source!r}, which names no dataset; want hf:NAME or hf:NAME:CONFIG")
         return _folder_rows(Path(dataset), split) if Path(dataset).is_dir() else _hub_rows(dataset, subset, split)
     path = Path(name)
     if path.suffix in SUFFIXES and not path.is_dir():

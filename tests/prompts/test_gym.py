@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_prompts_and_another_seed_others():
 @pytest.mark.parametrize(
     ("tasks", "options", "message"),
     [
-        (["no_such_task"], {}, "cannot make 'no_such_task'"),
+        (["no_such_task"], {}, "cannot make 'no_such_task': .*; want a task that it has, such as chain_sum"),
         (["chain_sum"], {"chain_sum": {"colour": "red"}}, "cannot make 'chain_sum': .*colour"),
         (["chain_sum"], {"chain_sum": {"min_terms": 5, "max_terms": 2}}, "cannot make 'chain_sum'"),
         (["chain_sum"], {"min_terms": 2}, "prompts.options has 'min_terms'; want options by task, of chain_sum"),

@@ -130,6 +130,8 @@ def test_a_missing_file_and_an_unknown_kind_of_source_are_named(tmp_path):
         load_prompts(make_config(tmp_path / "nowhere.jsonl"))
     with pytest.raises(UserError, match=r"prompts.source is 'problems.csv', which is no file .*; want codes, gym:TASK"):
         load_prompts(make_config("problems.csv"))
+    with pytest.raises(UserError, match=r"prompts.source is 'hf:', which names no dataset; want hf:NAME"):
+        load_prompts(make_config("hf:"))
 
 
 # -- generators -------------------------------------------------------------------------------------------------------
