@@ -25,6 +25,8 @@ from verifier.pool import Pool
 WANTED = "an object with gold and answer"
 WINDOW = 256
 """Answers per worker that are graded or waiting at once."""
+MAX_WORKERS = 512
+"""That the command starts: a thousand times as many, asked for by mistake, take all of a machine's memory."""
 _POLL_S = 0.05
 
 
@@ -122,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--grader", default="math", metavar="NAME", help=f"{', '.join(known_graders())} (default: math)"
     )
-    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes that grade (default: 1)")
+    parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that grade (default: 1)")
     parser.add_argument(
         "--timeout", type=_positive, default=2, metavar="SECONDS", help="whole seconds per answer (default: 2)"
     )
@@ -132,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}; want a whole number of at least 1")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if _positive(text) > MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"got {text!r}; want at most {MAX_WORKERS}: each takes 20 MB")
     return int(text)
 
 

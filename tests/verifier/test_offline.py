@@ -84,6 +84,10 @@ def test_mistakes_are_told_and_exit_with_2(tmp_path: Path, capsys: pytest.Captur
         main(["verify", "--workers", "0"])
     assert stop.value.code == 2
     assert "got '0'; want a whole number of at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", "--workers", "100000"])
+    assert stop.value.code == 2
+    assert "got '100000'; want at most 512: each takes 20 MB" in capsys.readouterr().err
 
 
 def test_files_of_no_lines_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
