@@ -31,7 +31,7 @@ _CHANNEL = "<|channel|>"
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|constrain\|>\w*)?<\|message\|>")
 """gpt-oss writes its reasoning in channels of its own; only the last `final` one is for the reader."""
 _END_OF_CHANNEL = re.compile(r"<\|(?:end|return|start|call|channel)\|>")
-_BARE_CHANNEL = re.compile(r"analysis(?=[A-Z\d\\$(\n]|.*assistantfinal)", re.DOTALL)
+_BARE_CHANNEL = re.compile(r"analysis(?=[\w\\$(\n]|.*assistantfinal)", re.DOTALL)
 """The same without its special tokens: `analysisWe need ...assistantfinalThe answer is 5`."""
 _TAG = re.compile(
     r"<(?:final[_ -]?)?answer>((?:(?!</?(?:final[_ -]?)?answer>).)*)(</(?:final[_ -]?)?answer>|\Z)",
