@@ -61,7 +61,10 @@ class BrokerProcess:
     def _is_ours(self, process: psutil.Process) -> bool:
         if self._child is not None and self._child.pid == process.pid:
             return self._child.poll() is None  # reaps it: a killed child is not taken for a running one
-        return str(self.properties) in process.cmdline()
+        if command := process.cmdline():
+            return str(self.properties) in command
+        # Its memory is gone, so it ends, but what it holds open, such as the lock of its data, may not be closed yet.
+        return bool(process.name() == "java" and process.status() != psutil.STATUS_ZOMBIE)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the broker if it runs."""

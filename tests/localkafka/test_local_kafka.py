@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 
 from localkafka.local import LocalKafka
-from localkafka.process import wait_until
+from localkafka.process import BrokerProcess, wait_until
 from localkafka.ready import known_nodes
 from stream.errors import BrokerUnavailable, UserError
 from stream.kafka import KafkaBroker
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.kafka
 OWNER = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from localkafka.local import LocalKafka
 broker = LocalKafka(Path(sys.argv[1]), detached=sys.argv[2] == "detached")
 broker.start()
@@ -159,6 +161,18 @@ def test_detached_broker_outlives_its_owner_and_is_found_and_stopped(tmp_path: P
     found.stop()
     assert found.pid(1) is None
     assert is_gone(pid)
+
+
+@pytest.mark.parametrize(
+    ("status", "runs"), [(psutil.STATUS_RUNNING, True), (psutil.STATUS_DISK_SLEEP, True), (psutil.STATUS_ZOMBIE, False)]
+)
+def test_a_broker_runs_until_all_that_it_holds_is_closed(
+    status: str, runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = SimpleNamespace(pid=7, cmdline=list, name=lambda: "java", status=lambda: status)  # its memory is gone
+    monkeypatch.setattr("localkafka.process.psutil.Process", lambda pid: ending)
+    (tmp_path / "broker.pid").write_text("7")
+    assert (BrokerProcess(tmp_path).find() is ending) == runs
 
 
 def test_broker_that_hangs_is_noticed_and_stopped(tmp_path: Path) -> None:
