@@ -9,6 +9,7 @@ from typing import Any
 
 from verifier.extract import Found, find_answer
 from verifier.grade import BadGold, Grade, correct, unparsable, wrong
+from verifier.marks import after_thinking
 
 REFUSED = frozenset(
     """simple_integration intermediate_integration polynomial_multiplication puzzle24 countdown spiral_matrix
@@ -29,7 +30,10 @@ def grade_gym(gold: str, answer: str) -> Grade:
     if not answer.strip():
         return unparsable("the answer is empty")
     found = find_answer(answer, numeric=True)
-    candidates = [Found(answer.strip(), "whole"), *([found] if found.by in ("box", "tag", "line", "stated") else [])]
+    candidates = [
+        Found(after_thinking(answer).strip(), "whole"),
+        *([found] if found.by in ("box", "tag", "line", "stated") else []),
+    ]
     scores = [float(score_answer(candidate.text, entry)) for candidate in candidates]
     best = candidates[scores.index(max(scores))]
     grade = correct("score 1.0") if max(scores) == 1.0 else wrong(f"score {max(scores):g}; only 1.0 counts")

@@ -100,6 +100,9 @@ def test_reasoning_gym_counts_a_score_of_one_alone() -> None:
     assert reasoning_gym(entry("chain_sum", "-4"), "The answer is -4.").outcome == "correct"
     assert reasoning_gym(entry("chain_sum", "-4"), "1 2 3 -4 5")[:3] == ("wrong", 0.0, "score 0.2; only 1.0 counts")
     assert reasoning_gym(entry("chain_sum", "-4"), "").outcome == "unparsable"
+    assert reasoning_gym(entry("chain_sum", "-4"), "<think>5</think>\n-4")[:3] == ("correct", 1.0, "score 1.0")
+    assert reasoning_gym(entry("chain_sum", "-4"), "<think>-4</think>\n5").outcome == "wrong"
+    assert reasoning_gym(entry("chain_sum", "-4"), "<think>\n-4").outcome == "wrong"
 
 
 @pytest.mark.parametrize("task", sorted(REFUSED))
